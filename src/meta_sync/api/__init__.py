@@ -1,0 +1,1 @@
+"""The HTTP edge. Routes parse, call one service method and render."""

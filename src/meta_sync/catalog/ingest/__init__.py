@@ -1,0 +1,1 @@
+"""Ways into the source catalog beside single products: batches and files."""

@@ -1,0 +1,1 @@
+"""The outbound client for Meta's Graph API. Pure of domains and of the database."""

@@ -1,0 +1,1 @@
+"""Domain verbs of the Graph API, one module per area."""

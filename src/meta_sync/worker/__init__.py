@@ -1,0 +1,1 @@
+"""The worker edge: the pump over PostgreSQL and the supervised arq worker."""
