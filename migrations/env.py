@@ -1,0 +1,53 @@
+"""Runs migrations as the database's owner, on the connection or the address it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from alembic import context
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from meta_sync.core.db import normalise_database_url
+from meta_sync.schema import metadata
+
+_PARTITION = re.compile(r"^(batch_items|item_events)_(p\d+|rest)$")
+"""Partitions come and go by the day; the schema knows their parents only."""
+
+
+def _include_name(name: str | None, kind: str, _parents: object) -> bool:
+    return not (kind == "table" and name is not None and _PARTITION.match(name))
+
+
+def _run(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        include_name=_include_name,
+        compare_type=True,
+        compare_server_default=True,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        # Two processes that start together migrate one after the other.
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('meta_sync migrations'))"))
+        context.run_migrations()
+
+
+async def _connect_and_run(url: str) -> None:
+    engine = create_async_engine(normalise_database_url(url))
+    async with engine.connect() as connection:
+        await connection.run_sync(_run)
+        await connection.commit()
+    await engine.dispose()
+
+
+given = context.config.attributes.get("connection")
+if given is not None:
+    _run(given)
+else:
+    address = context.config.attributes.get("url") or context.config.get_main_option("sqlalchemy.url")
+    if not address:
+        raise SystemExit("Run migrations with: meta-sync migrate")
+    asyncio.run(_connect_and_run(address))

@@ -1,0 +1,193 @@
+"""Tables of the source catalog. Deletion is soft: a tombstone keeps its clock, so that late news cannot revive a row."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Sequence,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from meta_sync.core.db import Identifier, metadata
+
+__all__ = [
+    "import_chunks",
+    "import_findings",
+    "import_seen",
+    "imports",
+    "inventory",
+    "products",
+    "search_documents",
+    "variants",
+    "version_seq",
+]
+
+version_seq = Sequence("version_seq", metadata=metadata, data_type=BigInteger)
+"""Numbers every change of a variant, its stock or its product, and every upsert of an intent."""
+
+products = Table(
+    "products",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("product_id", Identifier, nullable=False),
+    Column("title", Text),
+    Column("subtitle", Text),
+    Column("description", Text),
+    Column("slug", Text),
+    Column("link", Text),
+    Column("status", Text, nullable=False),
+    Column("visibility", Text, nullable=False),
+    Column("brand", Text),
+    Column("vendor", Text),
+    Column("thumbnail", Text),
+    Column("images", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("categories", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("google_product_category", Text),
+    Column("source", Text, nullable=False),
+    Column("source_updated_at", DateTime(timezone=True)),
+    Column("version", BigInteger, nullable=False),
+    Column("deleted_at", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("store_id", "product_id"),
+    Index(None, "store_id", "source", "product_id"),
+    CheckConstraint("status IN ('draft', 'active', 'archived')", name="status"),
+    CheckConstraint("visibility IN ('public', 'private')", name="visibility"),
+)
+
+variants = Table(
+    "variants",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("variant_id", Identifier, nullable=False),
+    Column("product_id", Identifier, nullable=False),
+    Column("sku", Text),
+    Column("link", Text),
+    Column("price", BigInteger),
+    Column("special_price", BigInteger),
+    Column("special_price_start", DateTime(timezone=True)),
+    Column("special_price_end", DateTime(timezone=True)),
+    Column("condition", Text),
+    Column("thumbnail", Text),
+    Column("images", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("ean", Text),
+    Column("upc", Text),
+    Column("barcode", Text),
+    Column("options", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("availability", Text),
+    Column("position", Integer, nullable=False, server_default=text("0")),
+    Column("version", BigInteger, nullable=False),
+    Column("deleted_at", DateTime(timezone=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("store_id", "variant_id"),
+    Index(None, "store_id", "product_id"),
+)
+
+inventory = Table(
+    "inventory",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("variant_id", Identifier, nullable=False),
+    Column("track_inventory", Boolean, nullable=False),
+    Column("quantity_on_hand", BigInteger, nullable=False, server_default=text("0")),
+    Column("reserved_quantity", BigInteger, nullable=False, server_default=text("0")),
+    Column("allow_backorder", Boolean, nullable=False, server_default=text("false")),
+    Column("source_updated_at", DateTime(timezone=True)),
+    Column("version", BigInteger, nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("store_id", "variant_id"),
+)
+
+search_documents = Table(
+    "search_documents",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("variant_id", Identifier, nullable=False),
+    # Title, sku, slug and ids in lower case, one per line, so that a search never spans two of them.
+    Column("document", Text, nullable=False),
+    PrimaryKeyConstraint("store_id", "variant_id"),
+    Index(
+        "search_documents_document_trgm_idx",
+        "document",
+        postgresql_using="gin",
+        postgresql_ops={"document": "gin_trgm_ops"},
+    ),
+)
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("import_id", Identifier, primary_key=True),
+    Column("store_id", Identifier, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("format", Text),
+    Column("requested_format", Text),
+    Column("mode", Text, nullable=False),
+    Column("source", Text),
+    Column("file_name", Text),
+    Column("size_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("bytes_read", BigInteger, nullable=False, server_default=text("0")),
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("message", Text),
+    Column("requested_by", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("leased_until", DateTime(timezone=True)),
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    Column("starts", Integer, nullable=False, server_default=text("0")),
+    CheckConstraint(
+        "status IN ('uploading', 'queued', 'running', 'success', 'partial', 'error')", name="status"
+    ),
+    Index(None, "store_id", "created_at"),
+    Index("imports_waiting_idx", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
+)
+
+import_chunks = Table(
+    "import_chunks",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("import_id", Identifier, nullable=False),
+    Column("chunk_number", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("import_id", "chunk_number"),
+)
+
+import_findings = Table(
+    "import_findings",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("import_id", Identifier, nullable=False),
+    Column("finding_number", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("row", BigInteger, nullable=False),
+    Column("field", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("item_id", Text),
+    PrimaryKeyConstraint("import_id", "finding_number"),
+    CheckConstraint("kind IN ('failure', 'skip', 'warning')", name="kind"),
+)
+
+import_seen = Table(
+    "import_seen",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("import_id", Identifier, nullable=False),
+    # 'v' for variants, 'p' for products: what the file has named so far.
+    Column("kind", Text, nullable=False),
+    Column("id", Identifier, nullable=False),
+    PrimaryKeyConstraint("import_id", "kind", "id"),
+)

@@ -1,0 +1,349 @@
+"""Tables of the pipeline: intents, item state, batches with their calls and attempts, queue, pauses, jobs.
+
+The constraints carry promises: one batch in flight per item by construction, and every sent record accounted for.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from meta_sync.core.db import Identifier, metadata
+
+__all__ = [
+    "batch_calls",
+    "batch_items",
+    "batches",
+    "counter_deltas",
+    "counters",
+    "intents",
+    "item_events",
+    "item_payloads",
+    "jobs",
+    "schedules",
+    "store_pauses",
+    "store_queue",
+    "sync_state",
+    "worker_heartbeats",
+]
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("variant_id", Identifier, nullable=False),
+    # A new number at every upsert: the claim deletes the intent only with the number it read.
+    Column("version", BigInteger, nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("first_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # The batch that has the item in flight; unparked when that batch is over.
+    Column("parked_by", BigInteger),
+    # The job that is the intent's only reason; NULL as soon as a change or an operator wants it too.
+    Column("job_id", Identifier),
+    PrimaryKeyConstraint("store_id", "variant_id"),
+    Index("intents_ready_idx", "store_id", "lane", "first_at", postgresql_where=text("parked_by IS NULL")),
+    Index("intents_parked_idx", "parked_by", postgresql_where=text("parked_by IS NOT NULL")),
+)
+
+sync_state = Table(
+    "sync_state",
+    metadata,
+    Column("link_id", BigInteger, nullable=False),
+    Column("variant_id", Identifier, nullable=False),
+    Column("store_id", Identifier, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("presence", Text, nullable=False, server_default=text("'absent'")),
+    # Frozen at the first send.
+    Column("retailer_id", Identifier),
+    Column("confirmed_hash", LargeBinary),
+    Column("confirmed_epoch", Integer),
+    Column("may_hold", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("rejected_hash", LargeBinary),
+    Column("discarded_hash", LargeBinary),
+    Column("in_flight", BigInteger),
+    Column("disturbed_at", DateTime(timezone=True)),
+    Column("retry_at", DateTime(timezone=True)),
+    Column("excluded_at", DateTime(timezone=True)),
+    # Bounds the size of the next batch after an incomplete report: 100, then 10, then 1.
+    Column("batch_limit", SmallInteger),
+    Column("image_version", Integer, nullable=False, server_default=text("0")),
+    Column("confirmed_price", Text),
+    Column("confirmed_availability", Text),
+    Column("confirmed_quantity", Integer),
+    Column("confirmed_at", DateTime(timezone=True)),
+    Column("code", Text),
+    Column("error_text", Text),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("last_handle", Text),
+    Column("last_pushed_at", DateTime(timezone=True)),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("link_id", "variant_id"),
+    CheckConstraint(
+        "status IN ('never_synced', 'pending', 'submitted', 'synced', 'failed', 'skipped', 'deleted')",
+        name="status",
+    ),
+    CheckConstraint("presence IN ('absent', 'maybe', 'present')", name="presence"),
+    CheckConstraint(
+        "status <> 'synced' OR confirmed_hash IS NOT NULL OR in_flight IS NOT NULL", name="synced"
+    ),
+    Index("sync_state_in_flight_idx", "in_flight", postgresql_where=text("in_flight IS NOT NULL")),
+    Index("sync_state_status_idx", "link_id", "status", "variant_id"),
+    Index("sync_state_pushed_idx", "link_id", text("last_pushed_at DESC NULLS LAST"), "variant_id"),
+    Index("sync_state_retry_idx", "retry_at", postgresql_where=text("retry_at IS NOT NULL")),
+    # Room for the three updates of a push on the same page.
+    postgresql_with={"fillfactor": "85"},
+)
+
+item_payloads = Table(
+    "item_payloads",
+    metadata,
+    Column("link_id", BigInteger, nullable=False),
+    Column("variant_id", Identifier, nullable=False),
+    Column("store_id", Identifier, nullable=False),
+    # Compressed JSON of the last confirmed payload, written at settlement.
+    Column("payload", LargeBinary, nullable=False),
+    Column("confirmed_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("link_id", "variant_id"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch_id", BigInteger, Identity(), primary_key=True),
+    Column("store_id", Identifier, nullable=False),
+    Column("link_id", BigInteger, nullable=False),
+    Column("graph_host", Identifier, nullable=False),
+    Column("catalog_id", Identifier, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    # The last handle; batch_calls keeps every one.
+    Column("handle", Identifier),
+    # The exact bytes of the call, for a re-send; deleted at settlement.
+    Column("body", LargeBinary),
+    Column("body_bytes", Integer, nullable=False),
+    Column("link_epoch", Integer, nullable=False),
+    Column("mapping_epoch", BigInteger, nullable=False),
+    Column("sent", Integer, nullable=False),
+    Column("accepted", Integer, nullable=False, server_default=text("0")),
+    Column("rejected", Integer, nullable=False, server_default=text("0")),
+    Column("unknown", Integer, nullable=False, server_default=text("0")),
+    Column("calls", Integer, nullable=False, server_default=text("0")),
+    Column("polls", Integer, nullable=False, server_default=text("0")),
+    Column("created_on", Date, nullable=False),
+    # When the worker's clockless eye should fall on it next: the call's deadline, the next send, the next poll.
+    Column("due_at", DateTime(timezone=True)),
+    Column("hold_until", DateTime(timezone=True)),
+    Column("first_unanswered_poll_at", DateTime(timezone=True)),
+    Column("error_code", Text),
+    Column("error_text", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("sent_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    UniqueConstraint("graph_host", "catalog_id", "handle"),
+    CheckConstraint("state IN ('sending', 'open', 'unknown', 'given_up', 'over')", name="state"),
+    CheckConstraint("state <> 'over' OR accepted + rejected + unknown = sent", name="accounted"),
+    Index("batches_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("batches_store_idx", "store_id", "batch_id"),
+    Index("batches_unfinished_idx", "link_id", "state", postgresql_where=text("state <> 'over'")),
+)
+
+batch_calls = Table(
+    "batch_calls",
+    metadata,
+    Column("batch_id", BigInteger, nullable=False),
+    Column("call_number", SmallInteger, nullable=False),
+    Column("store_id", Identifier, nullable=False),
+    Column("link_id", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("handle", Identifier),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("deadline_at", DateTime(timezone=True), nullable=False),
+    Column("unknown_at", DateTime(timezone=True)),
+    Column("error_code", Text),
+    Column("error_text", Text),
+    PrimaryKeyConstraint("batch_id", "call_number"),
+    CheckConstraint("state IN ('sending', 'open', 'unknown', 'refused', 'given_up', 'over')", name="state"),
+    Index("batch_calls_budget_idx", "link_id", "started_at"),
+)
+
+batch_items = Table(
+    "batch_items",
+    metadata,
+    Column("created_on", Date, nullable=False),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("variant_id", Identifier, nullable=False),
+    Column("store_id", Identifier, nullable=False),
+    Column("link_id", BigInteger, nullable=False),
+    Column("retailer_id", Identifier, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("payload_hash", LargeBinary),
+    # Fields sent with a value; cleared: fields sent empty.
+    Column("fields", ARRAY(Text), nullable=False),
+    Column("cleared", ARRAY(Text), nullable=False),
+    # What to give back when the record is proved unsaved.
+    Column("previous_confirmed_hash", LargeBinary),
+    Column("previous_confirmed_epoch", Integer),
+    Column("previous_may_hold", ARRAY(Text), nullable=False),
+    Column("previous_presence", Text, nullable=False),
+    Column("previous_status", Text, nullable=False),
+    Column("outcome", Text),
+    Column("error_text", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("created_on", "batch_id", "variant_id"),
+    CheckConstraint("method IN ('UPDATE', 'DELETE')", name="method"),
+    CheckConstraint("outcome IN ('accepted', 'rejected', 'unknown')", name="outcome"),
+    Index("batch_items_variant_idx", "link_id", "variant_id"),
+    postgresql_partition_by="RANGE (created_on)",
+)
+
+item_events = Table(
+    "item_events",
+    metadata,
+    Column("event_id", BigInteger, Identity(), nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("store_id", Identifier, nullable=False),
+    Column("link_id", BigInteger),
+    Column("variant_id", Identifier, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("code", Text),
+    Column("message", Text),
+    Column("actor", Text),
+    PrimaryKeyConstraint("at", "event_id"),
+    Index("item_events_variant_idx", "store_id", "variant_id", "at"),
+    postgresql_partition_by="RANGE (at)",
+)
+
+store_queue = Table(
+    "store_queue",
+    metadata,
+    Column("store_id", Identifier, primary_key=True),
+    # NULL: nothing to do. Due stores are found here, never by scanning intents.
+    Column("due_at", DateTime(timezone=True)),
+    Column("leased_until", DateTime(timezone=True)),
+    Column("lease_owner", Text),
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_drain_at", DateTime(timezone=True)),
+    Column("last_poll_at", DateTime(timezone=True)),
+    Index("store_queue_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    postgresql_with={"fillfactor": "50"},
+)
+
+store_pauses = Table(
+    "store_pauses",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("reason", Text, nullable=False),
+    # The link whose questions or calls it concerns; 0: the store itself.
+    Column("link_id", BigInteger, nullable=False, server_default=text("0")),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # NULL: until somebody acts.
+    Column("until", DateTime(timezone=True)),
+    Column("failures", Integer, nullable=False, server_default=text("1")),
+    Column("code", Text),
+    Column("message", Text),
+    PrimaryKeyConstraint("store_id", "reason", "link_id"),
+    CheckConstraint(
+        "reason IN ('needs_reconnect', 'meta_unreachable', 'blocked_by_meta', 'rejected_by_meta')",
+        name="reason",
+    ),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    # The link for item states; 0 for counts of the store.
+    Column("link_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", BigInteger, nullable=False),
+    PrimaryKeyConstraint("store_id", "link_id", "name"),
+)
+
+counter_deltas = Table(
+    "counter_deltas",
+    metadata,
+    Column("delta_id", BigInteger, Identity(), primary_key=True),
+    Column("store_id", Identifier, nullable=False),
+    Column("link_id", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("delta", BigInteger, nullable=False),
+    Index(None, "store_id", "link_id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", Identifier, primary_key=True),
+    Column("store_id", Identifier, nullable=False),
+    Column("link_id", BigInteger),
+    Column("type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("scope", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("lane", SmallInteger, nullable=False, server_default=text("2")),
+    Column("dry_run", Boolean, nullable=False, server_default=text("false")),
+    Column("description", Text),
+    Column("requested_by", Text),
+    Column("stage", Text, nullable=False, server_default=text("'waiting'")),
+    Column("message", Text),
+    # The last variant id that was looked at; the walk goes on after it.
+    Column("cursor", Identifier),
+    Column("mapping_epoch", BigInteger),
+    Column("total", BigInteger, nullable=False, server_default=text("0")),
+    Column("looked_at", BigInteger, nullable=False, server_default=text("0")),
+    Column("enqueued", BigInteger, nullable=False, server_default=text("0")),
+    Column("unchanged", BigInteger, nullable=False, server_default=text("0")),
+    Column("error", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("started_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("leased_until", DateTime(timezone=True)),
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    CheckConstraint(
+        "status IN ('queued', 'running', 'cancelling', 'cancelled', 'success', 'partial', 'error')",
+        name="status",
+    ),
+    Index("jobs_store_idx", "store_id", "created_at"),
+    Index(
+        "jobs_one_running",
+        "store_id",
+        "type",
+        unique=True,
+        postgresql_where=text("status IN ('queued', 'running', 'cancelling')"),
+    ),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    # A tick runs only for the worker that moves next_at, so that a double tick is a no-op and a missed one is caught up.
+    Column("name", Text, primary_key=True),
+    Column("next_at", DateTime(timezone=True), nullable=False),
+)
+
+worker_heartbeats = Table(
+    "worker_heartbeats",
+    metadata,
+    Column("worker_id", Identifier, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)

@@ -1,0 +1,41 @@
+"""Fixtures that every kind of test shares: a real PostgreSQL with a fresh migrated database per test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from meta_sync.cli.embedded_postgres import EmbeddedPostgres
+from meta_sync.core.db import Database
+from tests.support.postgres import fresh_database, running_postgres
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database.connect(database_url, pool_size=4)
+    yield database
+    await database.dispose()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real files beside the project; tests that need them are skipped where they are absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("the shared data folder is not beside the project")
+    return SHARED / "data"

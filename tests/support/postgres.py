@@ -1,0 +1,50 @@
+"""One embedded PostgreSQL per test process, a migrated template, a fresh database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from meta_sync.cli.embedded_postgres import EmbeddedPostgres
+from meta_sync.core.migrations import upgrade
+
+_TEMPLATE = "template_migrated"
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def running_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server without fsync over a throw-away directory, with a migrated template in it."""
+    with tempfile.TemporaryDirectory(prefix="meta-sync-test-") as directory:
+        server = EmbeddedPostgres(
+            Path(directory) / "postgres",
+            {
+                "fsync": "off",
+                "synchronous_commit": "off",
+                "full_page_writes": "off",
+                "shared_buffers": "128MB",
+            },
+        )
+        server.start()
+        try:
+            server.create_database(_TEMPLATE)
+            asyncio.run(upgrade(server.url(_TEMPLATE)))
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def fresh_database(server: EmbeddedPostgres) -> Iterator[str]:
+    """The address of a new migrated database, dropped afterwards."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    server.create_database(name, template=_TEMPLATE)
+    try:
+        yield server.url(name)
+    finally:
+        server.psql("postgres", f'DROP DATABASE "{name}" WITH (FORCE)')
