@@ -100,7 +100,11 @@ def _error_object(status: int, value: Any) -> dict[str, Any]:
     if isinstance(error, dict):
         return error
     if isinstance(error, str) and error:  # the plain OAuth shape
-        return {"type": error, "message": body.get("error_description") or error, "code": body.get("error_code")}
+        return {
+            "type": error,
+            "message": body.get("error_description") or error,
+            "code": body.get("error_code"),
+        }
     if 200 <= status < 300:
         return {}
     if "code" in body:  # a bare error object without its wrapper

@@ -69,7 +69,10 @@ class GraphError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(
-        self, facts: ErrorFacts, reaction: str = "Report this error.", account_state: AccountState = "unchanged"
+        self,
+        facts: ErrorFacts,
+        reaction: str = "Report this error.",
+        account_state: AccountState = "unchanged",
     ) -> None:
         super().__init__(facts, reaction, account_state)
         self.facts = facts
@@ -101,10 +104,14 @@ class GraphError(Exception):
     def is_definite(self) -> bool:
         """Whether it is certain that Meta did not carry out the call.
 
-        True when nothing was sent, and when Graph itself refused with a code other than 1 and 2, which it also uses
-        after it has begun to work.
+        True when nothing was sent, and when Graph itself refused, except with codes 1 and 2, which it also uses after
+        it has begun to work. Without a code the refusal has to be recognised by other means to count as one.
         """
-        return self.facts.nothing_sent or (self.facts.has_envelope and self.facts.code not in {None, 1, 2})
+        if self.facts.nothing_sent:
+            return True
+        if not self.facts.has_envelope or self.facts.code in {1, 2}:
+            return False
+        return self.facts.code is not None or not isinstance(self, TransientError | UnknownGraphError)
 
     def to_error_meta(self) -> dict[str, Any]:
         """The ``meta`` part of the HTTP API's error envelope."""
@@ -122,7 +129,11 @@ class GraphError(Exception):
 
     @override
     def __str__(self) -> str:
-        code = "" if self.code is None else f"Meta code {self.code}" + (f"/{self.subcode}" if self.subcode else "")
+        code = (
+            ""
+            if self.code is None
+            else f"Meta code {self.code}" + (f"/{self.subcode}" if self.subcode else "")
+        )
         status = "" if self.http_status is None else f"HTTP {self.http_status}"
         trace = f"trace {self.facts.fb_trace_id}" if self.facts.fb_trace_id else ""
         source = ", ".join(part for part in (code, status, trace) if part)
@@ -207,8 +218,6 @@ class BlockedError(GraphError):
 class TooLargeError(GraphError):
     """The request asks for or carries too much; half of it may pass."""
 
-    category = "catalog"
-
 
 class InvalidRequestError(GraphError):
     """Meta understands the call and refuses its content; the same content fails again."""
@@ -218,8 +227,6 @@ class InvalidRequestError(GraphError):
 
 class VersionRetiredError(GraphError):
     """The API version is no longer served."""
-
-    category = "catalog"
 
 
 class UnknownGraphError(GraphError):
@@ -273,7 +280,9 @@ def _codes(*codes: int | None) -> frozenset[int | None]:
 _RECONNECT = "Connect the store to Meta again."
 _APP_SECRET = "Check the app id and the app secret; Meta does not accept the proof made with them."  # noqa: S105
 _GRANT = "Grant the permission that the message names, then connect the store again."
-_PICK_CATALOG = "The catalog was deleted or access to it was taken away: restore the access or select a catalog."
+_PICK_CATALOG = (
+    "The catalog was deleted or access to it was taken away: restore the access or select a catalog."
+)
 _WAIT = "Nothing to do: sending goes on when Meta's waiting time is over."
 _LATER = "Nothing to do: Meta has trouble of its own, the call is made again later."
 _HALVE = "Nothing to do: the work is sent again in smaller parts."
@@ -283,7 +292,13 @@ _OAUTH_CODES = _codes(102, 190, 452, 458, 459, 460, 463, 464, 465, 467, 492)
 
 RULES: tuple[Rule, ...] = (
     # Meta's texts decide only where one code stands for several things.
-    Rule(CredentialsError, _APP_SECRET, _codes(100, None), says="appsecret_proof", account_state="needs_attention"),
+    Rule(
+        CredentialsError,
+        _APP_SECRET,
+        _codes(100, None),
+        says="appsecret_proof",
+        account_state="needs_attention",
+    ),
     Rule(CredentialsError, _APP_SECRET, _codes(101, 104), account_state="needs_attention"),
     Rule(CredentialsError, _RECONNECT, _OAUTH_CODES, account_state="needs_reconnect"),
     Rule(CredentialsError, _RECONNECT, _codes(2500), says="access token", account_state="needs_reconnect"),

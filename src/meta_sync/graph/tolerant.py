@@ -80,10 +80,10 @@ def text(value: Any, limit: int | None = None) -> str | None:
     """A text that can be stored (no NUL, no lone surrogates), cut to ``limit`` characters; ``None`` for all else."""
     if not isinstance(value, str):
         return None
-    value = value.replace("\x00", "\ufffd")
-    if not value.isascii():
-        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return value if limit is None or len(value) <= limit else value[: limit - 1] + "…"
+    clean: str = value.replace("\x00", "\ufffd")
+    if not clean.isascii():
+        clean = clean.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return clean if limit is None or len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def identifier(value: Any) -> str | None:
