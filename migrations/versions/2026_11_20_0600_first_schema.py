@@ -155,6 +155,9 @@ def upgrade() -> None:
         sa.Column("usage_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("throttle_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("calls_blocked_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("questions_usage_percent", sa.Float(), server_default=sa.text("0"), nullable=False),
+        sa.Column("questions_usage_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("questions_throttle_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("questions_blocked_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("link_id", name=op.f("catalog_links_pkey")),
         sa.UniqueConstraint(
@@ -478,7 +481,7 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "reason IN ('needs_reconnect', 'meta_unreachable', 'blocked_by_meta', 'rejected_by_meta')",
+            "reason IN ('needs_reconnect', 'meta_unreachable', 'blocked_by_meta')",
             name=op.f("store_pauses_reason_check"),
         ),
         sa.PrimaryKeyConstraint("store_id", "reason", "link_id", name=op.f("store_pauses_pkey")),

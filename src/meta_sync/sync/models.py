@@ -1,0 +1,209 @@
+"""Plain types of the pipeline. Each stage of a batch has its own type, so that a wrong call does not type-check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from meta_sync.catalog.models import CatalogItem, Lane
+
+__all__ = [
+    "DELETE_HASH",
+    "Attempt",
+    "BatchItem",
+    "Decision",
+    "DecisionKind",
+    "ItemState",
+    "Link",
+    "Method",
+    "OpenBatch",
+    "Presence",
+    "ReadyIntent",
+    "Status",
+    "UnfinishedBatch",
+]
+
+DELETE_HASH = b"DELETE"
+"""Stands where a payload's hash stands, for attempts that carry none."""
+
+
+class Status(StrEnum):
+    """What a person reads about an item."""
+
+    NEVER_SYNCED = "never_synced"
+    PENDING = "pending"
+    SUBMITTED = "submitted"
+    SYNCED = "synced"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    DELETED = "deleted"
+
+
+class Presence(StrEnum):
+    """Whether the item is at Meta."""
+
+    ABSENT = "absent"
+    MAYBE = "maybe"
+    PRESENT = "present"
+
+
+class Method(StrEnum):
+    """The method of one record of items_batch. UPDATE with ``allow_upsert`` also creates."""
+
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+
+
+class DecisionKind(StrEnum):
+    """What is to be done about an intent."""
+
+    UPSERT = "upsert"
+    DELETE = "delete"
+    NOOP = "noop"
+    SKIP = "skip"
+    DROP = "drop"
+    KEEP = "keep"
+    """Left as it is: Meta refused exactly this, or a person discarded it, and nothing but a job asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The facts of a link that decisions need."""
+
+    link_id: int
+    epoch: int
+    was_empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ItemState:
+    """The row of ``sync_state`` as it was read; the part that decisions depend on."""
+
+    status: Status
+    presence: Presence
+    retailer_id: str | None
+    confirmed_hash: bytes | None
+    confirmed_epoch: int | None
+    may_hold: frozenset[str]
+    rejected_hash: bytes | None
+    discarded_hash: bytes | None
+    in_flight: int | None
+    is_excluded: bool
+    batch_limit: int | None
+    image_version: int
+    code: str | None
+    attempts: int
+
+
+NEW_ITEM = ItemState(
+    Status.NEVER_SYNCED,
+    Presence.ABSENT,
+    None,
+    None,
+    None,
+    frozenset(),
+    None,
+    None,
+    None,
+    False,
+    None,
+    0,
+    None,
+    0,
+)
+"""An item without a row: nothing is known, nothing was sent."""
+
+
+@dataclass(slots=True)
+class ReadyIntent:
+    """An intent with everything that was read for it, in one snapshot."""
+
+    variant_id: str
+    version: int
+    lane: Lane
+    first_at: datetime
+    is_job_only: bool
+    item: CatalogItem | None
+    """``None``: the catalog has no such variant at all."""
+    state: ItemState
+    has_state: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the next drain does about one item, with the payload that goes out."""
+
+    kind: DecisionKind
+    reason: str | None = None
+    """Code of a skip or a delete: why the item is not to be at Meta."""
+    retailer_id: str | None = None
+    payload: bytes = b""
+    """The record's ``data`` as JSON, clears included."""
+    payload_hash: bytes | None = None
+    fields: frozenset[str] = frozenset()
+    cleared: frozenset[str] = frozenset()
+
+    @property
+    def method(self) -> Method | None:
+        """The method of the record, when one is sent."""
+        if self.kind is DecisionKind.UPSERT:
+            return Method.UPDATE
+        return Method.DELETE if self.kind is DecisionKind.DELETE else None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One item that is about to be taken in flight."""
+
+    intent: ReadyIntent
+    decision: Decision
+    base_presence: Presence
+    base_may_hold: frozenset[str]
+    """What is known of Meta's side before this attempt, expanded where it had to be (older epoch, foreign items)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch whose attempts are committed: the only thing that may be submitted."""
+
+    batch_id: int
+    call_number: int
+    store_id: str
+    link_id: int
+    catalog_id: str
+    body: bytes
+    count: int
+    hold_until: datetime | None
+    """An earlier call of this batch may still be at work until then."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One attempt of a batch, as settling needs it."""
+
+    variant_id: str
+    retailer_id: str
+    method: Method
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedBatch:
+    """A batch to follow, with its items."""
+
+    batch_id: int
+    store_id: str
+    link_id: int
+    catalog_id: str
+    state: str
+    handle: str | None
+    sent: int
+    polls: int
+    calls: int
+    created_at: datetime
+    sent_at: datetime | None
+    hold_until: datetime | None
+    first_unanswered_poll_at: datetime | None
+    items: Sequence[BatchItem] = ()
