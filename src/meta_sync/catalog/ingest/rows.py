@@ -125,5 +125,3 @@ class ImportFormat(Protocol):
             The file cannot be read as this format.
         """
         ...
-
-

@@ -1,0 +1,54 @@
+"""The file formats of an import by name, and which of them a file is in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from meta_sync.catalog.ingest.describe import describe
+from meta_sync.catalog.ingest.formats.google_csv import GoogleCsv
+from meta_sync.catalog.ingest.formats.google_rss import GoogleRss
+from meta_sync.catalog.ingest.formats.google_tsv import GoogleTsv
+from meta_sync.catalog.ingest.formats.woocommerce_csv import WooCommerceCsv
+from meta_sync.catalog.ingest.rows import FileRefusedError, ImportFormat
+
+__all__ = ["FORMATS", "detect", "format_by_name"]
+
+FORMATS: Mapping[str, ImportFormat] = MappingProxyType(
+    {format_.name: format_ for format_ in (GoogleRss(), GoogleCsv(), GoogleTsv(), WooCommerceCsv())}
+)
+"""Every format by the name it has in the API."""
+
+_SURE_ENOUGH = 0.5
+
+
+def detect(head: bytes, file_name: str | None = None) -> ImportFormat:
+    """The format of a file from its first 64 KiB; the name decides nothing that the content does not.
+
+    Raises
+    ------
+    FileRefusedError
+        The file is in none of the formats; the message says what it seems to be.
+    """
+    sureness, format_ = max(
+        ((format_.recognises(head, file_name), format_) for format_ in FORMATS.values()),
+        key=lambda pair: pair[0],
+    )
+    if sureness < _SURE_ENOUGH:
+        raise FileRefusedError(describe(head))
+    return format_
+
+
+def format_by_name(name: str) -> ImportFormat:
+    """The format of this name.
+
+    Raises
+    ------
+    FileRefusedError
+        There is none; the message lists those there are.
+    """
+    if name not in FORMATS:
+        raise FileRefusedError(
+            f"There is no import format of that name; the formats are {', '.join(FORMATS)}."
+        )
+    return FORMATS[name]

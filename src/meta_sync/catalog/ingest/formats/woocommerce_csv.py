@@ -1,0 +1,348 @@
+"""WooCommerce's product export (Products, Export) as CSV, in the language it was written in.
+
+Decisions: an item's id is the ID cell, else the SKU. A variation belongs to the product its Parent cell names, by
+``id:N`` or by SKU, wherever in the file that product stands; what the product says is in its own row, so the
+variation brings only its own. Prices carry no currency and no grouping: they are the store's currency. The export has
+no product address, so the slug WordPress makes of the name stands in for it. An external product is imported like a
+simple one and keeps its page in the shop as link: its External URL leads to another shop, which Meta does not allow
+as an item's address. Stock that a variation shares with its product ("parent") is not counted per variation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+from zoneinfo import ZoneInfo
+
+from typing_extensions import override
+
+from meta_sync.catalog.ingest.describe import describe
+from meta_sync.catalog.ingest.encoding import decode_head, read_head
+from meta_sync.catalog.ingest.formats.slugs import wordpress_slug
+from meta_sync.catalog.ingest.formats.woocommerce_columns import attribute_column, meaning_of
+from meta_sync.catalog.ingest.reader import Cell, FileNotes, RowFaultError, RowReader
+from meta_sync.catalog.ingest.rows import (
+    FileRefusedError,
+    FormatContext,
+    ImportedParent,
+    ImportedVariant,
+    ImportFormat,
+    Parsed,
+    RowFailure,
+    RowSkip,
+    RowWarning,
+)
+from meta_sync.catalog.ingest.tables import Record, Table, find_header, open_table
+from meta_sync.catalog.ingest.times import read_instant
+from meta_sync.catalog.ingest.values import (
+    UnreadableValueError,
+    line_breaks,
+    plain_text,
+    quoted,
+    read_quantity,
+    split_images,
+    split_path,
+    split_unescaped,
+)
+from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
+
+__all__ = ["WooCommerceCsv"]
+
+_NEEDED = frozenset(("type", "name"))
+_PROOF = frozenset(
+    (
+        "published",
+        "visibility",
+        "in_stock",
+        "regular_price",
+        "parent",
+        "attribute",
+        "short_description",
+        "backorders",
+    )
+)
+_VARIABLE = frozenset(("variable", "variable-subscription"))
+_VARIATION = frozenset(("variation", "subscription_variation"))
+_SINGLE = frozenset(("simple", "external", "subscription"))
+_YES = frozenset(("1", "yes", "true", "notify", "instock"))
+_NO = frozenset(("0", "no", "false", "outofstock"))
+
+
+class WooCommerceCsv(ImportFormat):
+    """The export of WooCommerce's own exporter. Plugins' exports are other formats."""
+
+    name = "woocommerce-csv"
+
+    @override
+    def recognises(self, head: bytes, file_name: str | None) -> float:
+        header = find_header(decode_head(head), meaning_of)
+        return 0.95 if header is not None and _is_export(header.known) else 0.0
+
+    @override
+    def parse(self, file: BinaryIO, context: FormatContext) -> Iterator[Parsed]:
+        head = read_head(file)
+        table = open_table(file, context, meaning_of)
+        if table is None or not _is_export(table.header.known):
+            raise FileRefusedError(describe(head))
+        columns = _Columns(table.header.names)
+        parents = _parents(table, columns)
+        if table.encoding.note:
+            yield RowWarning(0, "file", table.encoding.note)
+        rows = _Rows(self.name, context, parents, has_ids="id" in table.header.known)
+        for record in table.records():
+            if record.fault:
+                yield RowFailure(record.number, *record.fault)
+            else:
+                yield from rows.read(columns.reader(record, rows))
+
+
+def _is_export(known: frozenset[str]) -> bool:
+    return known >= _NEEDED and bool(known & {"id", "sku"}) and len(known & _PROOF) >= 2
+
+
+def _parents(table: Table, columns: _Columns) -> dict[str, str]:
+    """SKU to product id of the variable products, which may stand below their variations.
+
+    This is the one thing that grows with the file: two short texts per variable product that has both.
+    """
+    found: dict[str, str] = {}
+    for record in table.records():
+        if record.fault:
+            continue
+        kind, sku, product_id = (columns.first(record, meaning) for meaning in ("type", "sku", "id"))
+        if kind and sku and product_id and _VARIABLE & set(_words(kind)):
+            found.setdefault(sku, product_id)
+    return found
+
+
+def _words(kind: str) -> list[str]:
+    return [word.strip().casefold() for word in kind.split(",")]
+
+
+class _Columns:
+    """Where in a row what stands."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._known: list[tuple[int, str, str]] = []
+        self._attributes: dict[int, dict[str, int]] = {}
+        self._names = names
+        for place, name in enumerate(names):
+            attribute = attribute_column(name)
+            meaning = meaning_of(name)
+            if attribute:
+                self._attributes.setdefault(attribute[0], {}).setdefault(attribute[1], place)
+            elif meaning:
+                self._known.append((place, name, meaning))
+        self._places: dict[str, int] = {}
+        for place, _, meaning in self._known:
+            self._places.setdefault(meaning, place)
+
+    def first(self, record: Record, meaning: str) -> str:
+        """The text of one cell."""
+        place = self._places.get(meaning)
+        return "" if place is None or place >= len(record.cells) else _cell(record.cells[place])
+
+    def reader(self, record: Record, rows: _Rows) -> _WooReader:
+        """The row by meaning."""
+        cells: dict[str, list[Cell]] = {}
+        for place, name, meaning in self._known:
+            text = _cell(record.cells[place])
+            if text:
+                cells.setdefault(meaning, []).append(Cell(name, text))
+        attributes = []
+        for _, places in sorted(self._attributes.items()):
+            if {"name", "value"} <= places.keys():
+                name, value = (_cell(record.cells[places[part]]) for part in ("name", "value"))
+                if name:
+                    attributes.append((name, Cell(self._names[places["value"]], value)))
+        return _WooReader(record.number, cells, rows.context, rows.zone, rows.notes, attributes=attributes)
+
+
+def _cell(text: str) -> str:
+    """A cell without the apostrophe that the export puts before what a spreadsheet would take for a formula."""
+    text = text.strip()
+    return text[1:] if text[:1] == "'" and text[1:2] in {"=", "+", "-", "@"} else text
+
+
+@dataclass(slots=True)
+class _WooReader(RowReader):
+    attributes: list[tuple[str, Cell]] = field(default_factory=list)
+    """Names and value cells of the row's attributes."""
+
+    @property
+    def item_id(self) -> str | None:
+        return self.text("id") or self.text("sku")
+
+
+class _Rows:
+    """Turns the rows of one export into what an import takes."""
+
+    def __init__(
+        self, source: str, context: FormatContext, parents: dict[str, str], *, has_ids: bool
+    ) -> None:
+        self.context = context
+        self.zone = ZoneInfo(context.timezone)
+        self.notes = FileNotes()
+        self._source = source
+        self._parents = parents
+        self._has_ids = has_ids
+
+    def read(self, reader: _WooReader) -> Iterator[Parsed]:
+        item_id = reader.item_id
+        try:
+            parsed = self._row(reader, set(_words(reader.text("type") or "")))
+        except RowFaultError as fault:
+            yield fault.failure(reader.row, item_id)
+            return
+        yield parsed
+        for warning in reader.warnings:
+            warning.item_id = item_id if warning.row else None
+            yield warning
+
+    def _row(self, reader: _WooReader, kinds: set[str]) -> Parsed:
+        kind = reader.cell("type")
+        column = kind.column if kind else "Type"
+        if "grouped" in kinds:
+            message = "A grouped product is a list of other products and cannot be bought itself; those are imported."
+            return RowSkip(reader.row, column, message, reader.item_id)
+        if reader.item_id is None:
+            raise RowFaultError(
+                "ID", "The row has neither an ID nor a SKU, so its item could not be found again."
+            )
+        if kinds & _VARIATION:
+            return self._variation(reader, reader.item_id)
+        if kinds & _VARIABLE:
+            return ImportedParent(reader.row, self._product(reader, reader.item_id))
+        if kinds & _SINGLE or not kinds - {"", "virtual", "downloadable"}:
+            product = self._product(reader, reader.item_id)
+            return ImportedVariant(reader.row, product, self._variant(reader, reader.item_id))
+        shown = quoted(kind.text if kind else "")
+        return RowSkip(reader.row, column, f"Products of the type {shown} are not imported.", reader.item_id)
+
+    def _variation(self, reader: _WooReader, item_id: str) -> Parsed:
+        parent = reader.cell("parent")
+        if parent is None:
+            raise RowFaultError("Parent", "The variation does not name the product it belongs to.")
+        product = ProductInput(id=self._parent_id(parent), source=self._source)
+        variant = self._variant(reader, item_id)
+        pictures = split_images(split_unescaped(reader.text("images") or ""))
+        variant.thumbnail, variant.images = (pictures[0] if pictures else None), pictures[1:]
+        if (
+            reader.text("published") == "0"
+        ):  # a variation whose Enabled box is not ticked is exported as private
+            variant.availability, variant.inventory = "out of stock", InventoryInput(track_inventory=False)
+            published = reader.cell("published")
+            reader.warn(
+                published.column if published else "Published",
+                "The variation is switched off in the shop, so it counts as out of stock.",
+            )
+        return ImportedVariant(reader.row, product, variant, product_is_partial=True)
+
+    def _parent_id(self, parent: Cell) -> str:
+        prefix, colon, number = parent.text.partition(":")
+        if colon and prefix.strip().casefold() == "id" and number.strip():
+            return number.strip()
+        known = self._parents.get(parent.text)
+        if known is not None:
+            return known
+        if self._has_ids:
+            message = f"The file has no variable product with the SKU {quoted(parent.text)}, which the variation names."
+            raise RowFaultError(parent.column, message)
+        return parent.text
+
+    def _product(self, reader: _WooReader, product_id: str) -> ProductInput:
+        name, brands = reader.text("name"), split_unescaped(reader.text("brand") or "")
+        description, short = reader.text("description"), reader.text("short_description")
+        pictures = split_images(split_unescaped(reader.text("images") or ""))
+        status, visibility = _publication(reader)
+        return ProductInput(
+            id=product_id,
+            title=plain_text(name) if name else None,
+            subtitle=line_breaks(short) if short else None,
+            description=line_breaks(description) if description else None,
+            slug=reader.text("slug") or (wordpress_slug(name) if name else None),
+            link=reader.text("permalink"),
+            status=status,
+            visibility=visibility,
+            brand=plain_text(brands[0]) if brands else None,
+            thumbnail=pictures[0] if pictures else None,
+            images=pictures[1:],
+            categories=_deepest_path(reader.text("categories") or ""),
+            source=self._source,
+        )
+
+    def _variant(self, reader: _WooReader, item_id: str) -> VariantInput:
+        ean, upc, barcode = reader.barcodes()
+        variant = VariantInput(
+            id=item_id,
+            sku=reader.text("sku"),
+            price=reader.price("regular_price", "regular price", states_currency=False, grouped=False),
+            special_price=reader.price("sale_price", "sale price", states_currency=False, grouped=False),
+            ean=ean,
+            upc=upc,
+            barcode=barcode,
+            options=_options(reader),
+        )
+        start = reader.read("sale_start", lambda text: read_instant(text, self.zone, end_of_day=False))
+        end = reader.read("sale_end", lambda text: read_instant(text, self.zone, end_of_day=True))
+        if variant.special_price is not None:
+            variant.special_price_start, variant.special_price_end = start, end
+        variant.availability, variant.inventory = _stock(reader)
+        return variant
+
+
+def _publication(reader: RowReader) -> tuple[str, str]:
+    """Status and visibility: 1 is published, 0 private, -1 a draft; a product hidden from catalog and search is private."""
+    cell = reader.cell("published")
+    word = cell.text.casefold() if cell else "1"
+    hidden = (reader.text("visibility") or "").casefold() == "hidden"
+    if word in {"-1", "draft"}:
+        return "draft", "private" if hidden else "public"
+    if word in {"0", "private", "no", "false"}:
+        return "active", "private"
+    if word in {"1", "publish", "published", "yes", "true"}:
+        return "active", "private" if hidden else "public"
+    raise RowFaultError(cell.column if cell else "Published", f"{quoted(word)} is neither 1, 0 nor -1.")
+
+
+def _stock(reader: RowReader) -> tuple[str | None, InventoryInput | None]:
+    """Availability and, where Stock is a number, the inventory."""
+    in_stock = (reader.text("in_stock") or "").casefold()
+    availability = None
+    if in_stock in _YES:
+        availability = "in stock"
+    elif in_stock in _NO:
+        availability = "out of stock"
+    elif in_stock in {"backorder", "onbackorder"}:
+        availability = "available for order"
+    elif in_stock:
+        cell = reader.cell("in_stock")
+        column = cell.column if cell else "In stock?"
+        reader.warn(column, f"The value {quoted(in_stock)} is not known and was left out.")
+    try:
+        quantity = read_quantity(reader.text("stock") or "")
+    except UnreadableValueError:  # empty, or "parent" where the variation shares its product's stock
+        return availability, None
+    backorder = (reader.text("backorders") or "").casefold() in _YES
+    return availability, InventoryInput(
+        track_inventory=True, quantity_on_hand=quantity, allow_backorder=backorder
+    )
+
+
+def _options(reader: _WooReader) -> dict[str, str]:
+    """Attributes with their values; several values are joined as Google writes several colours."""
+    options: dict[str, str] = {}
+    is_variation = reader.cell("parent") is not None
+    for name, cell in reader.attributes:
+        values = split_unescaped(cell.text)
+        if values:
+            options.setdefault(plain_text(name), plain_text("/".join(values)))
+        elif is_variation:
+            reader.warn(cell.column, f"The variation fits any {name}; its item carries no {name}.")
+    return options
+
+
+def _deepest_path(text: str) -> list[str]:
+    """The deepest of the category paths, the first one where several are as deep."""
+    return max((split_path(path) for path in split_unescaped(text)), key=len, default=[])

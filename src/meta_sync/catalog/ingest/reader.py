@@ -1,0 +1,165 @@
+"""Reads the cells of one row by meaning and gathers what the merchant should know. Shared by all formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from zoneinfo import ZoneInfo
+
+from meta_sync.catalog.ingest.prices import read_price
+from meta_sync.catalog.ingest.rows import FormatContext, RowFailure, RowWarning
+from meta_sync.catalog.ingest.values import UnreadableValueError, quoted, read_gtin
+
+__all__ = ["Cell", "FileNotes", "RowFaultError", "RowReader"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value with the column as the file names it."""
+
+    column: str
+    text: str
+
+
+Cells = Mapping[str, Sequence[Cell]]
+"""The filled cells of a row by meaning."""
+
+
+class RowFaultError(Exception):
+    """The row cannot be imported."""
+
+    def __init__(self, column: str, message: str) -> None:
+        super().__init__(message)
+        self.column = column
+        self.message = message
+
+    def failure(self, row: int, item_id: str | None) -> RowFailure:
+        """The fault as a finding."""
+        return RowFailure(row, self.column, self.message, item_id)
+
+
+@dataclass(slots=True)
+class FileNotes:
+    """What was already said once about the file."""
+
+    said: set[str] = field(default_factory=set)
+
+    def first_time(self, topic: str) -> bool:
+        """Whether the topic is new; it no longer is afterwards."""
+        if topic in self.said:
+            return False
+        self.said.add(topic)
+        return True
+
+
+@dataclass(slots=True)
+class RowReader:
+    """One row's cells, read by meaning. Every method gives ``None`` or nothing for an empty cell.
+
+    Raises
+    ------
+    RowFaultError
+        From every method that reads a value which is there but cannot be read.
+    """
+
+    row: int
+    cells: Cells
+    context: FormatContext
+    zone: ZoneInfo
+    notes: FileNotes
+    warnings: list[RowWarning] = field(default_factory=list)
+
+    def cell(self, meaning: str) -> Cell | None:
+        """The first filled cell of this meaning."""
+        found = self.cells.get(meaning)
+        return found[0] if found else None
+
+    def text(self, meaning: str) -> str | None:
+        """Its text."""
+        cell = self.cell(meaning)
+        return cell.text if cell else None
+
+    def texts(self, *meanings: str) -> Iterator[str]:
+        """The texts of all cells of these meanings, in order."""
+        return (cell.text for meaning in meanings for cell in self.cells.get(meaning, ()))
+
+    def warn(self, column: str, message: str, *, item_id: str | None = None) -> None:
+        """Tell the merchant something about this row."""
+        self.warnings.append(RowWarning(self.row, column, message, item_id))
+
+    def read(self, meaning: str, read: Callable[[str], _T]) -> _T | None:
+        """What the function makes of the first cell; its `UnreadableValueError` becomes the row's fault."""
+        cell = self.cell(meaning)
+        if cell is None:
+            return None
+        try:
+            return read(cell.text)
+        except UnreadableValueError as error:
+            raise RowFaultError(cell.column, str(error)) from None
+
+    def word(self, meaning: str, label: str, read: Callable[[str], str | None]) -> str | None:
+        """A word of a closed list; an unknown one is left out with a warning."""
+        cell = self.cell(meaning)
+        if cell is None:
+            return None
+        found = read(cell.text)
+        if found is None:
+            self.warn(cell.column, f"The {label} {quoted(cell.text)} is not known and was left out.")
+        return found
+
+    def price(
+        self, meaning: str, label: str, *, states_currency: bool = True, grouped: bool = True
+    ) -> int | None:
+        """A price in minor units. ``states_currency``: the format asks for a currency, so its lack is worth a word."""
+        cell = self.cell(meaning)
+        if cell is None:
+            return None
+        text = cell.text
+        currency = self.text("currency")
+        if currency and not any(char.isalpha() for char in text):
+            text = f"{text} {currency}"
+        try:
+            price = read_price(text, self.context.currency, label=label, grouped=grouped)
+        except UnreadableValueError as error:
+            raise RowFaultError(cell.column, str(error)) from None
+        if price.note:
+            self.warn(cell.column, price.note)
+        if states_currency and not price.names_currency and self.notes.first_time("currency"):
+            self.warnings.append(
+                RowWarning(
+                    0,
+                    cell.column,
+                    f"Prices in the file name no currency; they are read in {self.context.currency},"
+                    " the store's currency.",
+                )
+            )
+        return price.minor_units
+
+    def gtin(self, meaning: str) -> str | None:
+        """A barcode as text; one that a spreadsheet rounded is dropped with a warning."""
+        cell = self.cell(meaning)
+        if cell is None:
+            return None
+        code = read_gtin(cell.text)
+        if code is None:
+            self.warn(
+                cell.column,
+                f"The code {quoted(cell.text)} was rounded by a spreadsheet and is left out;"
+                " format the column as text before saving.",
+            )
+        return code
+
+    def barcodes(self) -> tuple[str | None, str | None, str | None]:
+        """EAN, UPC and any other barcode. A code from a column for all kinds goes where its length belongs."""
+        ean, upc, barcode = self.gtin("ean"), self.gtin("upc"), self.gtin("barcode")
+        code = self.gtin("gtin")
+        if code is None:
+            return ean, upc, barcode
+        if len(code) in {8, 13} and ean is None:
+            return code, upc, barcode
+        if len(code) == 12 and upc is None:
+            return ean, code, barcode
+        return ean, upc, barcode or code
