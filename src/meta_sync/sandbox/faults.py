@@ -10,10 +10,9 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import Self
 
 __all__ = ["ArmedFault", "FaultBook", "FaultKind", "FaultSpec", "adverse_faults"]
 

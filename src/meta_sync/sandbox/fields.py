@@ -9,7 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["FIELDS", "FieldSpec", "Kind", "is_empty", "text_of"]
+__all__ = ["FIELDS", "FieldSpec", "Kind", "is_empty", "text_of", "words"]
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text; long lists of names read best as one."""
+    return frozenset(text.split())
 
 
 class Kind(Enum):

@@ -88,7 +88,7 @@ class Finding:
     id: str
     line: int
     field: str = ""
-    text: str = field(default="")
+    text: str = ""
 
     @property
     def about_required_field(self) -> bool:

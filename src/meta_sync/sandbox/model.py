@@ -107,10 +107,15 @@ class Catalog:
         What is stored now: retailer id to fields, under the names and values they were written with (``id`` included).
     applied_counts
         How many records changed or deleted each retailer id so far. Survives deletion.
+    number
+        Which catalog of the sandbox it is, from 1; part of the Graph ids of its items.
     """
 
-    def __init__(self, catalog_id: str, name: str, business_id: str, vertical: str = "commerce") -> None:
+    def __init__(
+        self, catalog_id: str, name: str, business_id: str, *, number: int, vertical: str = "commerce"
+    ) -> None:
         self.id = catalog_id
+        self.number = number
         self.name = name
         self.business_id = business_id
         self.vertical = vertical
@@ -134,7 +139,7 @@ class Catalog:
         self.items[retailer_id] = item
         self.applied_counts[retailer_id] = self.applied_counts.get(retailer_id, 0) + 1
         if retailer_id not in self._graph_ids:
-            graph_id = f"{self.id[:6]}{len(self._known) + 1:011d}"
+            graph_id = f"9{self.number:04d}{len(self._known) + 1:011d}"
             self._graph_ids[retailer_id] = graph_id
             self._retailer_ids[graph_id] = retailer_id
             self._known.append(retailer_id)
@@ -142,7 +147,8 @@ class Catalog:
         group = item.get("item_group_id")
         if group is not None:
             self._groups.setdefault(str(group), set()).add(retailer_id)
-            self._group_graph_ids.setdefault(str(group), f"{self.id[:6]}9{len(self._group_graph_ids) + 1:010d}")
+            number = len(self._group_graph_ids) + 1
+            self._group_graph_ids.setdefault(str(group), f"8{self.number:04d}{number:011d}")
 
     def remove(self, retailer_id: str) -> None:
         """Delete an item; one that is not there is no error."""

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from meta_sync.sandbox.faults import FaultBook, FaultKind
+from meta_sync.sandbox.faults import FaultBook, FaultKind, FaultSpec
 from meta_sync.sandbox.fields import FIELDS, is_empty
 from meta_sync.sandbox.messages import Finding
 from meta_sync.sandbox.model import Batch, Catalog, Refusal
@@ -89,7 +89,7 @@ class Processor:
     def _strike(self, catalog_id: str, batch: Batch) -> None:
         """Let the faults that wait for an accepted batch change its fate."""
 
-        def take(kind: FaultKind) -> Any:
+        def take(kind: FaultKind) -> FaultSpec | None:
             return self._faults.take(kind, _EDGE, catalog_id)
 
         for kind, status in ((FaultKind.HANDLE_ERROR, "error"), (FaultKind.HANDLE_CANCELED, "canceled")):

@@ -199,7 +199,9 @@ def _url_fault(spec: FieldSpec, value: object) -> str | None:
 
 def _are_variant_attributes(value: object) -> bool:
     if isinstance(value, list):
-        return all(isinstance(entry, dict) and {"variant_label", "variant_value"} <= entry.keys() for entry in value)
+        return all(
+            isinstance(entry, dict) and {"variant_label", "variant_value"} <= entry.keys() for entry in value
+        )
     if not isinstance(value, str):
         return False
     pairs = [pair.split(":") for pair in value.split(",")]
