@@ -50,7 +50,7 @@ def retry_delay_seconds(
     policy = policy or RetryPolicy()
     if attempt >= policy.attempts or not error.retryable or isinstance(error, ThrottledError):
         return None
-    longest = min(policy.cap_seconds, policy.base_seconds * 2.0 ** max(0, attempt - 1))
+    longest = min(policy.cap_seconds, policy.base_seconds * 2.0 ** min(max(0, attempt - 1), 30))
     return random() * longest
 
 
