@@ -7,7 +7,6 @@ left behind by a killed parent is found by its data directory and stopped first.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import os
 import pwd
@@ -15,12 +14,12 @@ import shutil
 import signal
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from meta_sync.cli.socket_directory import private_socket_directory, require_private
 from meta_sync.core.errors import StartError
 
 __all__ = ["EmbeddedPostgres"]
@@ -63,14 +62,17 @@ class EmbeddedPostgres:
         self._settings = {**_SETTINGS, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._binaries = _find_binaries()
-        digest = hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
-        # A socket's path may have 107 bytes; a data directory is often deeper than that.
-        self.socket_directory = Path(tempfile.gettempdir()) / f"meta-sync-{digest}"
+        self.socket_directory = private_socket_directory(self.directory)
 
     @property
     def pid(self) -> int | None:
         """Process id of the running server."""
         return self._process.pid if self._process else None
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the server was started and ended without being asked to."""
+        return self._process is not None and self._process.poll() is not None
 
     def url(self, database: str = "meta_sync") -> str:
         """The address of a database of this server."""
@@ -158,6 +160,7 @@ class EmbeddedPostgres:
     def _prepare_directories(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.socket_directory.mkdir(exist_ok=True, mode=0o700)
+        require_private(self.socket_directory, {_account().get("user", os.geteuid())})
         if os.geteuid() == 0:
             for path in (self.directory, self.socket_directory):
                 shutil.chown(path, _SYSTEM_USER)

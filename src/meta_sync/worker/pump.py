@@ -1,0 +1,120 @@
+"""The pump: the loops that move everything forward, fed by PostgreSQL alone.
+
+It needs no Redis. A wake-up, wherever it comes from, only makes a loop look earlier than it would have on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from meta_sync.core.logging import get_logger
+from meta_sync.core.queue import JobName
+from meta_sync.worker.loops import TickLoop
+
+__all__ = ["ImportTicks", "PipelineTicks", "Pump"]
+
+_logger = get_logger(__name__)
+
+_DRAIN_SLOTS = 4
+"""Stores served at the same time by one process. A turn spends most of its time waiting for Meta; four of them with
+two poll slots, the sweep, the jobs and the imports stay within the default pool of eight connections because no
+turn holds one while it waits."""
+_POLL_SLOTS = 2
+"""Apart from the drain's, so that handles are followed while calls are slow, and the other way round."""
+
+_LOOK_SECONDS = 0.5
+"""The longest a change waits in an idle worker without any wake-up."""
+_SWEEP_SECONDS = 1.0
+_JOBS_SECONDS = 1.0
+"""Jobs and imports are long; a second until they begin is nothing to them."""
+
+_FINISH_SECONDS = 25.0
+"""Running ticks get this long after a stop; container platforms kill after 30 s."""
+
+
+class PipelineTicks(Protocol):
+    """What the pump needs of the sync pipeline. Every tick may run at any time, in any number of workers."""
+
+    async def drain_tick(self) -> int:
+        """Give one due store a turn; how much was done."""
+        ...
+
+    async def poll_tick(self) -> int:
+        """Ask after due handles; how much was done."""
+        ...
+
+    async def sweep_tick(self) -> None:
+        """Find what wake-ups and due marks missed; time-driven work."""
+        ...
+
+    async def jobs_tick(self) -> int:
+        """Move one job a page on; how much was done."""
+        ...
+
+
+class ImportTicks(Protocol):
+    """What the pump needs of the imports."""
+
+    async def run_next(self) -> bool:
+        """Run one waiting import to its end; whether there was one."""
+        ...
+
+
+class Pump:
+    """All loops of one worker process.
+
+    Parameters
+    ----------
+    pipeline, imports
+        Where the work is.
+    finish_seconds
+        How long running ticks may take after a stop before they are cut off.
+    """
+
+    def __init__(
+        self, pipeline: PipelineTicks, imports: ImportTicks, *, finish_seconds: float = _FINISH_SECONDS
+    ) -> None:
+        self._finish_seconds = finish_seconds
+        # Slow work has loops of its own, so that it never stands in the way of quick work.
+        self._loops = {
+            JobName.DRAIN: TickLoop(
+                "drain", pipeline.drain_tick, slots=_DRAIN_SLOTS, idle_seconds=_LOOK_SECONDS
+            ),
+            JobName.POLL: TickLoop("poll", pipeline.poll_tick, slots=_POLL_SLOTS, idle_seconds=_LOOK_SECONDS),
+            JobName.SWEEP: TickLoop("sweep", pipeline.sweep_tick, idle_seconds=_SWEEP_SECONDS),
+            JobName.JOBS: TickLoop("jobs", pipeline.jobs_tick, idle_seconds=_JOBS_SECONDS),
+            JobName.IMPORTS: TickLoop("imports", imports.run_next, idle_seconds=_JOBS_SECONDS),
+        }
+
+    def wake(self, name: JobName) -> None:
+        """Make the loop of that name look now."""
+        self._loops[name].wake()
+
+    async def run(self, stop: asyncio.Event) -> bool:
+        """Run until ``stop`` is set, then let running ticks end.
+
+        Returns
+        -------
+        bool
+            Whether all of them ended in time. One that did not was cut off; its lease runs out and another worker,
+            or the next start, finds its rows.
+        """
+        tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self._loops.values()]
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            # A loop that ends by itself is a fault of ours; the process goes down with it and is started again.
+            await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            for loop in self._loops.values():
+                loop.stop()
+            ended, late = await asyncio.wait(tasks, timeout=self._finish_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for task in late:
+            _logger.warning("A tick did not end in time and was cut off.", tick=task.get_name())
+        for task in ended:
+            task.result()
+        return not late

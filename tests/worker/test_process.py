@@ -1,0 +1,79 @@
+"""A worker process: its heartbeat, its wake-ups, and a database that goes away under it."""
+
+import asyncio
+
+from sqlalchemy import select
+
+from meta_sync.core.db import Database
+from meta_sync.core.queue import JobName, MemoryJobQueue
+from meta_sync.sync.tables import worker_heartbeats
+from meta_sync.worker.heartbeat import Heartbeat
+from meta_sync.worker.process import run_worker
+from tests.worker.test_loops import until
+from tests.worker.test_pump import Work
+
+
+async def heartbeats(database: Database) -> list[str]:
+    async with database.platform() as connection:
+        return sorted((await connection.execute(select(worker_heartbeats.c.queue))).scalars())
+
+
+async def until_heartbeats(database: Database, expected: list[str]) -> None:
+    async with asyncio.timeout(5):
+        while await heartbeats(database) != expected:  # noqa: ASYNC110 - the row is in a database
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_has_a_row_while_it_runs_and_none_after(database: Database) -> None:
+    work, queue, stop = Work(), MemoryJobQueue(), asyncio.Event()
+    task = asyncio.create_task(
+        run_worker(database=database, queue=queue, redis_url=None, pipeline=work, imports=work, stop=stop)
+    )
+    await until_heartbeats(database, ["in-process"])
+    before = work.calls[JobName.DRAIN]
+    await queue.wake(JobName.DRAIN)
+    await until(lambda: work.calls[JobName.DRAIN] > before, 0.4)
+    stop.set()
+    await asyncio.wait_for(task, 5)
+    assert await heartbeats(database) == []
+
+
+async def test_a_worker_outlives_a_database_that_is_away() -> None:
+    work, stop = Work(), asyncio.Event()
+    nowhere = Database.connect("postgresql://nobody@127.0.0.1:1/none", pool_size=8)
+
+    async def refused() -> int:
+        work.calls[JobName.DRAIN] += 1
+        async with nowhere.platform():
+            return 0
+
+    work.drain_tick = refused  # type: ignore[method-assign]  # the pipeline of a worker without a database
+    task = asyncio.create_task(
+        run_worker(
+            database=nowhere,
+            queue=MemoryJobQueue(),
+            redis_url=None,
+            pipeline=work,
+            imports=work,
+            stop=stop,
+        )
+    )
+    await until(lambda: work.calls[JobName.DRAIN] >= 6)
+    assert not task.done()
+    stop.set()
+    await asyncio.wait_for(task, 5)
+    await nowhere.dispose()
+
+
+async def test_rows_of_killed_workers_are_forgotten_after_a_day(database: Database) -> None:
+    stop = asyncio.Event()
+    async with database.platform() as connection:
+        await connection.exec_driver_sql(
+            "INSERT INTO worker_heartbeats (worker_id, version, queue, seen_at) VALUES "
+            "('a', '0', 'old one', now() - interval '25 hours'), ('b', '0', 'late one', now() - interval '1 hour')"
+        )
+    heartbeat = Heartbeat(database, "c", "new one", interval_seconds=0.05)
+    task = asyncio.create_task(heartbeat.run(stop))
+    await until_heartbeats(database, ["late one", "new one"])
+    stop.set()
+    await asyncio.wait_for(task, 5)
