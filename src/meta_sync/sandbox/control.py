@@ -157,7 +157,7 @@ class _Control:
                 for catalog in state.catalogs()
             ],
             "tokens": len(state.tokens),
-            "faults": len(state.faults.list()),
+            "faults": len(state.faults.armed()),
             "requests": len(state.requests),
         }
 
@@ -170,7 +170,7 @@ class _Control:
         return {"time": self._state.timestamp()}
 
     def list_faults(self, _request: Request, _body: bytes) -> Any:
-        return {"data": [fault.describe() for fault in self._state.faults.list()]}
+        return {"data": [fault.describe() for fault in self._state.faults.armed()]}
 
     def add_fault(self, _request: Request, body: bytes) -> Any:
         return self._state.faults.add(_read(FaultSpec, body)).describe()

@@ -155,7 +155,7 @@ class FaultBook:
         """Disarm all faults."""
         self._armed.clear()
 
-    def list(self) -> list[ArmedFault]:
+    def armed(self) -> list[ArmedFault]:
         """All faults, used-up ones included until they are removed."""
         return [*self._armed.values()]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from meta_sync.sandbox.fields import text_of
 from meta_sync.sandbox.messages import Finding
 from meta_sync.sandbox.validation import Record
 
@@ -144,11 +145,11 @@ class Catalog:
             self._retailer_ids[graph_id] = retailer_id
             self._known.append(retailer_id)
             self._folded.setdefault(retailer_id.casefold(), []).append(retailer_id)
-        group = item.get("item_group_id")
-        if group is not None:
-            self._groups.setdefault(str(group), set()).add(retailer_id)
+        if "item_group_id" in item:
+            group = text_of(item["item_group_id"])
+            self._groups.setdefault(group, set()).add(retailer_id)
             number = len(self._group_graph_ids) + 1
-            self._group_graph_ids.setdefault(str(group), f"8{self.number:04d}{number:011d}")
+            self._group_graph_ids.setdefault(group, f"8{self.number:04d}{number:011d}")
 
     def remove(self, retailer_id: str) -> None:
         """Delete an item; one that is not there is no error."""
@@ -213,9 +214,10 @@ class Catalog:
         return group in self._groups
 
     def _leave_group(self, retailer_id: str) -> None:
-        group = self.items.get(retailer_id, {}).get("item_group_id")
-        if group is not None:
-            members = self._groups.get(str(group), set())
+        item = self.items.get(retailer_id, {})
+        if "item_group_id" in item:
+            group = text_of(item["item_group_id"])
+            members = self._groups.get(group, set())
             members.discard(retailer_id)
             if not members:
-                self._groups.pop(str(group), None)
+                self._groups.pop(group, None)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from meta_sync.sandbox.faults import FaultBook, FaultKind, FaultSpec
-from meta_sync.sandbox.fields import FIELDS, is_empty
+from meta_sync.sandbox.fields import FIELDS, is_empty, text_of
 from meta_sync.sandbox.messages import Finding
 from meta_sync.sandbox.model import Batch, Catalog, Refusal
 from meta_sync.sandbox.options import SandboxOptions
@@ -143,10 +143,10 @@ class Processor:
             return [record.finding("unknown_item")], None
         item = merge(known, record)
         errors = [*check_fields(record), *check_item(record, item, creating=known is None)]
-        group = item.get("item_group_id")
+        group = text_of(item["item_group_id"]) if "item_group_id" in item else None
         for taken in (record.id if catalog.is_group(record.id) else None, group):
             if taken is not None and (taken == record.id or taken in catalog.items):
-                errors.append(record.finding("id_used_by_group", str(taken)))
+                errors.append(record.finding("id_used_by_group", taken))
                 break
         return errors, item
 

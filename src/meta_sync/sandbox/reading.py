@@ -109,7 +109,7 @@ def _pictures(item: dict[str, Any]) -> dict[str, Any]:
 def _group(catalog: Catalog, item: dict[str, Any]) -> dict[str, Any]:
     if "item_group_id" not in item:
         return {}
-    group = str(item["item_group_id"])
+    group = text_of(item["item_group_id"])
     return {"product_group": {"id": catalog.group_graph_id(group), "retailer_id": group}}
 
 

@@ -26,6 +26,8 @@ _URL = re.compile(
     re.IGNORECASE,
 )
 _LARGEST_CUSTOM_NUMBER = 2**32 - 1
+_LONGEST_NUMBER = 18
+"""Digits of a 64-bit number."""
 _LONGEST_URL_LIST = 2000
 """Characters of all additional image links when they come as one delimited text."""
 
@@ -173,13 +175,17 @@ def _is_good_scalar(spec: FieldSpec, text: str) -> bool:
         case Kind.FOLDED_WORD:
             return text.casefold() in spec.words
         case Kind.QUANTITY:
-            return text.isascii() and text.isdigit()
+            return _is_number(text)
         case Kind.NUMBER:
-            return text.isascii() and text.isdigit() and int(text) <= _LARGEST_CUSTOM_NUMBER
+            return _is_number(text) and int(text) <= _LARGEST_CUSTOM_NUMBER
         case Kind.DIGITS if not (text.isascii() and text.isdigit()):
             return False
         case _:
             return spec.max_length is None or len(text) <= spec.max_length
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
 
 
 def _url_fault(spec: FieldSpec, value: object) -> str | None:

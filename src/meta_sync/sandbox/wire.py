@@ -33,6 +33,9 @@ Delivery = Literal["whole", "close", "timeout", "half"]
 
 _Entry = TypeVar("_Entry")
 
+_LONGEST_NUMBER = 18
+"""Digits of a parameter; what is longer is no number anybody means."""
+
 
 @dataclass(slots=True)
 class Answer:
@@ -118,7 +121,7 @@ class Call:
         text = self.text(name)
         if not text:
             return default
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER):
             raise parameter_error(f"Param {name} must be a positive integer")
         return int(text)
 
@@ -212,7 +215,7 @@ def decode_cursor(cursor: str) -> int:
     encoded = cursor.removeprefix("QVFI")
     try:
         text = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-        return int(text.removeprefix("p"))
+        return max(0, int(text.removeprefix("p")))
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
         raise parameter_error("Invalid cursors values") from error
 
