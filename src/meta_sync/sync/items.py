@@ -1,0 +1,299 @@
+"""The read side of items: lists, one item in full with what the next drain would send, and a product's sync in short.
+
+Writes nothing and decides nothing: what it shows of the future comes from the functions that the drain uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.catalog.models import Lane
+from meta_sync.connection.repository import active_link
+from meta_sync.core.clock import Clock
+from meta_sync.core.db import Database
+from meta_sync.core.paging import MAX_PAGE_ROWS, CursorCodec, require_page_within_reach
+from meta_sync.stores.repository import load_settings
+from meta_sync.sync.context import mapping_settings
+from meta_sync.sync.item_detail import ItemDetail, describe, read_record
+from meta_sync.sync.item_queries import (
+    NO_LINK,
+    ItemFilter,
+    ItemSort,
+    Segment,
+    count_items,
+    item_keys,
+    item_rows,
+    state_counts,
+)
+from meta_sync.sync.models import Presence, Status
+
+__all__ = ["ItemPage", "ItemSummary", "ItemsService", "ProductSync"]
+
+_WORST_FIRST = (
+    Status.FAILED,
+    Status.SKIPPED,
+    Status.PENDING,
+    Status.SUBMITTED,
+    Status.NEVER_SYNCED,
+    Status.DELETED,
+    Status.SYNCED,
+)
+"""What a merchant should look at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSummary:
+    """One row of the list. The order of the fields is that of the columns of ``item_rows``, the last one excepted."""
+
+    variant_id: str
+    product_id: str
+    product_title: str | None
+    product_slug: str | None
+    product_status: str | None
+    product_visibility: str | None
+    sku: str | None
+    price: int | None
+    thumbnail: str | None
+    deleted_at: datetime | None
+    sync_status: Status
+    presence: Presence
+    meta_retailer_id: str | None
+    last_handle: str | None
+    last_pushed_at: datetime | None
+    last_error: str | None
+    error_code: str | None
+    attempts: int
+    confirmed_at: datetime | None
+    retry_at: datetime | None
+    lane: Lane | None
+    """Of the intent that waits; ``None``: none waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPage:
+    """A page of the list."""
+
+    items: list[ItemSummary]
+    total: int
+    is_total_exact: bool
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSync:
+    """How a product's variants stand at Meta."""
+
+    counts: dict[Status, int]
+    worst_status: Status | None
+    last_sync_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    segment: Segment
+    after_id: str | None = None
+    after_at: datetime | None = None
+
+
+class ItemsService:
+    """Answers questions about items.
+
+    Parameters
+    ----------
+    database
+        Where the rows are; read under the store's policies.
+    clock
+        The present instant, for the end of sales.
+    cursors
+        Signs cursors.
+    """
+
+    def __init__(self, database: Database, clock: Clock, cursors: CursorCodec) -> None:
+        self._database = database
+        self._clock = clock
+        self._cursors = cursors
+
+    async def list(
+        self,
+        store_id: str,
+        item_filter: ItemFilter,
+        *,
+        page: int = 1,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ItemPage:
+        """A page of the store's items: live variants, and deleted ones that have a record at Meta.
+
+        A cursor rules over ``page`` and is valid for the same store, filter and order only.
+
+        Raises
+        ------
+        ValidationFailedError
+            The page lies beyond what pages reach, or the cursor is not one of this list.
+        """
+        scope = f"items\n{store_id}\n{astuple(item_filter)!r}"
+        position = _position(self._cursors.decode(scope, cursor)) if cursor is not None else None
+        if position is None:
+            require_page_within_reach(page, limit)
+        async with self._database.store(store_id) as connection:
+            link = await active_link(connection, store_id)
+            link_id = link.link_id if link is not None else NO_LINK
+            walk = _Walk(connection, store_id, link_id, item_filter)
+            if position is None:
+                keys = await walk.from_offset((page - 1) * limit, limit + 1)
+            else:
+                keys = await walk.from_position(position, limit + 1)
+            rows = await item_rows(connection, store_id, link_id, [key for _, key, _ in keys[:limit]])
+            total, is_exact = await _total(connection, store_id, link_id, item_filter)
+        next_cursor = None
+        if len(keys) > limit:
+            segment, last_id, last_at = keys[limit - 1]
+            next_cursor = self._cursors.encode(
+                scope, [segment.value, last_id, last_at.isoformat() if last_at else None]
+            )
+        return ItemPage([_summary(row) for row in rows], total, is_exact, next_cursor)
+
+    async def detail(self, store_id: str, variant_id: str) -> ItemDetail:
+        """Everything about one item.
+
+        Raises
+        ------
+        NotFoundError
+            The store has no such variant, or it was deleted and Meta never knew it.
+        """
+        async with self._database.store(store_id) as connection:
+            settings, _ = await load_settings(connection, store_id)
+            link = await active_link(connection, store_id)
+            record = await read_record(connection, store_id, link, variant_id)
+        mapping = mapping_settings(settings, link.business_name if link is not None else None)
+        return describe(record, mapping, self._clock())
+
+    async def product_sync(self, store_id: str, product_ids: Sequence[str]) -> dict[str, ProductSync]:
+        """How the variants of the given products stand, in one statement."""
+        if not product_ids:
+            return {}
+        async with self._database.store(store_id) as connection:
+            link = await active_link(connection, store_id)
+            rows = await connection.execute(
+                _PRODUCT_SYNC,
+                {
+                    "store_id": store_id,
+                    "link_id": link.link_id if link is not None else NO_LINK,
+                    "product_ids": list(product_ids),
+                },
+            )
+            found = list(rows)
+        counts: dict[str, dict[Status, int]] = {product_id: {} for product_id in product_ids}
+        latest: dict[str, datetime | None] = {}
+        for product_id, status, count, confirmed_at in found:
+            counts[product_id][Status(status)] = count
+            times = [at for at in (latest.get(product_id), confirmed_at) if at is not None]
+            latest[product_id] = max(times, default=None)
+        return {
+            product_id: ProductSync(
+                by_status,
+                next((status for status in _WORST_FIRST if status in by_status), None),
+                latest.get(product_id),
+            )
+            for product_id, by_status in counts.items()
+        }
+
+
+_PRODUCT_SYNC = text(
+    """
+    SELECT v.product_id, COALESCE(s.status, 'never_synced'), count(*), max(s.confirmed_at)
+    FROM variants AS v
+    LEFT JOIN sync_state AS s ON s.link_id = :link_id AND s.variant_id = v.variant_id
+    WHERE v.store_id = :store_id AND v.product_id = ANY(CAST(:product_ids AS text[])) AND v.deleted_at IS NULL
+    GROUP BY 1, 2
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """Walks the list's segments in order."""
+
+    connection: AsyncConnection
+    store_id: str
+    link_id: int
+    item_filter: ItemFilter
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        if self.item_filter.sort is ItemSort.VARIANT_ID:
+            return (Segment.BY_ID,)
+        return (Segment.PUSHED, Segment.UNPUSHED)
+
+    async def from_offset(self, offset: int, limit: int) -> list[tuple[Segment, str, datetime | None]]:
+        keys: list[tuple[Segment, str, datetime | None]] = []
+        for segment in self.segments:
+            found = await self._keys(segment, limit=limit - len(keys), offset=offset)
+            keys += found
+            if len(keys) == limit:
+                break
+            # The next segment begins where this one ended, so what this one took of the offset is subtracted.
+            if segment is Segment.PUSHED:
+                in_segment = offset + len(found)
+                if not found and offset:
+                    in_segment = await count_items(
+                        self.connection, self.store_id, self.link_id, self.item_filter, segment, most=offset
+                    )
+                offset = max(0, offset - in_segment)
+        return keys
+
+    async def from_position(
+        self, position: _Position, limit: int
+    ) -> list[tuple[Segment, str, datetime | None]]:
+        keys: list[tuple[Segment, str, datetime | None]] = []
+        start = self.segments.index(position.segment)
+        for segment in self.segments[start:]:
+            here = segment is position.segment
+            keys += await self._keys(
+                segment,
+                limit=limit - len(keys),
+                after_id=position.after_id if here else None,
+                after_at=position.after_at if here else None,
+            )
+            if len(keys) == limit:
+                break
+        return keys
+
+    async def _keys(self, segment: Segment, **where: Any) -> list[tuple[Segment, str, datetime | None]]:
+        found = await item_keys(
+            self.connection, self.store_id, self.link_id, self.item_filter, segment, **where
+        )
+        return [(segment, variant_id, pushed_at) for variant_id, pushed_at in found]
+
+
+def _position(packed: list[Any]) -> _Position:
+    """The place in the list that a cursor of ours holds; its signature says that it is well formed."""
+    segment, after_id, after_at = packed
+    return _Position(Segment(segment), after_id, datetime.fromisoformat(after_at) if after_at else None)
+
+
+async def _total(
+    connection: AsyncConnection, store_id: str, link_id: int, item_filter: ItemFilter
+) -> tuple[int, bool]:
+    if item_filter.is_status_only and item_filter.status is not None:
+        counts = await state_counts(connection, store_id, link_id)
+        return counts.by_status[item_filter.status], True
+    counted = await count_items(
+        connection, store_id, link_id, item_filter, Segment.BY_ID, most=MAX_PAGE_ROWS + 1
+    )
+    return min(counted, MAX_PAGE_ROWS), counted <= MAX_PAGE_ROWS
+
+
+def _summary(row: Any) -> ItemSummary:
+    values = list(row)
+    values[10] = Status(values[10] or Status.NEVER_SYNCED)
+    values[11] = Presence(values[11] or Presence.ABSENT)
+    values[17] = values[17] or 0
+    values[20] = None if values[20] is None else Lane(values[20])
+    return ItemSummary(*values)
