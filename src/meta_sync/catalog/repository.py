@@ -1,0 +1,202 @@
+"""Reading and locking catalog rows for a write. Takes a connection, never commits; nothing here decides anything.
+
+Lock order: the store's creation lock, products, inventory, each by sorted key; intents come after all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ARRAY, BindParameter, Text, any_, bindparam, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.catalog.states import ProductState, StockState, VariantState
+from meta_sync.catalog.tables import inventory, products, variants
+from meta_sync.catalog.working_set import WorkingSet
+
+__all__ = [
+    "PRODUCT_CONTENT",
+    "VARIANT_CONTENT",
+    "VARIANT_OFFER",
+    "ConcurrentWriteError",
+    "live_variants",
+    "load_stock",
+    "load_working_set",
+]
+
+PRODUCT_CONTENT = (
+    "title",
+    "subtitle",
+    "description",
+    "slug",
+    "link",
+    "brand",
+    "vendor",
+    "thumbnail",
+    "images",
+    "categories",
+    "google_product_category",
+)
+"""Columns of ``ProductState.content``, in its order."""
+
+VARIANT_OFFER = ("price", "special_price", "special_price_start", "special_price_end", "availability")
+"""Columns of ``VariantState.offer``, in its order."""
+
+VARIANT_CONTENT = (
+    "sku",
+    "link",
+    "condition",
+    "thumbnail",
+    "images",
+    "ean",
+    "upc",
+    "barcode",
+    "options",
+)
+"""Columns of ``VariantState.content``, in its order."""
+
+
+class ConcurrentWriteError(Exception):
+    """Another write moved or made a row between our look and our lock: the transaction must begin again."""
+
+
+def _ids() -> BindParameter[Sequence[str]]:
+    return bindparam("ids", type_=ARRAY(Text))
+
+
+_STORE = bindparam("store_id", type_=Text)
+
+_PRODUCT_IDS = select(products.c.product_id).where(
+    products.c.store_id == _STORE, products.c.product_id == any_(_ids())
+)
+_OWNERS = select(variants.c.variant_id, variants.c.product_id).where(
+    variants.c.store_id == _STORE, variants.c.variant_id == any_(_ids())
+)
+_LOCK_PRODUCTS = (
+    select(
+        products.c.product_id,
+        products.c.status,
+        products.c.visibility,
+        products.c.source,
+        products.c.source_updated_at,
+        products.c.deleted_at.is_not(None),
+        *(products.c[name] for name in PRODUCT_CONTENT),
+    )
+    .where(products.c.store_id == _STORE, products.c.product_id == any_(_ids()))
+    .order_by(products.c.product_id)
+    .with_for_update()
+)
+_VARIANTS = select(
+    variants.c.variant_id,
+    variants.c.product_id,
+    variants.c.position,
+    variants.c.deleted_at.is_not(None),
+    *(variants.c[name] for name in VARIANT_OFFER),
+    *(variants.c[name] for name in VARIANT_CONTENT),
+).where(variants.c.store_id == _STORE, variants.c.product_id == any_(_ids()))
+_LIVE_VARIANTS = select(variants.c.variant_id, variants.c.product_id).where(
+    variants.c.store_id == _STORE, variants.c.variant_id == any_(_ids()), variants.c.deleted_at.is_(None)
+)
+_LOCK_STOCK = (
+    select(
+        inventory.c.variant_id,
+        inventory.c.track_inventory,
+        inventory.c.quantity_on_hand,
+        inventory.c.reserved_quantity,
+        inventory.c.allow_backorder,
+        inventory.c.source_updated_at,
+    )
+    .where(inventory.c.store_id == _STORE, inventory.c.variant_id == any_(_ids()))
+    .order_by(inventory.c.variant_id)
+    .with_for_update()
+)
+_CREATION_LOCK = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('meta_sync catalog creation ' || :store_id, 0))"
+)
+
+_FIXED_PRODUCT_COLUMNS = 6
+_FIXED_VARIANT_COLUMNS = 4
+_OFFER_END = _FIXED_VARIANT_COLUMNS + len(VARIANT_OFFER)
+
+
+async def load_working_set(
+    connection: AsyncConnection,
+    store_id: str,
+    product_ids: Iterable[str],
+    variant_ids: Iterable[str],
+    stock_ids: Iterable[str] = (),
+) -> WorkingSet:
+    """Lock and read the products, those that own the named variants now, and all their variants.
+
+    A write that makes a product or a variant first takes the store's creation lock: two writers making the same row,
+    or a variant and the product whose group it renames, would otherwise not see each other.
+
+    Raises
+    ------
+    ConcurrentWriteError
+        A named variant moved to a product that is not locked.
+    """
+    products_named, variants_named = set(product_ids), set(variant_ids)
+    existing = await _existing_products(connection, store_id, products_named)
+    owners = await _owners(connection, store_id, variants_named)
+    if products_named - existing or variants_named - owners.keys():
+        await connection.execute(_CREATION_LOCK, {"store_id": store_id})
+        owners = await _owners(connection, store_id, variants_named)
+    # A new variant may carry a product's id: that product's group is renamed, so its count is taken under its lock too.
+    to_lock = sorted(products_named | set(owners.values()) | (variants_named - owners.keys()))
+    locked = [
+        ProductState(row[0], tuple(row[_FIXED_PRODUCT_COLUMNS:]), row[1], row[2], row[3], row[4], row[5])
+        for row in await _all(connection, _LOCK_PRODUCTS, store_id, to_lock)
+    ]
+    found = [
+        _variant(row)
+        for row in await _all(connection, _VARIANTS, store_id, [product.product_id for product in locked])
+    ]
+    if owners.keys() - {variant.variant_id for variant in found}:
+        raise ConcurrentWriteError
+    return WorkingSet(locked, found, await load_stock(connection, store_id, stock_ids))
+
+
+async def load_stock(
+    connection: AsyncConnection, store_id: str, variant_ids: Iterable[str]
+) -> list[StockState]:
+    """Lock and read the inventory of the variants that have any."""
+    wanted = sorted(set(variant_ids))
+    return [StockState(*row) for row in await _all(connection, _LOCK_STOCK, store_id, wanted)]
+
+
+async def live_variants(
+    connection: AsyncConnection, store_id: str, variant_ids: Iterable[str]
+) -> dict[str, str]:
+    """Those of the variants that exist and are not deleted, each with its product."""
+    rows = await _all(connection, _LIVE_VARIANTS, store_id, sorted(set(variant_ids)))
+    return {row[0]: row[1] for row in rows}
+
+
+async def _existing_products(
+    connection: AsyncConnection, store_id: str, product_ids: Collection[str]
+) -> set[str]:
+    return {row[0] for row in await _all(connection, _PRODUCT_IDS, store_id, product_ids)}
+
+
+async def _owners(connection: AsyncConnection, store_id: str, variant_ids: Collection[str]) -> dict[str, str]:
+    return {row[0]: row[1] for row in await _all(connection, _OWNERS, store_id, variant_ids)}
+
+
+async def _all(connection: AsyncConnection, statement: Any, store_id: str, ids: Collection[str]) -> list[Any]:
+    if not ids:
+        return []
+    result = await connection.execute(statement, {"store_id": store_id, "ids": list(ids)})
+    return list(result.tuples())
+
+
+def _variant(row: tuple[Any, ...]) -> VariantState:
+    return VariantState(
+        row[0],
+        row[1],
+        tuple(row[_FIXED_VARIANT_COLUMNS:_OFFER_END]),
+        tuple(row[_OFFER_END:]),
+        row[2],
+        row[3],
+    )

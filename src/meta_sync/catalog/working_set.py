@@ -1,0 +1,303 @@
+"""The rows one write is about, held in memory: bodies are applied here in order, then the difference is written once.
+
+Pure. It decides by clocks what is stale, follows moves between products, and says which items may have changed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import Enum, auto
+
+from meta_sync.catalog.models import InventoryInput, Lane, ProductInput, VariantInput
+from meta_sync.catalog.states import (
+    ProductState,
+    StockState,
+    VariantState,
+    product_state,
+    stock_state,
+    variant_state,
+)
+from meta_sync.catalog.validation import MAX_VARIANTS
+
+__all__ = ["Applied", "MergeOutcome", "WorkingSet"]
+
+_Add = Callable[[str, Lane, str], None]
+
+
+@dataclass(slots=True)
+class Applied:
+    """What one body did: to which product, and which variants it touched."""
+
+    product_id: str
+    variants: int
+    """Live variants of the product afterwards."""
+    touched: set[str] = field(default_factory=set)
+    row_changed: bool = False
+    stale: bool = False
+
+    @property
+    def changed(self) -> int:
+        """Variants whose item may look different, or 1 when only the product itself changed."""
+        return len(self.touched) or int(self.row_changed)
+
+
+class MergeOutcome(Enum):
+    """What became of one row of a file."""
+
+    CREATED = auto()
+    CHANGED = auto()
+    UNCHANGED = auto()
+    STALE = auto()
+    """The stored product carries a later source time."""
+    NO_PRODUCT = auto()
+    TOO_MANY_VARIANTS = auto()
+
+
+class WorkingSet:
+    """Stored rows, and what bodies have made of them so far."""
+
+    def __init__(
+        self,
+        products: Iterable[ProductState] = (),
+        variants: Iterable[VariantState] = (),
+        stock: Iterable[StockState] = (),
+    ) -> None:
+        self.products_before = {product.product_id: product for product in products}
+        self.variants_before = {variant.variant_id: variant for variant in variants}
+        self.stock_before = {row.variant_id: row for row in stock}
+        self.products = dict(self.products_before)
+        self.variants = dict(self.variants_before)
+        self.stock = dict(self.stock_before)
+        self._live: defaultdict[str, set[str]] = defaultdict(set)
+        for variant in self.variants_before.values():
+            if not variant.deleted:
+                self._live[variant.product_id].add(variant.variant_id)
+        self._moved_to: dict[str, str] = {}
+
+    def put(self, given: ProductInput) -> Applied:
+        """Apply one whole product: variants that it does not name are deleted."""
+        before = self.products.get(given.id)
+        if _is_stale(given, before):
+            touched = self._put_clocked_stock(given)
+            return Applied(given.id, len(self._live[given.id]), touched, stale=True)
+        applied = self._put_product(given, before)
+        for variant_id in self._live[given.id] - {variant.id for variant in given.variants}:
+            self._delete_variant(variant_id)
+            applied.touched.add(variant_id)
+        for position, variant in enumerate(given.variants):
+            if self._put_variant(variant_state(variant, given.id, position)):
+                applied.touched.add(variant.id)
+            if variant.inventory is not None and self.put_stock(variant.id, variant.inventory):
+                applied.touched.add(variant.id)
+        applied.variants = len(self._live[given.id])
+        return applied
+
+    def delete(self, product_id: str) -> Applied:
+        """Delete a product with its variants; its clock stays, so that late news cannot revive it."""
+        applied = Applied(product_id, 0)
+        before = self.products[product_id]
+        if not before.deleted:
+            self.products[product_id] = replace(before, deleted=True)
+            applied.row_changed = True
+        for variant_id in list(self._live[product_id]):
+            self._delete_variant(variant_id)
+            applied.touched.add(variant_id)
+        return applied
+
+    def merge_product(self, given: ProductInput) -> Applied:
+        """Apply the fields of a product and leave its variants alone; a body older than the row changes nothing."""
+        before = self.products.get(given.id)
+        if _is_stale(given, before):
+            return Applied(given.id, len(self._live[given.id]), stale=True)
+        return self._put_product(given, before)
+
+    def merge_variant(
+        self, product_id: str, given: VariantInput, *, clock: datetime | None = None
+    ) -> MergeOutcome:
+        """Apply one variant to a product that exists, leaving its other variants alone.
+
+        ``clock`` is the source time that the row gives its product.
+        """
+        product = self.products.get(product_id)
+        if product is None or product.deleted:
+            return MergeOutcome.NO_PRODUCT
+        if clock is not None and product.clock is not None and clock < product.clock:
+            return MergeOutcome.STALE
+        before = self.variants.get(given.id)
+        is_new = before is None or before.deleted
+        if before is not None and not is_new and before.product_id == product_id:
+            position = before.position
+        elif len(self._live[product_id]) >= MAX_VARIANTS:
+            return MergeOutcome.TOO_MANY_VARIANTS
+        else:
+            position = self._next_position(product_id)
+        changed = self._put_variant(variant_state(given, product_id, position))
+        if given.inventory is not None:
+            changed |= self.put_stock(given.id, given.inventory)
+        if is_new:
+            return MergeOutcome.CREATED
+        return MergeOutcome.CHANGED if changed else MergeOutcome.UNCHANGED
+
+    def put_stock(self, variant_id: str, given: InventoryInput) -> bool:
+        """Apply stock by its own clock; whether the figures changed."""
+        before = self.stock.get(variant_id)
+        if self.stock_is_stale(variant_id, given):
+            return False
+        if (given.track_inventory, given.allow_backorder) == (None, None) and (
+            given.quantity_on_hand is None and given.reserved_quantity is None
+        ):
+            return False
+        after = stock_state(variant_id, given, before)
+        self.stock[variant_id] = after
+        return after.row_differs(before)
+
+    def stock_is_stale(self, variant_id: str, given: InventoryInput) -> bool:
+        """Whether the stored stock carries a later source time than the body."""
+        before = self.stock.get(variant_id)
+        return bool(before and before.clock and given.updated_at and given.updated_at < before.clock)
+
+    def live_variants(self, product_id: str) -> set[str]:
+        """Ids of the product's live variants as they are now."""
+        return self._live[product_id]
+
+    def changes(self, new_lane: Lane) -> dict[str, tuple[Lane, str]]:
+        """Per affected variant how urgent it is, and the product whose body caused it. ``new_lane`` is for new variants."""
+        found: dict[str, tuple[Lane, str]] = {}
+
+        def add(variant_id: str, lane: Lane, cause: str) -> None:
+            known = found.get(variant_id)
+            if known is None or lane < known[0]:
+                found[variant_id] = (lane, known[1] if known else cause)
+
+        for variant_id, variant in self.variants.items():
+            lane = variant.lane_against(self.variants_before.get(variant_id), new_lane)
+            if lane is not None:
+                add(variant_id, lane, variant.product_id)
+        for variant_id in self.changed_stock():
+            variant = self.variants[variant_id]
+            if not variant.deleted:
+                self._add_known(add, [variant_id], Lane.LIVE, variant.product_id)
+        for product_id, product in self.products.items():
+            product_lane = product.lane_against(self.products_before.get(product_id))
+            if product_lane is not None:
+                self._add_known(add, self._live[product_id], product_lane, product_id)
+        for product_id, cause in self._regrouped().items():
+            self._add_known(add, self._live[product_id], Lane.CONTENT, cause)
+        return found
+
+    def changed_products(self) -> list[ProductState]:
+        """Rows to write, sorted by id."""
+        return [
+            self.products[product_id]
+            for product_id in sorted(self.products)
+            if self.products[product_id].row_differs(self.products_before.get(product_id))
+        ]
+
+    def moved_clocks(self) -> list[ProductState]:
+        """Rows of which only the clock moved, sorted by id."""
+        return [
+            after
+            for product_id, after in sorted(self.products.items())
+            if (before := self.products_before.get(product_id)) is not None
+            and after.clock != before.clock
+            and not after.row_differs(before)
+        ]
+
+    def changed_variants(self) -> list[VariantState]:
+        """Rows to write, sorted by id. A variant that came and went within the write never was."""
+        return [
+            after
+            for variant_id, after in sorted(self.variants.items())
+            if after != self.variants_before.get(variant_id) and not self._never_was(variant_id)
+        ]
+
+    def changed_stock(self) -> list[str]:
+        """Variants whose figures changed, sorted."""
+        return sorted(
+            variant_id
+            for variant_id, after in self.stock.items()
+            if after.row_differs(self.stock_before.get(variant_id)) and not self._never_was(variant_id)
+        )
+
+    def moved_stock_clocks(self) -> list[StockState]:
+        """Stock of which only the clock moved, sorted by id."""
+        return [
+            after
+            for variant_id, after in sorted(self.stock.items())
+            if (before := self.stock_before.get(variant_id)) is not None
+            and after.clock != before.clock
+            and not after.row_differs(before)
+        ]
+
+    def _put_product(self, given: ProductInput, before: ProductState | None) -> Applied:
+        after = product_state(given, before)
+        self.products[given.id] = after
+        applied = Applied(given.id, len(self._live[given.id]), row_changed=after.row_differs(before))
+        if applied.row_changed:
+            applied.touched.update(self._live[given.id])
+        return applied
+
+    def _put_variant(self, after: VariantState) -> bool:
+        before = self.variants.get(after.variant_id)
+        if before is not None and not before.deleted and before.product_id != after.product_id:
+            self._live[before.product_id].discard(after.variant_id)
+            self._moved_to[before.product_id] = after.product_id
+        self._live[after.product_id].add(after.variant_id)
+        self.variants[after.variant_id] = after
+        return after != before
+
+    def _put_clocked_stock(self, given: ProductInput) -> set[str]:
+        """Of a stale body only stock with a clock of its own counts, for variants that the product still has."""
+        return {
+            variant.id
+            for variant in given.variants
+            if variant.inventory is not None
+            and variant.inventory.updated_at is not None
+            and variant.id in self._live[given.id]
+            and self.put_stock(variant.id, variant.inventory)
+        }
+
+    def _delete_variant(self, variant_id: str) -> None:
+        before = self.variants[variant_id]
+        self._live[before.product_id].discard(variant_id)
+        self.variants[variant_id] = replace(before, deleted=True)
+
+    def _never_was(self, variant_id: str) -> bool:
+        after = self.variants.get(variant_id)
+        return after is not None and after.deleted and variant_id not in self.variants_before
+
+    def _next_position(self, product_id: str) -> int:
+        return 1 + max((self.variants[sibling].position for sibling in self._live[product_id]), default=-1)
+
+    def _add_known(self, add: _Add, variant_ids: Iterable[str], lane: Lane, cause: str) -> None:
+        """A new variant goes in the lane of new variants, whatever else changed beside it."""
+        for variant_id in variant_ids:
+            if variant_id in self.variants_before:
+                add(variant_id, lane, cause)
+
+    def _regrouped(self) -> dict[str, str]:
+        """Products whose group id came, went or was renamed, each with the product whose body caused it."""
+        live_before: defaultdict[str, int] = defaultdict(int)
+        for variant in self.variants_before.values():
+            live_before[variant.product_id] += not variant.deleted
+        regrouped = {
+            product_id: self._moved_to.get(product_id, product_id)
+            for product_id in self.products
+            if (live_before[product_id] > 1) != (len(self._live[product_id]) > 1)
+        }
+        for variant_id, variant in self.variants.items():
+            # An item id that equals a group id renames the group, for good: tombstones keep their id.
+            is_new = variant_id not in self.variants_before and not variant.deleted
+            if is_new and len(self._live.get(variant_id, ())) > 1:
+                regrouped.setdefault(variant_id, variant.product_id)
+        return regrouped
+
+
+def _is_stale(given: ProductInput, before: ProductState | None) -> bool:
+    """An older body is stale; on a tombstone one of the same time too, since it is the news that was deleted."""
+    if before is None or before.clock is None or given.updated_at is None:
+        return False
+    return given.updated_at < before.clock or (before.deleted and given.updated_at == before.clock)
