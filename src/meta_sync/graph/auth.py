@@ -33,8 +33,8 @@ class GraphCredential:
 def appsecret_proof(access_token: str, app_secret: str) -> str:
     """HMAC-SHA256 of the token keyed by the app secret, in lower-case hex.
 
-    The plain form, which lives as long as the token (Meta's page "Secure Graph API Calls"). Sending it where the app
-    does not require it does no harm.
+    The plain form, which lives as long as the token (Meta's page "Secure Graph API Calls"). Sending it where
+    the app does not require it does no harm.
     """
     return hmac.new(app_secret.encode(), access_token.encode(), hashlib.sha256).hexdigest()
 

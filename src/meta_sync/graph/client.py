@@ -1,7 +1,8 @@
 """The one place that sends to Meta's Graph API, and the only one that knows httpx.
 
-It carries tokens, proves the app secret, bounds time and size, and turns every end of a call into an ``Answer``. What an
-answer means for the caller is decided by the endpoints. No token, secret or proof reaches a log, an error or a repr.
+It carries tokens, proves the app secret, bounds time and size, and turns every end of a call into an
+``Answer``. What an answer means for the caller is decided by the endpoints. No token, secret or proof reaches
+a log, an error or a repr.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ _SECRET_PARAMETERS = frozenset(
     {"access_token", "appsecret_proof", "client_secret", "code", "fb_exchange_token", "input_token"}
 )
 _SHORTEST_SECRET = 8
-"""Shorter texts are not blotted out of answers: they could be ordinary words, and no secret of Meta's is so short."""
+"""Shorter texts are not blotted out of answers: they could be ordinary words; Meta's secrets are longer."""
 
 _logger = logging.getLogger(__name__)
 
 
 def make_http_client(*, max_connections: int = 100) -> httpx.AsyncClient:
-    """The HTTP client for Meta, one per process: no proxies or credentials from the environment, no redirects, no cookies.
+    """The HTTP client for Meta, one per process. Takes nothing from the environment, follows no redirects.
 
-    A cookie set for one store must not travel with the calls of another.
+    It keeps no cookies: one set for one store must not travel with the calls of another.
     """
     return httpx.AsyncClient(
         trust_env=False,
@@ -72,7 +73,8 @@ def make_http_client(*, max_connections: int = 100) -> httpx.AsyncClient:
 class _DiscreetUrl(httpx.URL):
     """A URL that shows its secret parameters to the transport only.
 
-    httpx writes the URL of every request into its log and its exceptions, by ``str()``; the transport reads the parts.
+    httpx writes the URL of every request into its log and its exceptions, by ``str()``; the transport reads
+    the parts.
     """
 
     @override
@@ -103,8 +105,8 @@ class _Progress:
     def nothing_sent(self, failure: BaseException) -> bool:
         """Whether the failure came before the first byte of the request.
 
-        A time-out of ours carries no such knowledge, so the trace decides; a transport without a trace gets no benefit
-        of the doubt.
+        A time-out of ours carries no such knowledge, so the trace decides; a transport without a trace gets
+        no benefit of the doubt.
         """
         if self.is_sending:
             return False
@@ -206,7 +208,7 @@ class GraphClient:
         deadline_seconds: float = QUESTION_DEADLINE_SECONDS,
         max_answer_bytes: int = NORMAL_ANSWER_BYTES,
     ) -> Answer:
-        """Ask for something that has no effect; repeated by the retry policy. The deadline is that of each attempt."""
+        """Ask for something; repeated by the retry policy. The deadline is that of each attempt."""
         call = _Call(
             method="GET",
             path=path,
@@ -258,8 +260,8 @@ class GraphClient:
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as failure:
-            # OSError covers our own time-out and what anyio lets through. Nothing of the exception is kept: its
-            # request holds the token.
+            # OSError covers our own time-out and what anyio lets through. Nothing of the exception is kept:
+            # its request holds the token.
             return Answer(None, Usage(), _transport_error(failure, progress, call))
         return self._judge(call, response, body)
 
@@ -308,7 +310,7 @@ class GraphClient:
         )
 
     def _note_version_warning(self, headers: Mapping[str, str]) -> None:
-        """Meta announces the end of a version by answering in the next one (observed); said once per client."""
+        """Meta announces the end of a version by answering in the next one (observed). Said once."""
         warning = header(headers, "x-ad-api-version-warning")
         if warning and not self._warned:
             self._warned = True

@@ -125,7 +125,7 @@ def _code_in_text(message: str | None) -> int | None:
 
 
 def _error_data(value: Any) -> dict[str, Any]:
-    """``error_data`` comes as an object or as JSON text of one (documented for neither, observed for both)."""
+    """``error_data`` comes as an object or as JSON text of one; Meta's own SDK reads both."""
     if isinstance(value, str):
         value = decode_json(value.encode("utf-8", "replace"))
     return mapping(value)

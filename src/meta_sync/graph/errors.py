@@ -1,7 +1,8 @@
 """What went wrong at Meta, split by what the caller must do.
 
-``classify`` is the one place that judges a failed call: the body first, the HTTP status second. It is pure and never
-raises. ``RULES`` holds the judgement as data. Services translate these errors; they never reach an API answer raw.
+``classify`` is the one place that judges a failed call: the body first, the HTTP status second. It is pure
+and never raises. ``RULES`` holds the judgement as data. Services translate these errors; they never reach an
+API answer raw.
 """
 
 from __future__ import annotations
@@ -104,8 +105,9 @@ class GraphError(Exception):
     def is_definite(self) -> bool:
         """Whether it is certain that Meta did not carry out the call.
 
-        True when nothing was sent, and when Graph itself refused, except with codes 1 and 2, which it also uses after
-        it has begun to work. Without a code the refusal has to be recognised by other means to count as one.
+        True when nothing was sent, and when Graph itself refused, except with codes 1 and 2, which it also
+        uses after it has begun to work. Without a code the refusal has to be recognised by other means to
+        count as one.
         """
         if self.facts.nothing_sent:
             return True
@@ -185,7 +187,7 @@ class ThrottledError(GraphError):
 
     @property
     def scope(self) -> ThrottleScope:
-        """80014 is the batch bucket, 80009 the bucket of all other catalog calls; the rest stops both (documented)."""
+        """80014 is the batch bucket, 80009 that of all other catalog calls (documented); others stop both."""
         if self.code == 80014:
             return "calls"
         return "questions" if self.code == 80009 else "both"
@@ -278,7 +280,7 @@ def _codes(*codes: int | None) -> frozenset[int | None]:
 
 
 _RECONNECT = "Connect the store to Meta again."
-_APP_SECRET = "Check the app id and the app secret; Meta does not accept the proof made with them."  # noqa: S105
+_CHECK_APP = "Check the app id and the app secret; Meta does not accept the proof made with them."
 _GRANT = "Grant the permission that the message names, then connect the store again."
 _PICK_CATALOG = (
     "The catalog was deleted or access to it was taken away: restore the access or select a catalog."
@@ -294,12 +296,12 @@ RULES: tuple[Rule, ...] = (
     # Meta's texts decide only where one code stands for several things.
     Rule(
         CredentialsError,
-        _APP_SECRET,
+        _CHECK_APP,
         _codes(100, None),
         says="appsecret_proof",
         account_state="needs_attention",
     ),
-    Rule(CredentialsError, _APP_SECRET, _codes(101, 104), account_state="needs_attention"),
+    Rule(CredentialsError, _CHECK_APP, _codes(101, 104), account_state="needs_attention"),
     Rule(CredentialsError, _RECONNECT, _OAUTH_CODES, account_state="needs_reconnect"),
     Rule(CredentialsError, _RECONNECT, _codes(2500), says="access token", account_state="needs_reconnect"),
     Rule(AssetLostError, _PICK_CATALOG, _codes(100), frozenset({33}), account_state="needs_attention"),
@@ -352,8 +354,8 @@ Codes are from Meta's pages "Error handling", "Rate limits" and the error tables
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> GraphError | None:
     """The error an answer stands for, or ``None`` when it is a success.
 
-    A success is any 2xx with a body that is JSON without an error object, and 204. An error object under HTTP 200 is
-    an error; a 200 that cannot be read is one too, since it says nothing about what happened.
+    A success is any 2xx with a body that is JSON without an error object, and 204. An error object under HTTP
+    200 is an error; a 200 that cannot be read is one too, since it says nothing about what happened.
     """
     return classify_value(status, headers, decode_json(body))
 

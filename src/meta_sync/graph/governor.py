@@ -1,7 +1,8 @@
 """Spends the rate budget of one Meta catalog and app. Pure: the state comes in and goes out as plain values.
 
-The caller keeps the state, records every call with ``note_call`` before it is made (an answer may never come) and hands
-every answer to ``after_answer``. Writes ("calls") and polls and reads ("questions") are counted by Meta apart.
+The caller keeps the state, records every call with ``note_call`` before it is made (an answer may never come)
+and hands every answer to ``after_answer``. Writes ("calls") and polls and reads ("questions") are counted by
+Meta apart.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Purpose = Literal["call", "question"]
 WaitReason = Literal["throttled", "usage", "allowance", "spacing"]
 
 ALLOWANCE_PER_HOUR = 200
-"""Batch calls per rolling hour, app and catalog, that even a shop without visitors has (documented formula)."""
+"""Batch calls per rolling hour, app and catalog, of a shop without visitors (documented formula)."""
 
 _WINDOW = timedelta(hours=1)
 _FREE_SHARE = 0.5
@@ -43,7 +44,7 @@ _STOP_PERCENT = 95.0
 _MOST_SLOWDOWN = 4.0
 """Spacing just below the stop, in units of the ordinary spacing."""
 _STOP_PAUSE = timedelta(minutes=5)
-"""How long a reading of 95 % or more silences us; then one answer brings a new reading. A twelfth of the window."""
+"""How long a reading of 95 % or more silences us, before one answer brings a new one: 1/12 of the window."""
 _FIRST_BLOCK_SECONDS = 60
 _LONGEST_BLOCK_SECONDS = 15 * 60
 """Bounds of the wait after throttling without a regain time, doubled each time in a row."""
@@ -101,8 +102,9 @@ def decide_call(
 ) -> Decision:
     """Whether a call may be made now.
 
-    Questions have a hundred times the allowance and are only held back by Meta's own word. Calls go freely up to half
-    of the allowance, then spaced, then slower from 75 % on, and not at all from 95 % of Meta's count or 100 % of ours.
+    Questions have a hundred times the allowance and are only held back by Meta's own word. Calls go freely up
+    to half of the allowance, then spaced, then slower from 75 % on, and not at all from 95 % of Meta's count
+    or 100 % of ours.
     """
     bucket = state.calls if purpose == "call" else state.questions
     if bucket.blocked_until is not None and now < bucket.blocked_until:
@@ -125,7 +127,7 @@ def _decide_by_count(state: BudgetState, now: datetime, percent: float, allowanc
         share = min(1.0, (percent - _SLOW_PERCENT) / (_STOP_PERCENT - _SLOW_PERCENT))
         spacing *= 1 + share * (_MOST_SLOWDOWN - 1)
     if used >= allowance * _SLOW_PERCENT / 100:
-        # What is left has to last until the oldest call leaves the window; else the hour would end in silence.
+        # What is left has to last until the oldest call leaves the window; else the hour ends in silence.
         spacing = max(spacing, (times[0] + _WINDOW - now) / (allowance - used))
     at = times[-1] + spacing
     return Go() if at <= now else WaitUntil(at, "spacing")
@@ -150,8 +152,8 @@ def after_answer(
 ) -> BudgetState:
     """The state after an answer to a call of the given purpose.
 
-    Throttling blocks what its code stands for, whatever was asked; a regain time in the headers of a success blocks
-    too. Blocks are only ever made longer.
+    Throttling blocks what its code stands for, whatever was asked; a regain time in the headers of a success
+    blocks too. Blocks are only ever made longer.
     """
     calls = _read_usage(state.calls, now, usage, other="catalog_management")
     questions = _read_usage(state.questions, now, usage, other="catalog_batch")

@@ -44,8 +44,8 @@ __all__ = [
 class Taken:
     """Meta queued the call. Queued is not saved: ``handles`` tell the end.
 
-    ``messages`` hold what Meta said at once, by retailer id; items with errors are refused already. Messages that name
-    no item are under the empty id.
+    ``messages`` hold what Meta said at once, by retailer id; items with errors are refused already. Messages
+    that name no item are under the empty id.
     """
 
     handles: tuple[str, ...]
@@ -60,7 +60,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class NothingTaken:
-    """``handles`` came back empty: nothing was ingested. ``messages`` name the items that were refused for a reason."""
+    """``handles`` came back empty: nothing was ingested. ``messages`` name items that have a verdict."""
 
     messages: Mapping[str, ItemMessages]
     usage: Usage
@@ -100,12 +100,13 @@ class BatchReport:
     Attributes
     ----------
     errors, warnings
-        All lines of all pages. ``errors`` may be a sample: ``errors_total_count`` is the truth, and it counts errors,
-        not items (documented).
+        All lines of all pages. ``errors`` may be a sample: ``errors_total_count`` is the truth, and it counts
+        errors, not items (documented).
     invalid_ids
         Ids of records that were not saved.
     pages_complete
-        Every page was read and they fit together. ``False`` means that unnamed items are not known to be saved.
+        Every page was read and they fit together. ``False`` means that unnamed items are not known to be
+        saved.
     """
 
     errors: tuple[ReportLine, ...]
@@ -193,8 +194,8 @@ def status_error(answer: Answer) -> CannotAsk | UnknownHandle | None:
 def merge_report(pages: Sequence[ReportPage], handle: str) -> BatchReport:
     """One report of all pages.
 
-    It is incomplete when a page is missing, speaks of another handle, or repeats an earlier one: a server that ignores
-    the cursor would otherwise let the list look as long as the total.
+    It is incomplete when a page is missing, speaks of another handle, or repeats an earlier one: a server
+    that ignores the cursor would otherwise let the list look as long as the total.
     """
     distinct: list[ReportPage] = []
     seen: set[tuple[object, ...]] = set()

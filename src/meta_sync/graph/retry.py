@@ -1,6 +1,7 @@
 """When to ask Meta the same question again. Only for reads, which may be repeated without harm.
 
-Writes are never repeated in here: whether an ``items_batch`` call may go again is decided by who knows its items.
+Writes are never repeated in here: whether an ``items_batch`` call may go again is decided by who knows its
+items.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class RetryPolicy:
     Attributes
     ----------
     attempts
-        Calls in all, the first included. Three outlast a dropped connection or a restart of one of Meta's servers;
-        longer outages are the pipeline's to wait out, with the reason on show.
+        Calls in all, the first included. Three outlast a dropped connection or a restart of one of Meta's
+        servers; longer outages are the pipeline's to wait out, with the reason on show.
     base_seconds, cap_seconds
         The longest wait before the second call, doubled for each further one up to the cap.
     total_seconds
@@ -43,9 +44,9 @@ def retry_delay_seconds(
 ) -> float | None:
     """Seconds until the next call after the ``attempt``-th one (from 1) failed, or ``None`` to stop.
 
-    Full jitter: anything between zero and the exponential limit, so that many clients do not come back together.
-    Throttling stops at once: calling on makes Meta's block longer, and the governor knows when it ends.
-    ``random`` gives numbers from 0 to 1.
+    Full jitter: anything between zero and the exponential limit, so that many clients do not come back
+    together. Throttling stops at once: calling on makes Meta's block longer, and the governor knows when it
+    ends. ``random`` gives numbers from 0 to 1.
     """
     policy = policy or RetryPolicy()
     if attempt >= policy.attempts or not error.retryable or isinstance(error, ThrottledError):

@@ -44,8 +44,8 @@ _TOKEN_SHAPES = re.compile(
 def decode_json(body: bytes) -> Any:
     """The JSON value of a body, or ``UNREADABLE``.
 
-    The strict and fast reader goes first. The lenient one takes what real servers send beside it: lone surrogates,
-    raw control characters, a byte order mark.
+    The strict and fast reader goes first. The lenient one takes what real servers send beside it: lone
+    surrogates, raw control characters, a byte order mark.
     """
     try:
         return msgspec.json.decode(body)
@@ -77,7 +77,9 @@ def items(value: Any) -> list[Any]:
 
 
 def text(value: Any, limit: int | None = None) -> str | None:
-    """A text that can be stored (no NUL, no lone surrogates), cut to ``limit`` characters; ``None`` for all else."""
+    """A text that can be stored (no NUL, no lone surrogates), cut to ``limit`` characters; ``None`` for all
+    else.
+    """
     if not isinstance(value, str):
         return None
     clean: str = value.replace("\x00", "\ufffd")
@@ -87,7 +89,9 @@ def text(value: Any, limit: int | None = None) -> str | None:
 
 
 def identifier(value: Any) -> str | None:
-    """An id as text. Ids are compared byte for byte, so a text is left as it is, bar what no database can hold."""
+    """An id as text. Ids are compared byte for byte, so a text is left as it is, bar what no database can
+    hold.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         try:
             return str(value)

@@ -11,7 +11,7 @@ from meta_sync.graph.tolerant import decode_json, header, items, mapping, number
 __all__ = ["Usage", "UsageEntry", "merge_usage", "parse_usage"]
 
 _LONGEST_REGAIN_SECONDS = 24 * 3600
-"""Windows are rolling hours; a header that asks for more than a day is a fault, and must not stop a store for ever."""
+"""Windows are rolling hours; a header that asks for more than a day is a fault and must not stop a store."""
 
 _MOST_ENTRIES = 32
 """The documented maximum of entries in the business use case header."""
@@ -33,8 +33,8 @@ class Usage:
     Attributes
     ----------
     percent
-        The highest share of any allowance that is used; may exceed 100. Headers appear only "once enough calls have
-        been made" (documented), so 0 also means "not said".
+        The highest share of any allowance that is used; may exceed 100. Meta leaves the headers out while
+        little is used (documented), so 0 also means "not said".
     regain_seconds
         How long to stay silent; 0 when nothing is throttled.
     entries
@@ -52,7 +52,9 @@ def parse_usage(headers: Mapping[str, str]) -> Usage:
 
 
 def merge_usage(first: Usage, second: Usage) -> Usage:
-    """The usage after two answers, ``second`` being the later one: its counters replace those of the same kind."""
+    """The usage after two answers, ``second`` being the later one: its counters replace those of the same
+    kind.
+    """
     newer = {entry.kind for entry in second.entries}
     return _sum_up((*(entry for entry in first.entries if entry.kind not in newer), *second.entries))
 
@@ -71,7 +73,9 @@ def _header_object(headers: Mapping[str, str], name: str) -> dict[str, Any]:
 
 
 def _business_entries(headers: Mapping[str, str]) -> Iterator[UsageEntry]:
-    """A JSON text: an object keyed by business object, each with a list of counters. Regain time is in minutes."""
+    """A JSON text: an object keyed by business object, each with a list of counters. Regain time is in
+    minutes.
+    """
     left = _MOST_ENTRIES
     for counters in _header_object(headers, "x-business-use-case-usage").values():
         for counter in items(counters)[:left]:

@@ -1,4 +1,4 @@
-"""What the service wants of a Meta catalog, in its own verbs. Decides nothing about items; that is the pipeline's."""
+"""What the service wants of a Meta catalog, in its own verbs. What becomes of items is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ __all__ = [
 BatchMethod = Literal["CREATE", "UPDATE", "DELETE"]
 
 SUBMIT_DEADLINE_SECONDS = 60.0
-"""For one ``items_batch`` call: 25 MB out at 5 Mbit/s take 40 seconds, and Meta answers within seconds (observed)."""
+"""For one ``items_batch`` call: 25 MB out at 5 Mbit/s take 40 seconds, the rest is for Meta to answer."""
 
 ITEM_FIELDS = ("id", "retailer_id", "name", "availability", "price", "sale_price", "currency", "visibility")
 """Item fields read when the caller asks for no others; reading uses Meta's older names (documented)."""
 
 _LONG_ANSWER_BYTES = 16_000_000
-"""Five thousand items with two messages each; a handle must not be lost to the length of what surrounds it."""
+"""Five thousand items with messages each; a handle must not be lost to the length of what is around it."""
 
 _MOST_REPORT_PAGES = 50
 _STATUS_FIELDS = (
@@ -71,7 +71,7 @@ def build_batch_body(records: Iterable[tuple[BatchMethod, bytes]]) -> bytes:
 
 
 class CatalogEndpoints:
-    """The catalog's edges. Reads raise ``GraphError`` when they fail; writes and polls return how they ended."""
+    """The catalog's edges. Reads raise ``GraphError`` on failure; writes and polls return how they ended."""
 
     def __init__(self, client: GraphClient) -> None:
         self._client = client
@@ -105,8 +105,8 @@ class CatalogEndpoints:
     ) -> BatchStatusAnswer:
         """Ask what became of a batch, following the pages of its report.
 
-        Without ``load_ids_of_invalid_requests`` the list of refused ids stays empty (documented). The deadline is that
-        of each page.
+        Without ``load_ids_of_invalid_requests`` the list of refused ids stays empty (documented). The
+        deadline is that of each page.
         """
         params = {"handle": handle, "load_ids_of_invalid_requests": "true", "fields": _STATUS_FIELDS}
         pages: list[ReportPage] = []
@@ -144,8 +144,8 @@ class CatalogEndpoints:
     ) -> Answered[ProductsPage]:
         """Items by retailer id, in as many questions as the length of the ids demands.
 
-        Meta's filters ignore case, so the answer may hold items nobody asked for: compare ids exactly. An item that was
-        written moments ago may be missing (observed).
+        Meta's filters ignore case, so the answer may hold items nobody asked for: compare ids exactly. An
+        item that was written moments ago may be missing (observed).
 
         ``has_next`` in the result means that not everything was read.
 
@@ -226,7 +226,7 @@ class CatalogEndpoints:
 
 
 def _not_finished(page: ReportPage, usage: Usage, *, is_first: bool) -> StillRunning | Ended | None:
-    """The end of the poll unless the page belongs to a finished batch. Later pages may leave the status out."""
+    """The end of the poll unless the page is of a finished batch. Later pages may leave the status out."""
     if page.status == "finished" or (not is_first and not page.status):
         return None
     if page.status == "error":

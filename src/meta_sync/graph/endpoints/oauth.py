@@ -21,8 +21,8 @@ class OAuthEndpoints:
     async def debug_token(self, app_id: str, app_secret: SecretStr, token: SecretStr) -> Answered[TokenInfo]:
         """What Meta knows of a token, asked as the app.
 
-        A token that is not valid is an answer, not a failure. Only GET with the token as ``input_token`` is documented
-        for this edge, so the client keeps that parameter out of everything it shows.
+        A token that is not valid is an answer, not a failure. Only GET with the token as ``input_token`` is
+        documented for this edge, so the client keeps that parameter out of everything it shows.
 
         Raises
         ------
