@@ -75,7 +75,7 @@ async def stored_product(connection: AsyncConnection, store_id: str, product_id:
         products.c.product_id == product_id,
         products.c.deleted_at.is_(None),
     )
-    found = [_product(row) for row in (await connection.execute(statement)).tuples()]
+    found = [_product(row) for row in await connection.execute(statement)]
     await _add_variants(connection, store_id, found)
     return found[0] if found else None
 
@@ -110,7 +110,7 @@ async def page_of_products(
     else:
         require_page_within_reach(page, limit)
         statement = statement.offset((page - 1) * limit)
-    found = [_product(row) for row in (await connection.execute(statement)).tuples()]
+    found = [_product(row) for row in await connection.execute(statement)]
     shown = found[:limit]
     await _add_variants(connection, store_id, shown)
     return ProductPage(
@@ -141,7 +141,7 @@ async def _add_variants(connection: AsyncConnection, store_id: str, found: Seque
         )
         .order_by(variants.c.product_id, variants.c.position, variants.c.variant_id)
     )
-    for row in (await connection.execute(statement)).tuples():
+    for row in await connection.execute(statement):
         by_id[row[0]].variants.append(_variant(row))
 
 

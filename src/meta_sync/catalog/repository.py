@@ -188,7 +188,7 @@ async def _all(connection: AsyncConnection, statement: Any, store_id: str, ids: 
     if not ids:
         return []
     result = await connection.execute(statement, {"store_id": store_id, "ids": list(ids)})
-    return list(result.tuples())
+    return list(result.all())
 
 
 def _variant(row: tuple[Any, ...]) -> VariantState:

@@ -42,7 +42,7 @@ class ProductResult:
     variants: int
     """Live variants of the product afterwards."""
     changed: int
-    """Variants whose item may look different, deleted ones among them; 1 when only the product itself changed."""
+    """Variants whose item may look different, deleted ones among them; 1 when only rows changed that no item depends on."""
     enqueued: int
     """Variants that the pipeline looks at again because of it, those of other products among them."""
     stale: bool = False

@@ -36,11 +36,12 @@ class Applied:
     """Live variants of the product afterwards."""
     touched: set[str] = field(default_factory=set)
     row_changed: bool = False
+    """A row was written, if only with another order of variants or another source."""
     stale: bool = False
 
     @property
     def changed(self) -> int:
-        """Variants whose item may look different, or 1 when only the product itself changed."""
+        """Variants whose item may look different, or 1 when rows changed that no item depends on."""
         return len(self.touched) or int(self.row_changed)
 
 
@@ -88,7 +89,10 @@ class WorkingSet:
             self._delete_variant(variant_id)
             applied.touched.add(variant_id)
         for position, variant in enumerate(given.variants):
-            if self._put_variant(variant_state(variant, given.id, position)):
+            was = self.variants.get(variant.id)
+            now = self._put_variant(variant_state(variant, given.id, position))
+            applied.row_changed |= now != was
+            if now.lane_against(was, Lane.CONTENT) is not None:
                 applied.touched.add(variant.id)
             if variant.inventory is not None and self.put_stock(variant.id, variant.inventory):
                 applied.touched.add(variant.id)
@@ -134,7 +138,7 @@ class WorkingSet:
             return MergeOutcome.TOO_MANY_VARIANTS
         else:
             position = self._next_position(product_id)
-        changed = self._put_variant(variant_state(given, product_id, position))
+        changed = self._put_variant(variant_state(given, product_id, position)) != before
         if given.inventory is not None:
             changed |= self.put_stock(given.id, given.inventory)
         if is_new:
@@ -236,18 +240,18 @@ class WorkingSet:
         after = product_state(given, before)
         self.products[given.id] = after
         applied = Applied(given.id, len(self._live[given.id]), row_changed=after.row_differs(before))
-        if applied.row_changed:
+        if after.lane_against(before) is not None:
             applied.touched.update(self._live[given.id])
         return applied
 
-    def _put_variant(self, after: VariantState) -> bool:
+    def _put_variant(self, after: VariantState) -> VariantState:
         before = self.variants.get(after.variant_id)
         if before is not None and not before.deleted and before.product_id != after.product_id:
             self._live[before.product_id].discard(after.variant_id)
             self._moved_to[before.product_id] = after.product_id
         self._live[after.product_id].add(after.variant_id)
         self.variants[after.variant_id] = after
-        return after != before
+        return after
 
     def _put_clocked_stock(self, given: ProductInput) -> set[str]:
         """Of a stale body only stock with a clock of its own counts, for variants that the product still has."""

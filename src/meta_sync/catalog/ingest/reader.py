@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from meta_sync.catalog.ingest.prices import read_price
 from meta_sync.catalog.ingest.rows import FormatContext, RowFailure, RowWarning
 from meta_sync.catalog.ingest.values import UnreadableValueError, quoted, read_gtin
+from meta_sync.catalog.models import InventoryInput, VariantInput
 
 __all__ = ["Cell", "FileNotes", "RowFaultError", "RowReader"]
 
@@ -137,6 +139,37 @@ class RowReader:
                 )
             )
         return price.minor_units
+
+    def set_sale_window(
+        self, variant: VariantInput, start: datetime | None, end: datetime | None, *, meaning: str
+    ) -> None:
+        """Give the variant's sale its window. A sale that ends before it begins is no sale."""
+        if variant.special_price is None:
+            return
+        cell = self.cell(meaning)
+        if start is not None and end is not None and end <= start:
+            column = cell.column if cell else meaning
+            self.warn(column, "The sale ends before it begins, so the sale price was left out.")
+            variant.special_price = None
+            return
+        variant.special_price_start, variant.special_price_end = start, end
+
+    def counted_stock(
+        self, availability: str | None, quantity: int, *, allow_backorder: bool | None
+    ) -> InventoryInput:
+        """The inventory of counted pieces. A word that the count would overrule stops the count from counting."""
+        is_contradicted = availability == "out of stock" and quantity > 0
+        if is_contradicted:
+            cell = self.cell("quantity")
+            self.warn(
+                cell.column if cell else "quantity",
+                f"The row says out of stock, but counts {quantity} pieces; the item counts as out of stock.",
+            )
+        return InventoryInput(
+            track_inventory=not is_contradicted and availability != "preorder",
+            quantity_on_hand=quantity,
+            allow_backorder=allow_backorder,
+        )
 
     def gtin(self, meaning: str) -> str | None:
         """A barcode as text; one that a spreadsheet rounded is dropped with a warning."""

@@ -87,10 +87,12 @@ class Table:
         if isinstance(cells, _TooLongError):
             yield Record(number, [], ("row", "The row is too long; a quotation mark may be left open in it."))
             return
-        if len(lines.taken) > 1 and self._is_ragged(cells):
-            # A lone quotation mark swallowed line ends. Without quoting, most of these lines are rows again.
+        if len(lines.taken) > 1:
+            # A lone quotation mark may have swallowed line ends: then the lines are rows when quoting is left aside.
+            # A record that is whole is taken apart only if every line is, a ragged one if most are.
             singles = [self._split_plain(line) for line in lines.taken]
-            if sum(not self._is_ragged(single) for single in singles) > len(singles) // 2:
+            rows = sum(not self._is_ragged(single) for single in singles)
+            if rows == len(singles) or (rows * 2 > len(singles) and self._is_ragged(cells)):
                 yield from (self._check(number + place, single) for place, single in enumerate(singles))
                 return
         yield self._check(number, cells)

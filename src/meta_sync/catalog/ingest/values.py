@@ -32,7 +32,9 @@ class UnreadableValueError(ValueError):
 
 def quoted(text: str) -> str:
     """The text in quotation marks, cut and without control characters or halves of characters, for a message."""
-    shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text.strip())
+    shown = "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split())
+    )
     return f'"{shown}"' if len(shown) <= _SHOWN_CHARS else f'"{shown[: _SHOWN_CHARS - 1]}…"'
 
 

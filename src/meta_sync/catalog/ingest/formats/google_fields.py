@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from meta_sync.catalog.ingest.reader import Cell, FileNotes, RowFaultError, RowReader
@@ -72,6 +73,7 @@ _NUMBERED_IMAGE = re.compile(r"(?:image|additional_image_link)_[0-9]+_url|(?:add
 _ATTRIBUTE = re.compile(r"\s*([^:,]+?)\s*:\s*([^,]*?)\s*(?:,|$)")
 
 
+@lru_cache(maxsize=1_024)  # a feed repeats the same few dozen names in every item
 def meaning_of(name: str) -> str | None:
     """The feed field that a column or element name stands for, whatever its case, spaces or ``g:``."""
     simple = simplify(_PREFIX.sub("", name, count=1) if ":" in name else name)
@@ -145,16 +147,8 @@ class FeedRows:
 
     def _sale_window(self, reader: RowReader, variant: VariantInput) -> None:
         window = reader.read("sale_price_effective_date", lambda text: read_window(text, self._zone))
-        if window is None or variant.special_price is None:
-            return
-        start, end = window
-        if start is not None and end is not None and end <= start:
-            cell = reader.cell("sale_price_effective_date")
-            column = cell.column if cell else "sale_price_effective_date"
-            reader.warn(column, "The sale ends before it begins, so the sale price was left out.")
-            variant.special_price = None
-            return
-        variant.special_price_start, variant.special_price_end = start, end
+        if window is not None:
+            reader.set_sale_window(variant, *window, meaning="sale_price_effective_date")
 
 
 def _options(reader: RowReader) -> dict[str, str]:
@@ -167,19 +161,9 @@ def _options(reader: RowReader) -> dict[str, str]:
 
 
 def _inventory(reader: RowReader, availability: str | None) -> InventoryInput | None:
-    """Stock where the feed counts pieces. A word that pieces cannot express wins over the count."""
+    """Stock where the feed counts pieces."""
     quantity = reader.read("quantity", read_quantity)
     if quantity is None:
         return None
-    if availability == "out of stock" and quantity:
-        cell = reader.cell("quantity")
-        column = cell.column if cell else "quantity"
-        reader.warn(
-            column,
-            f"The row says out of stock, but counts {quantity} pieces; the item counts as out of stock.",
-        )
-    return InventoryInput(
-        track_inventory=availability != "preorder" and not (availability == "out of stock" and quantity),
-        quantity_on_hand=quantity,
-        allow_backorder=None if availability is None else availability == "available for order",
-    )
+    allow_backorder = None if availability is None else availability == "available for order"
+    return reader.counted_stock(availability, quantity, allow_backorder=allow_backorder)

@@ -21,7 +21,11 @@ _LETTERS = str.maketrans(
 )  # fmt: skip
 _TAG = re.compile(r"<[^>]*>")
 _DASHES = re.compile(r"[./\u00a0\u2010-\u2015]")
-_DROPPED = re.compile(r"[^\w\s-]|_(?<!_)")
+_DROPPED = frozenset(
+    "«»‹›“”‘’‚‛„‟•©®°…™¡¿´ˊ\u0300\u0301\u0304\u030c\u0341"
+    "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\ufeff"
+)
+"""Characters beyond ASCII that WordPress takes out; it keeps all others."""
 
 
 def wordpress_slug(title: str) -> str | None:

@@ -35,7 +35,7 @@ _NAMES = {
     "|Data de preço promocional termina em|Data zakończenia promocji|Дата окончания действия продажной цены",
     "in_stock": "In stock?|Vorrätig?|Auf Lager?|En stock ?|En inventaire?|¿Existencias?|¿En inventario?"
     "|Op voorraad?|Em estoque?|W magazynie?|Na stanie?|В наличии?",
-    "stock": "Stock|Lager|Bestand|Lagerbestand|Inventaire|Inventario|Magazzino|Voorraad|Estoque|Stan magazynowy"
+    "quantity": "Stock|Lager|Bestand|Lagerbestand|Inventaire|Inventario|Magazzino|Voorraad|Estoque|Stan magazynowy"
     "|Запасы",
     "backorders": "Backorders allowed?|Lieferrückstände erlaubt?|Rückstände erlaubt?"
     "|Autoriser les commandes de produits en rupture ?|¿Permitir reservas de productos agotados?"

@@ -4,14 +4,13 @@ Decisions: an item's id is the ID cell, else the SKU. A variation belongs to the
 ``id:N`` or by SKU, wherever in the file that product stands; what the product says is in its own row, so the
 variation brings only its own. Prices carry no currency and no grouping: they are the store's currency. The export has
 no product address, so the slug WordPress makes of the name stands in for it. An external product is imported like a
-simple one and keeps its page in the shop as link: its External URL leads to another shop, which Meta does not allow
-as an item's address. Stock that a variation shares with its product ("parent") is not counted per variation.
+simple one and its link stays its page in the shop, where the button to the External URL is: that address is another
+shop's, and may be an affiliate link that moves buyers on. Stock that a variation shares with its product ("parent") is not counted per variation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import BinaryIO
 from zoneinfo import ZoneInfo
 
@@ -20,8 +19,17 @@ from typing_extensions import override
 from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
 from meta_sync.catalog.ingest.formats.slugs import wordpress_slug
-from meta_sync.catalog.ingest.formats.woocommerce_columns import attribute_column, meaning_of
-from meta_sync.catalog.ingest.reader import Cell, FileNotes, RowFaultError, RowReader
+from meta_sync.catalog.ingest.formats.woocommerce_cells import (
+    Columns,
+    WooReader,
+    deepest_path,
+    kind_words,
+    options,
+    publication,
+    stock,
+)
+from meta_sync.catalog.ingest.formats.woocommerce_columns import meaning_of
+from meta_sync.catalog.ingest.reader import Cell, FileNotes, RowFaultError
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
     FormatContext,
@@ -33,16 +41,13 @@ from meta_sync.catalog.ingest.rows import (
     RowSkip,
     RowWarning,
 )
-from meta_sync.catalog.ingest.tables import Record, Table, find_header, open_table
+from meta_sync.catalog.ingest.tables import Table, find_header, open_table
 from meta_sync.catalog.ingest.times import read_instant
 from meta_sync.catalog.ingest.values import (
-    UnreadableValueError,
     line_breaks,
     plain_text,
     quoted,
-    read_quantity,
     split_images,
-    split_path,
     split_unescaped,
 )
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
@@ -65,8 +70,6 @@ _PROOF = frozenset(
 _VARIABLE = frozenset(("variable", "variable-subscription"))
 _VARIATION = frozenset(("variation", "subscription_variation"))
 _SINGLE = frozenset(("simple", "external", "subscription"))
-_YES = frozenset(("1", "yes", "true", "notify", "instock"))
-_NO = frozenset(("0", "no", "false", "outofstock"))
 
 
 class WooCommerceCsv(ImportFormat):
@@ -85,23 +88,23 @@ class WooCommerceCsv(ImportFormat):
         table = open_table(file, context, meaning_of)
         if table is None or not _is_export(table.header.known):
             raise FileRefusedError(describe(head))
-        columns = _Columns(table.header.names)
+        columns = Columns(table.header.names)
         parents = _parents(table, columns)
         if table.encoding.note:
             yield RowWarning(0, "file", table.encoding.note)
         rows = _Rows(self.name, context, parents, has_ids="id" in table.header.known)
         for record in table.records():
             if record.fault:
-                yield RowFailure(record.number, *record.fault)
+                yield RowFailure(record.number, *record.fault, item_id=columns.shown_id(record))
             else:
-                yield from rows.read(columns.reader(record, rows))
+                yield from rows.read(columns.reader(record, context, rows.zone, rows.notes))
 
 
 def _is_export(known: frozenset[str]) -> bool:
     return known >= _NEEDED and bool(known & {"id", "sku"}) and len(known & _PROOF) >= 2
 
 
-def _parents(table: Table, columns: _Columns) -> dict[str, str]:
+def _parents(table: Table, columns: Columns) -> dict[str, str]:
     """SKU to product id of the variable products, which may stand below their variations.
 
     This is the one thing that grows with the file: two short texts per variable product that has both.
@@ -111,68 +114,9 @@ def _parents(table: Table, columns: _Columns) -> dict[str, str]:
         if record.fault:
             continue
         kind, sku, product_id = (columns.first(record, meaning) for meaning in ("type", "sku", "id"))
-        if kind and sku and product_id and _VARIABLE & set(_words(kind)):
+        if kind and sku and product_id and _VARIABLE & set(kind_words(kind)):
             found.setdefault(sku, product_id)
     return found
-
-
-def _words(kind: str) -> list[str]:
-    return [word.strip().casefold() for word in kind.split(",")]
-
-
-class _Columns:
-    """Where in a row what stands."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._known: list[tuple[int, str, str]] = []
-        self._attributes: dict[int, dict[str, int]] = {}
-        self._names = names
-        for place, name in enumerate(names):
-            attribute = attribute_column(name)
-            meaning = meaning_of(name)
-            if attribute:
-                self._attributes.setdefault(attribute[0], {}).setdefault(attribute[1], place)
-            elif meaning:
-                self._known.append((place, name, meaning))
-        self._places: dict[str, int] = {}
-        for place, _, meaning in self._known:
-            self._places.setdefault(meaning, place)
-
-    def first(self, record: Record, meaning: str) -> str:
-        """The text of one cell."""
-        place = self._places.get(meaning)
-        return "" if place is None or place >= len(record.cells) else _cell(record.cells[place])
-
-    def reader(self, record: Record, rows: _Rows) -> _WooReader:
-        """The row by meaning."""
-        cells: dict[str, list[Cell]] = {}
-        for place, name, meaning in self._known:
-            text = _cell(record.cells[place])
-            if text:
-                cells.setdefault(meaning, []).append(Cell(name, text))
-        attributes = []
-        for _, places in sorted(self._attributes.items()):
-            if {"name", "value"} <= places.keys():
-                name, value = (_cell(record.cells[places[part]]) for part in ("name", "value"))
-                if name:
-                    attributes.append((name, Cell(self._names[places["value"]], value)))
-        return _WooReader(record.number, cells, rows.context, rows.zone, rows.notes, attributes=attributes)
-
-
-def _cell(text: str) -> str:
-    """A cell without the apostrophe that the export puts before what a spreadsheet would take for a formula."""
-    text = text.strip()
-    return text[1:] if text[:1] == "'" and text[1:2] in {"=", "+", "-", "@"} else text
-
-
-@dataclass(slots=True)
-class _WooReader(RowReader):
-    attributes: list[tuple[str, Cell]] = field(default_factory=list)
-    """Names and value cells of the row's attributes."""
-
-    @property
-    def item_id(self) -> str | None:
-        return self.text("id") or self.text("sku")
 
 
 class _Rows:
@@ -181,17 +125,16 @@ class _Rows:
     def __init__(
         self, source: str, context: FormatContext, parents: dict[str, str], *, has_ids: bool
     ) -> None:
-        self.context = context
         self.zone = ZoneInfo(context.timezone)
         self.notes = FileNotes()
         self._source = source
         self._parents = parents
         self._has_ids = has_ids
 
-    def read(self, reader: _WooReader) -> Iterator[Parsed]:
+    def read(self, reader: WooReader) -> Iterator[Parsed]:
         item_id = reader.item_id
         try:
-            parsed = self._row(reader, set(_words(reader.text("type") or "")))
+            parsed = self._row(reader, set(kind_words(reader.text("type") or "")))
         except RowFaultError as fault:
             yield fault.failure(reader.row, item_id)
             return
@@ -200,7 +143,7 @@ class _Rows:
             warning.item_id = item_id if warning.row else None
             yield warning
 
-    def _row(self, reader: _WooReader, kinds: set[str]) -> Parsed:
+    def _row(self, reader: WooReader, kinds: set[str]) -> Parsed:
         kind = reader.cell("type")
         column = kind.column if kind else "Type"
         if "grouped" in kinds:
@@ -220,7 +163,7 @@ class _Rows:
         shown = quoted(kind.text if kind else "")
         return RowSkip(reader.row, column, f"Products of the type {shown} are not imported.", reader.item_id)
 
-    def _variation(self, reader: _WooReader, item_id: str) -> Parsed:
+    def _variation(self, reader: WooReader, item_id: str) -> Parsed:
         parent = reader.cell("parent")
         if parent is None:
             raise RowFaultError("Parent", "The variation does not name the product it belongs to.")
@@ -251,11 +194,11 @@ class _Rows:
             raise RowFaultError(parent.column, message)
         return parent.text
 
-    def _product(self, reader: _WooReader, product_id: str) -> ProductInput:
+    def _product(self, reader: WooReader, product_id: str) -> ProductInput:
         name, brands = reader.text("name"), split_unescaped(reader.text("brand") or "")
         description, short = reader.text("description"), reader.text("short_description")
         pictures = split_images(split_unescaped(reader.text("images") or ""))
-        status, visibility = _publication(reader)
+        status, visibility = publication(reader)
         return ProductInput(
             id=product_id,
             title=plain_text(name) if name else None,
@@ -268,11 +211,11 @@ class _Rows:
             brand=plain_text(brands[0]) if brands else None,
             thumbnail=pictures[0] if pictures else None,
             images=pictures[1:],
-            categories=_deepest_path(reader.text("categories") or ""),
+            categories=deepest_path(reader.text("categories") or ""),
             source=self._source,
         )
 
-    def _variant(self, reader: _WooReader, item_id: str) -> VariantInput:
+    def _variant(self, reader: WooReader, item_id: str) -> VariantInput:
         ean, upc, barcode = reader.barcodes()
         variant = VariantInput(
             id=item_id,
@@ -282,67 +225,10 @@ class _Rows:
             ean=ean,
             upc=upc,
             barcode=barcode,
-            options=_options(reader),
+            options=options(reader),
         )
         start = reader.read("sale_start", lambda text: read_instant(text, self.zone, end_of_day=False))
         end = reader.read("sale_end", lambda text: read_instant(text, self.zone, end_of_day=True))
-        if variant.special_price is not None:
-            variant.special_price_start, variant.special_price_end = start, end
-        variant.availability, variant.inventory = _stock(reader)
+        reader.set_sale_window(variant, start, end, meaning="sale_end")
+        variant.availability, variant.inventory = stock(reader)
         return variant
-
-
-def _publication(reader: RowReader) -> tuple[str, str]:
-    """Status and visibility: 1 is published, 0 private, -1 a draft; a product hidden from catalog and search is private."""
-    cell = reader.cell("published")
-    word = cell.text.casefold() if cell else "1"
-    hidden = (reader.text("visibility") or "").casefold() == "hidden"
-    if word in {"-1", "draft"}:
-        return "draft", "private" if hidden else "public"
-    if word in {"0", "private", "no", "false"}:
-        return "active", "private"
-    if word in {"1", "publish", "published", "yes", "true"}:
-        return "active", "private" if hidden else "public"
-    raise RowFaultError(cell.column if cell else "Published", f"{quoted(word)} is neither 1, 0 nor -1.")
-
-
-def _stock(reader: RowReader) -> tuple[str | None, InventoryInput | None]:
-    """Availability and, where Stock is a number, the inventory."""
-    in_stock = (reader.text("in_stock") or "").casefold()
-    availability = None
-    if in_stock in _YES:
-        availability = "in stock"
-    elif in_stock in _NO:
-        availability = "out of stock"
-    elif in_stock in {"backorder", "onbackorder"}:
-        availability = "available for order"
-    elif in_stock:
-        cell = reader.cell("in_stock")
-        column = cell.column if cell else "In stock?"
-        reader.warn(column, f"The value {quoted(in_stock)} is not known and was left out.")
-    try:
-        quantity = read_quantity(reader.text("stock") or "")
-    except UnreadableValueError:  # empty, or "parent" where the variation shares its product's stock
-        return availability, None
-    backorder = (reader.text("backorders") or "").casefold() in _YES
-    return availability, InventoryInput(
-        track_inventory=True, quantity_on_hand=quantity, allow_backorder=backorder
-    )
-
-
-def _options(reader: _WooReader) -> dict[str, str]:
-    """Attributes with their values; several values are joined as Google writes several colours."""
-    options: dict[str, str] = {}
-    is_variation = reader.cell("parent") is not None
-    for name, cell in reader.attributes:
-        values = split_unescaped(cell.text)
-        if values:
-            options.setdefault(plain_text(name), plain_text("/".join(values)))
-        elif is_variation:
-            reader.warn(cell.column, f"The variation fits any {name}; its item carries no {name}.")
-    return options
-
-
-def _deepest_path(text: str) -> list[str]:
-    """The deepest of the category paths, the first one where several are as deep."""
-    return max((split_path(path) for path in split_unescaped(text)), key=len, default=[])
