@@ -109,9 +109,12 @@ def _secret_fault(value: Any) -> str | None:
 
 
 def _faults(error: ValidationError) -> list[ErrorDetail]:
-    return [
-        ErrorDetail(_key(str(fault["loc"][0])), _sentence(fault)) for fault in error.errors(include_url=False)
-    ]
+    """The first fault of each key: what follows it, such as a list that is too short, is only its echo."""
+    found: dict[str, ErrorDetail] = {}
+    for fault in error.errors(include_url=False):
+        key = _key(str(fault["loc"][0]))
+        found.setdefault(key, ErrorDetail(key, _sentence(fault)))
+    return list(found.values())
 
 
 def _key(name: str) -> str:
