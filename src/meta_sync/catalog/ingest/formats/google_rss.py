@@ -67,7 +67,9 @@ class GoogleRss(ImportFormat):
         is_repaired = check_feed(file, context.is_cancelled)
         if is_repaired:
             yield RowWarning(
-                0, "file", "The feed is not valid XML: it has bare & characters. They were read as &amp;."
+                0,
+                "file",
+                "The feed has & characters that XML wants written as &amp;; it was read all the same.",
             )
         rows = FeedRows(self.name, context)
         items = stream_items(file, _ITEMS, is_repaired=is_repaired, is_cancelled=context.is_cancelled)

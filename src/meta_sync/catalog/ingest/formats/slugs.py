@@ -36,11 +36,13 @@ def wordpress_slug(title: str) -> str | None:
     text = _TAG.sub("", html.unescape(title))
     text = "".join(map(_without_accent, text)).translate(_LETTERS).lower()
     text = _DASHES.sub("-", text)
-    text = "".join(
-        char for char in text if char.isalnum() or unicodedata.combining(char) or char in "-_ \t\n"
-    )
+    text = "".join(filter(_is_kept, text))
     text = re.sub(r"-+", "-", "-".join(text.split())).strip("-")
     return _cut(text).strip("-") or None
+
+
+def _is_kept(char: str) -> bool:
+    return (char.isalnum() or char in "-_ \t\n") if char.isascii() else char not in _DROPPED
 
 
 def _without_accent(char: str) -> str:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from meta_sync.catalog.ingest.detect import FORMATS, detect, format_by_name
+from meta_sync.catalog.ingest.rows import FileRefusedError
+from tests.unit.formats.reading import SAMPLES
+
+
+@pytest.mark.parametrize(
+    ("name", "format_name"),
+    [
+        ("google_rss.xml", "google-rss"),
+        ("google_rss_ampersands.xml", "google-rss"),
+        ("google_rss_broken.xml", "google-rss"),
+        ("google_atom.xml", "google-rss"),
+        ("meta_template.csv", "google-csv"),
+        ("meta_template_fr.csv", "google-csv"),
+        ("own_headers.csv", "google-csv"),
+        ("google.tsv", "google-tsv"),
+        ("woocommerce.csv", "woocommerce-csv"),
+        ("woocommerce_ru.csv", "woocommerce-csv"),
+        ("woocommerce_de.csv", "woocommerce-csv"),
+    ],
+)
+def test_samples_are_recognised_whatever_they_are_called(name: str, format_name: str) -> None:
+    head = (SAMPLES / name).read_bytes()[:65_536]
+    assert detect(head, name).name == format_name
+    assert detect(head, "upload.bin").name == format_name
+    assert detect(head, None).name == format_name
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf \r\n\n", "is empty"),
+        (b"<listings><listing><vehicle_id>1</vehicle_id></listing></listings>", "vehicle listing"),
+        (b"vehicle_id,title,make,model,price\n1,Car,A,B,1 USD\n", "vehicle listing"),
+        (b"<?xml version='1.0'?><!-- x --><yml_catalog><shop/></yml_catalog>", "Yandex YML"),
+        (b"\n<!DOCTYPE html><html><body>Login</body></html>", "HTML page"),
+        (b"<html><head></head></html>", "HTML page"),
+        (b"<rss><channel><item><title>News</title><link>x</link></item></channel></rss>", "not of products"),
+        (
+            b"<feed xmlns='http://www.w3.org/2005/Atom'><entry><id>1</id><title>News</title></entry></feed>",
+            "not of products",
+        ),
+        (b"<urlset><url/></urlset>", "sitemap"),
+        (b"<products><product/></products>", "<products>"),
+        (b"Handle,Title,Variant SKU,Variant Price\nmug,Mug,1,10\n", "a Shopify product export"),
+        (b"handleId,fieldType,name,price\n1,Product,Mug,10\n", "a Wix product export"),
+        (
+            b"sku,store_view_code,attribute_set_code,product_type,name\n1,,D,simple,M\n",
+            "a Magento product export",
+        ),
+        (b"Product Id,Product Handle,Product Title,Price\n1,a,b,1\n", "a Medusa product export"),
+        (b'{"products": []}', "JSON"),
+        (b"PK\x03\x04rest", "Excel workbook or a ZIP archive"),
+        (gzip.compress(b"id,title\n"), "compressed"),
+        (bytes(range(256)) * 8, "not a text file"),
+        (b"abc,Kettle,12.00\ndef,Mug,3.50\n", 'needs at least id and title. Found: "abc", "Kettle"'),
+        (b"id,title\n1,Mug\n", "needs at least id and title"),
+    ],
+)
+def test_other_files_are_refused_with_what_they_seem_to_be(data: bytes, words: str) -> None:
+    with pytest.raises(FileRefusedError) as refused:
+        detect(data, None)
+    assert words in refused.value.message
+    assert refused.value.message.endswith(".")
+
+
+def test_a_list_of_barcodes_is_named() -> None:
+    with pytest.raises(FileRefusedError, match="list of barcodes"):
+        detect((SAMPLES / "barcodes.csv").read_bytes(), "barcodes.csv")
+
+
+def test_formats_by_name() -> None:
+    assert set(FORMATS) == {"google-rss", "google-csv", "google-tsv", "woocommerce-csv"}
+    assert format_by_name("google-tsv") is FORMATS["google-tsv"]
+    with pytest.raises(FileRefusedError, match="google-rss, google-csv, google-tsv, woocommerce-csv"):
+        format_by_name("shopify")

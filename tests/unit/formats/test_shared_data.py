@@ -1,0 +1,94 @@
+"""Real feeds, kept beside the project because most state no licence. Prints one line per file (``pytest -s``)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meta_sync.catalog.ingest.detect import FORMATS, detect
+from meta_sync.catalog.ingest.encoding import read_head
+from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext, RowFailure, RowSkip, RowWarning
+from tests.unit.formats.reading import Outcome
+
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
+FILES = {
+    # file: (format, currency, items, parents, failures, skips, warnings)
+    "feeds/awin_product_feed_swimwear.csv": ("google-csv", "EUR", 48, 0, 0, 0, 0),
+    "feeds/google_atom_ru_ekipland.xml": ("google-rss", "RUB", 385, 0, 0, 0, 0),
+    "feeds/google_csv_emirates_en.csv": ("google-csv", "AED", 263, 0, 0, 0, 0),
+    "feeds/google_rss_es_opispot_variants.xml": ("google-rss", "USD", 486, 0, 0, 0, 0),
+    "feeds/google_rss_faragent.xml": ("google-rss", "USD", 2, 0, 0, 0, 0),
+    "feeds/google_rss_pt_mattos.xml": ("google-rss", "BRL", 5, 0, 0, 0, 1),
+    "feeds/google_rss_ramiel.xml": ("google-rss", "USD", 25, 0, 0, 0, 0),
+    "feeds/google_rss_ru_ola.xml": ("google-rss", "RUB", 25, 0, 0, 0, 0),
+    "feeds/google_rss_tr_mevlana.xml": ("google-rss", "TRY", 216, 0, 0, 0, 0),
+    "feeds/google_tsv_es_ar_petsstore.tsv": ("google-tsv", "ARS", 381, 0, 0, 0, 0),
+    "feeds/google_tsv_gmc_learning.tsv": ("google-tsv", "EUR", 22, 0, 0, 0, 0),
+    "feeds/meta_csv_es_santopadre.csv": ("google-csv", "USD", 25, 0, 0, 0, 0),
+    "feeds/meta_rss_es_santopadre.xml": ("google-rss", "USD", 21, 0, 0, 0, 0),
+    "feeds/meta_rss_kspatthar.xml": ("google-rss", "INR", 5, 0, 0, 0, 0),
+    "feeds/meta_rss_sundorica.xml": ("google-rss", "BDT", 41, 0, 0, 0, 0),
+    "meta_template/meta_template_en.csv": ("google-csv", "USD", 1, 0, 0, 0, 1),
+    "meta_template/meta_template_fr.csv": ("google-csv", "TND", 1, 0, 0, 0, 0),
+    "meta_template/meta_template_short_excel_mangled.csv": ("google-csv", "USD", 3, 0, 0, 0, 3),
+    "stores/woocommerce_export_ru.csv": ("woocommerce-csv", "RUB", 9, 0, 0, 0, 0),
+    "stores/woocommerce_importer_fixture.csv": ("woocommerce-csv", "USD", 2, 1, 3, 1, 0),
+    "stores/woocommerce_sample_products.csv": ("woocommerce-csv", "USD", 21, 2, 0, 1, 3),
+}
+REFUSED = {
+    "feeds/aliexpress_yml_ru.xml": "Yandex YML",
+    "feeds/meta_rss_vehicles_mw.xml": "vehicle listing",
+    "stores/shopify_apparel.csv": "Shopify",
+    "stores/shopify_export_nl_markets.csv": "Shopify",
+    "stores/wix_export_tutus.csv": "Wix",
+    "stores/bagisto_products.csv": "Bagisto",
+    "stores/magento/Configurable_products.csv": "Magento",
+    "stores/medusa/exported-products-semicolon.csv": "Medusa",
+    "stores/spree_products.csv": "Spree",
+    "stores/saleor_populatedb_data.json": "JSON",
+    "big/amazon_uk_toys_10k.csv": "column names",
+    "big/thai_thaiwatsadu_38k.json.gz": "compressed",
+}
+
+pytestmark = [
+    pytest.mark.shared,
+    pytest.mark.skipif(
+        not DATA.is_dir(), reason="the folder shared/data with real feeds is not beside the project"
+    ),
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_real_files_are_recognised_and_read(name: str) -> None:
+    format_name, currency, *expected = FILES[name]
+    with (DATA / name).open("rb") as file:
+        chosen = detect(read_head(file), name)
+        outcome = Outcome(list(chosen.parse(file, FormatContext(currency))))
+    counts = [
+        len(rows)
+        for rows in (outcome.items, outcome.parents, outcome.failures, outcome.skips, outcome.warnings)
+    ]
+    last = max(row.row for row in outcome.rows)
+    findings: list[RowFailure | RowSkip | RowWarning] = [*outcome.failures, *outcome.skips, *outcome.warnings]
+    reasons = sorted({f"{row.field}: {row.message}" for row in findings})
+    print(f"\n{name} | {chosen.name} | {last} rows | {counts} | {'; '.join(reasons[:3])}")
+    assert chosen.name == format_name
+    assert counts == expected
+    assert all(product.source == format_name for product in outcome.products.values())
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_real_files_are_refused_with_what_they_are(name: str) -> None:
+    with (DATA / name).open("rb") as file:
+        head = read_head(file)
+    with pytest.raises(FileRefusedError, match=REFUSED[name]):
+        detect(head, name)
+
+
+def test_the_whole_of_a_real_feed_arrives() -> None:
+    with (DATA / "feeds/google_rss_es_opispot_variants.xml").open("rb") as file:
+        outcome = Outcome(list(FORMATS["google-rss"].parse(file, FormatContext("USD"))))
+    assert len({product.id for product in outcome.products.values()}) == 23
+    assert sum(len(variant.images) + 1 for variant in outcome.variants.values()) > 486
+    assert all(variant.price and variant.link and variant.options for variant in outcome.variants.values())
