@@ -582,6 +582,13 @@ def upgrade() -> None:
         unique=False,
     )
     op.create_index(
+        "sync_state_retailer_id_key",
+        "sync_state",
+        ["link_id", "retailer_id"],
+        unique=True,
+        postgresql_where=sa.text("retailer_id IS NOT NULL"),
+    )
+    op.create_index(
         "sync_state_retry_idx",
         "sync_state",
         ["retry_at"],

@@ -64,6 +64,8 @@ class DecisionKind(StrEnum):
     NOOP = "noop"
     SKIP = "skip"
     DROP = "drop"
+    FAIL = "fail"
+    """The mapping broke on this row: a fault of ours that must not stop the others."""
     KEEP = "keep"
     """Left as it is: Meta refused exactly this, or a person discarded it, and nothing but a job asks again."""
 
@@ -125,10 +127,13 @@ class ReadyIntent:
     lane: Lane
     first_at: datetime
     is_job_only: bool
+    row_id: tuple[int, int]
+    """Where the intent's row stood (its ctid). With the version, which is unique, it names the row without an index."""
+    state_row_version: int | None
+    """The xmin of the state row that was read; ``None`` when there was no row. Another one means it moved since."""
     item: CatalogItem | None
     """``None``: the catalog has no such variant at all."""
     state: ItemState
-    has_state: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ class Event(StrEnum):
     NOOP = "noop"
     SKIP = "skip"
     DROP = "drop"
+    BROKEN = "broken"
+    """The mapping broke on the row."""
     SENT = "sent"
     CONFIRMED = "confirmed"
     """A complete report did not name an UPDATE."""
@@ -56,10 +58,11 @@ _NOT_IN_FLIGHT = (_S.NEVER_SYNCED, _S.SYNCED, _S.SKIPPED)
 TRANSITIONS: dict[Event, dict[Status, Status | None]] = {
     # pending = an intent waits and Meta has confirmed nothing; a synced item with an intent stays synced.
     Event.INTENDED: {**_same(), _S.NEVER_SYNCED: _S.PENDING},
-    Event.NOOP: _to(_S.SYNCED, illegal=(_S.SUBMITTED,)),
-    Event.SKIP: _to(_S.SKIPPED, illegal=(_S.SUBMITTED,)),
-    Event.DROP: _to(_S.DELETED, illegal=(_S.SUBMITTED,)),
-    Event.SENT: _to(_S.SUBMITTED, illegal=(_S.SUBMITTED,)),
+    Event.NOOP: _to(_S.SYNCED),
+    Event.SKIP: _to(_S.SKIPPED),
+    Event.DROP: _to(_S.DELETED),
+    Event.BROKEN: _to(_S.FAILED),
+    Event.SENT: _to(_S.SUBMITTED),
     Event.CONFIRMED: _to(_S.SYNCED, illegal=_NOT_IN_FLIGHT),
     Event.DELETED: _to(_S.DELETED, illegal=_NOT_IN_FLIGHT),
     Event.REFUSED: _to(_S.FAILED, illegal=_NOT_IN_FLIGHT),

@@ -107,6 +107,13 @@ sync_state = Table(
     Index("sync_state_in_flight_idx", "in_flight", postgresql_where=text("in_flight IS NOT NULL")),
     Index("sync_state_status_idx", "link_id", "status", "variant_id"),
     Index("sync_state_pushed_idx", "link_id", text("last_pushed_at DESC NULLS LAST"), "variant_id"),
+    Index(
+        "sync_state_retailer_id_key",
+        "link_id",
+        "retailer_id",
+        unique=True,
+        postgresql_where=text("retailer_id IS NOT NULL"),
+    ),
     Index("sync_state_retry_idx", "retry_at", postgresql_where=text("retry_at IS NOT NULL")),
     # Room for the three updates of a push on the same page.
     postgresql_with={"fillfactor": "85"},

@@ -1,0 +1,470 @@
+"""The claim: one short transaction that writes the attempt before the call is made.
+
+What was decided from a snapshot is applied only to rows that did not move since; the others stay for the next round.
+Nothing here talks to Meta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.core.logging import get_logger
+from meta_sync.graph.endpoints.catalog import build_batch_body
+from meta_sync.sync.context import StoreContext
+from meta_sync.sync.decide import decide, known_may_hold, known_presence
+from meta_sync.sync.lease import Lease
+from meta_sync.sync.lease import holds as lease_holds
+from meta_sync.sync.mapping import Mapper
+from meta_sync.sync.models import Attempt, Decision, DecisionKind, OpenBatch, ReadyIntent
+from meta_sync.sync.pauses import active_pauses
+from meta_sync.sync.states import Event, next_status, status_case
+
+__all__ = ["MAX_BODY_BYTES", "Plan", "apply_plan", "plan_turn"]
+
+_logger = get_logger(__name__)
+
+MAX_BODY_BYTES = 25_000_000
+"""Meta's documented limit is 28 MB; the rest is room for what we do not count."""
+
+_RECORD_OVERHEAD_BYTES = 32
+"""Method, braces and commas around each record's data."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one turn wants to do, before any row is locked."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    settled: list[tuple[ReadyIntent, Decision]] = field(default_factory=list)
+    """Decisions that need no call."""
+    in_flight: list[ReadyIntent] = field(default_factory=list)
+    left: int = 0
+    """Intents that were read and wait for the next batch."""
+
+
+def plan_turn(
+    ready: Sequence[ReadyIntent], context: StoreContext, *, now: datetime, may_send: bool = True
+) -> Plan:
+    """Decide about every ready intent and fill one batch. Pure but for the log of a broken row."""
+    plan = Plan()
+    mapper = Mapper(context.mapping)
+    link = context.link
+    most, size = context.settings.batch_size, 0
+    sent_ids: set[str | None] = set()
+    for intent in ready:
+        if intent.state.in_flight is not None:
+            plan.in_flight.append(intent)
+            continue
+        decision = _decide_safely(intent, context, mapper, now)
+        if decision.method is None:
+            plan.settled.append((intent, decision))
+            continue
+        if decision.retailer_id in sent_ids:
+            plan.settled.append((intent, _SAME_ID))
+            continue
+        cost = len(decision.payload) + _RECORD_OVERHEAD_BYTES
+        limit = min(most, intent.state.batch_limit or most)
+        if not may_send or len(plan.attempts) >= limit or size + cost > MAX_BODY_BYTES:
+            plan.left += 1
+            continue
+        most, size = limit, size + cost
+        sent_ids.add(decision.retailer_id)
+        plan.attempts.append(
+            Attempt(intent, decision, known_presence(intent.state, link), known_may_hold(intent.state, link))
+        )
+    return plan
+
+
+def _decide_safely(intent: ReadyIntent, context: StoreContext, mapper: Mapper, now: datetime) -> Decision:
+    try:
+        return decide(
+            intent.item, intent.state, context.link, mapper, now=now, is_job_only=intent.is_job_only
+        )
+    except Exception:
+        _logger.exception(
+            "An item could not be mapped.", store_id=context.store_id, variant_id=intent.variant_id
+        )
+        return Decision(DecisionKind.FAIL, "mapping_failed")
+
+
+_SAME_ID = Decision(DecisionKind.SKIP, "invalid_id")
+"""Another variant goes out under the same id; two records of one id would overwrite each other at Meta."""
+
+_IDS_TAKEN = text(
+    """
+    SELECT retailer_id FROM sync_state
+    WHERE link_id = :link_id AND retailer_id = ANY(CAST(:retailer_ids AS text[]))
+    """
+)
+_GUARD = text(
+    """
+    SELECT s.mapping_epoch = :mapping_epoch AND l.active AND l.epoch = :epoch
+        AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
+        AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
+    FROM stores AS s, catalog_links AS l
+    WHERE s.store_id = :store_id AND l.link_id = :link_id
+    FOR SHARE
+    """
+)
+# By row id and version, never by id: after a vacuum of an emptied table the planner would walk the whole index per
+# probe. A row that a writer holds is being changed right now, so it is skipped, which also rules out deadlocks.
+_LOCK_INTENTS = text(
+    """
+    SELECT version FROM intents
+    WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND version = ANY(CAST(:versions AS bigint[])) AND parked_by IS NULL
+    FOR UPDATE SKIP LOCKED
+    """
+)
+_DELETE_INTENTS = text(
+    """
+    DELETE FROM intents
+    WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND version = ANY(CAST(:versions AS bigint[]))
+    """
+)
+_LOCK_IN_FLIGHT = text(
+    """
+    SELECT variant_id, in_flight FROM sync_state
+    WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND in_flight IS NOT NULL
+    ORDER BY variant_id FOR UPDATE
+    """
+)
+_PARK = text(
+    """
+    UPDATE intents AS i SET parked_by = u.batch_id
+    FROM unnest(CAST(:variant_ids AS text[]), CAST(:batch_ids AS bigint[])) AS u (variant_id, batch_id)
+    WHERE i.store_id = :store_id AND i.variant_id = u.variant_id
+    """
+)
+_NEW_STATES = text(
+    """
+    INSERT INTO sync_state (link_id, variant_id, store_id, status)
+    SELECT :link_id, u.variant_id, :store_id, 'pending'
+    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id
+    ON CONFLICT (link_id, variant_id) DO NOTHING
+    """
+)
+_TAKE_IN_FLIGHT = text(
+    f"""
+    UPDATE sync_state AS s SET
+        in_flight = :batch_id, status = {status_case(Event.SENT, "s.status")}, presence = 'maybe',
+        may_hold = COALESCE(string_to_array(NULLIF(u.may_hold, ''), ','), '{{}}'), retailer_id = u.retailer_id,
+        confirmed_hash = NULL, confirmed_epoch = :epoch, disturbed_at = NULL, retry_at = NULL,
+        last_pushed_at = now(), updated_at = now()
+    FROM unnest(CAST(:variant_ids AS text[]), CAST(:row_versions AS xid[]), CAST(:retailer_ids AS text[]),
+                CAST(:may_hold AS text[])) AS u (variant_id, row_version, retailer_id, may_hold)
+    WHERE s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL AND s.xmin = u.row_version
+    RETURNING s.variant_id
+    """
+)
+_SETTLE_WITHOUT_CALL = text(
+    """
+    UPDATE sync_state AS s SET
+        status = u.status, code = u.code, error_text = NULL,
+        attempts = CASE WHEN u.status = 'synced' THEN 0 ELSE s.attempts END,
+        rejected_hash = CASE WHEN u.status = 'synced' THEN NULL ELSE s.rejected_hash END,
+        batch_limit = CASE WHEN u.status = 'synced' THEN NULL ELSE s.batch_limit END,
+        updated_at = now()
+    FROM unnest(CAST(:variant_ids AS text[]), CAST(:statuses AS text[]), CAST(:codes AS text[]))
+        AS u (variant_id, status, code)
+    WHERE s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL
+    """
+)
+_DROP_STATES = text(
+    """
+    DELETE FROM sync_state
+    WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[]))
+      AND in_flight IS NULL AND retailer_id IS NULL
+    """
+)
+_SKIP_EVENTS = text(
+    """
+    INSERT INTO item_events (store_id, link_id, variant_id, kind, code)
+    SELECT :store_id, :link_id, u.variant_id, u.kind, u.code
+    FROM unnest(CAST(:variant_ids AS text[]), CAST(:kinds AS text[]), CAST(:codes AS text[]))
+        AS u (variant_id, kind, code)
+    """
+)
+_NEXT_BATCH_ID = text("SELECT nextval(pg_get_serial_sequence('batches', 'batch_id'))")
+_INSERT_BATCH = text(
+    """
+    INSERT INTO batches (batch_id, store_id, link_id, graph_host, catalog_id, state, lane, body, body_bytes,
+        link_epoch, mapping_epoch, sent, calls, created_on, due_at)
+    OVERRIDING SYSTEM VALUE
+    VALUES (:batch_id, :store_id, :link_id, :graph_host, :catalog_id, 'sending', :lane, :body, :body_bytes,
+        :epoch, :mapping_epoch, :sent, 1, (now() AT TIME ZONE 'UTC')::date,
+        clock_timestamp() + make_interval(secs => :deadline_seconds))
+    """
+)
+_INSERT_CALL = text(
+    """
+    INSERT INTO batch_calls (batch_id, call_number, store_id, link_id, state, deadline_at)
+    VALUES (:batch_id, 1, :store_id, :link_id, 'sending',
+        clock_timestamp() + make_interval(secs => :deadline_seconds))
+    """
+)
+_INSERT_ITEMS = text(
+    """
+    INSERT INTO batch_items (created_on, batch_id, variant_id, store_id, link_id, retailer_id, method, payload_hash,
+        fields, cleared, previous_confirmed_hash, previous_confirmed_epoch, previous_may_hold, previous_presence,
+        previous_status)
+    SELECT (now() AT TIME ZONE 'UTC')::date, :batch_id, u.variant_id, :store_id, :link_id, u.retailer_id, u.method,
+        u.payload_hash, COALESCE(string_to_array(NULLIF(u.fields, ''), ','), '{}'),
+        COALESCE(string_to_array(NULLIF(u.cleared, ''), ','), '{}'), u.hash, u.epoch,
+        COALESCE(string_to_array(NULLIF(u.may_hold, ''), ','), '{}'), u.presence, u.status
+    FROM unnest(CAST(:variant_ids AS text[]), CAST(:retailer_ids AS text[]), CAST(:methods AS text[]),
+        CAST(:payload_hashes AS bytea[]), CAST(:fields AS text[]), CAST(:cleared AS text[]),
+        CAST(:hashes AS bytea[]), CAST(:epochs AS integer[]), CAST(:may_hold AS text[]),
+        CAST(:presences AS text[]), CAST(:statuses AS text[]))
+        AS u (variant_id, retailer_id, method, payload_hash, fields, cleared, hash, epoch, may_hold, presence, status)
+    """
+)
+
+_EVENTS = {
+    DecisionKind.NOOP: Event.NOOP,
+    DecisionKind.SKIP: Event.SKIP,
+    DecisionKind.DROP: Event.DROP,
+    DecisionKind.FAIL: Event.BROKEN,
+}
+
+
+class _Names:
+    """Sets of field names as text; items share few distinct sets, so each is sorted and joined once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[frozenset[str], str] = {}
+
+    def text(self, names: frozenset[str]) -> str:
+        found = self._texts.get(names)
+        if found is None:
+            found = self._texts[names] = ",".join(sorted(names))
+        return found
+
+
+async def apply_plan(
+    connection: AsyncConnection, context: StoreContext, lease: Lease, plan: Plan, *, deadline_seconds: float
+) -> OpenBatch | None:
+    """Write what the plan says, in the caller's transaction, as far as nothing moved since it was made.
+
+    Returns the batch whose call may be made once the transaction is committed, or ``None`` when nothing is to be sent
+    or the world changed under the plan (link, epochs, preview, pause, lease): then the next turn decides anew.
+    """
+    if not await _still_holds(connection, context, lease):
+        return None
+    await _leave_out_taken_ids(connection, context, plan)
+    every = [attempt.intent for attempt in plan.attempts] + [one for one, _ in plan.settled] + plan.in_flight
+    locked = set(
+        (
+            await connection.execute(
+                _LOCK_INTENTS,
+                {"row_ids": [one.row_id for one in every], "versions": [one.version for one in every]},
+            )
+        ).scalars()
+    )
+    await _park(connection, context, [one for one in plan.in_flight if one.version in locked])
+    settled = [(one, decision) for one, decision in plan.settled if one.version in locked]
+    await _settle_without_call(connection, context, settled)
+    done = [one for one, _ in settled]
+    batch = None
+    attempts = [attempt for attempt in plan.attempts if attempt.intent.version in locked]
+    if attempts:
+        attempts, batch = await _open_batch(connection, context, attempts, deadline_seconds)
+        done += [attempt.intent for attempt in attempts]
+    if done:
+        await connection.execute(
+            _DELETE_INTENTS,
+            {"row_ids": [one.row_id for one in done], "versions": [one.version for one in done]},
+        )
+    return batch
+
+
+async def _leave_out_taken_ids(connection: AsyncConnection, context: StoreContext, plan: Plan) -> None:
+    """Skip first sends under an id that another item of the link was sent under before."""
+    first = {one.decision.retailer_id for one in plan.attempts if one.intent.state.retailer_id is None}
+    if not first:
+        return
+    identity = {"link_id": context.access.link.link_id, "retailer_ids": sorted(filter(None, first))}
+    taken = set((await connection.execute(_IDS_TAKEN, identity)).scalars())
+    if not taken:
+        return
+    kept = []
+    for one in plan.attempts:
+        if one.intent.state.retailer_id is None and one.decision.retailer_id in taken:
+            plan.settled.append((one.intent, _SAME_ID))
+        else:
+            kept.append(one)
+    plan.attempts = kept
+
+
+async def _still_holds(connection: AsyncConnection, context: StoreContext, lease: Lease) -> bool:
+    link = context.access.link
+    guard = await connection.scalar(
+        _GUARD,
+        {
+            "store_id": context.store_id,
+            "link_id": link.link_id,
+            "epoch": link.epoch,
+            "mapping_epoch": context.mapping_epoch,
+        },
+    )
+    if not guard or not await lease_holds(connection, lease, for_seconds=0):
+        return False
+    return not await active_pauses(connection, context.store_id, link.link_id)
+
+
+async def _park(connection: AsyncConnection, context: StoreContext, waiting: list[ReadyIntent]) -> None:
+    """Park intents under the batch that has their item. The state row is locked, so that its settle sees them."""
+    if not waiting:
+        return
+    rows = (
+        await connection.execute(
+            _LOCK_IN_FLIGHT,
+            {
+                "link_id": context.access.link.link_id,
+                "variant_ids": sorted(one.variant_id for one in waiting),
+            },
+        )
+    ).all()
+    if rows:
+        await connection.execute(
+            _PARK,
+            {
+                "store_id": context.store_id,
+                "variant_ids": [row[0] for row in rows],
+                "batch_ids": [row[1] for row in rows],
+            },
+        )
+
+
+async def _settle_without_call(
+    connection: AsyncConnection, context: StoreContext, settled: list[tuple[ReadyIntent, Decision]]
+) -> None:
+    link_id = context.access.link.link_id
+    missing, changes, events, dropped = [], [], [], []
+    for intent, decision in sorted(settled, key=lambda pair: pair[0].variant_id):
+        if decision.kind is DecisionKind.KEEP:
+            continue
+        if decision.kind is DecisionKind.DROP and intent.state.retailer_id is None:
+            dropped.append(intent.variant_id)
+            continue
+        state = intent.state
+        target = next_status(state.status, _EVENTS[decision.kind])
+        if state.status is target and state.code == decision.reason and not state.attempts:
+            continue
+        if intent.state_row_version is None:
+            missing.append(intent.variant_id)
+        changes.append((intent.variant_id, target.value, decision.reason))
+        if decision.kind is not DecisionKind.NOOP and (state.status, state.code) != (target, decision.reason):
+            events.append((intent.variant_id, decision.kind.value, decision.reason))
+    identity = {"link_id": link_id, "store_id": context.store_id}
+    if missing:
+        await connection.execute(_NEW_STATES, {**identity, "variant_ids": missing})
+    if changes:
+        ids, statuses, codes = (list(column) for column in zip(*changes, strict=True))
+        await connection.execute(
+            _SETTLE_WITHOUT_CALL,
+            {"link_id": link_id, "variant_ids": ids, "statuses": statuses, "codes": codes},
+        )
+    if events:
+        ids, kinds, codes = (list(column) for column in zip(*events, strict=True))
+        await connection.execute(
+            _SKIP_EVENTS, {**identity, "variant_ids": ids, "kinds": kinds, "codes": codes}
+        )
+    if dropped:
+        await connection.execute(_DROP_STATES, {"link_id": link_id, "variant_ids": dropped})
+
+
+async def _open_batch(
+    connection: AsyncConnection, context: StoreContext, attempts: list[Attempt], deadline_seconds: float
+) -> tuple[list[Attempt], OpenBatch | None]:
+    """Take the items in flight and write batch, call and attempts. Items whose row moved are left out."""
+    link = context.access.link
+    names = _Names()
+    batch_id: int = await connection.scalar(_NEXT_BATCH_ID) or 0
+    taken = await _take_in_flight(connection, context, attempts, batch_id, names)
+    attempts = [attempt for attempt in attempts if attempt.intent.variant_id in taken]
+    if not attempts:
+        return [], None
+    body = build_batch_body((_method(one), one.decision.payload) for one in attempts)
+    identity: dict[str, Any] = {
+        "batch_id": batch_id,
+        "store_id": context.store_id,
+        "link_id": link.link_id,
+    }
+    await connection.execute(
+        _INSERT_BATCH,
+        {
+            **identity,
+            "graph_host": link.graph_host,
+            "catalog_id": link.catalog_id,
+            "lane": min(one.intent.lane for one in attempts),
+            "body": body,
+            "body_bytes": len(body),
+            "epoch": link.epoch,
+            "mapping_epoch": context.mapping_epoch,
+            "sent": len(attempts),
+            "deadline_seconds": deadline_seconds,
+        },
+    )
+    await connection.execute(_INSERT_CALL, {**identity, "deadline_seconds": deadline_seconds})
+    await connection.execute(_INSERT_ITEMS, {**identity, **_item_columns(attempts, names)})
+    return attempts, OpenBatch(
+        batch_id, 1, context.store_id, link.link_id, link.catalog_id, body, len(attempts), None
+    )
+
+
+async def _take_in_flight(
+    connection: AsyncConnection, context: StoreContext, attempts: list[Attempt], batch_id: int, names: _Names
+) -> set[str]:
+    link = context.access.link
+    missing = sorted(one.intent.variant_id for one in attempts if one.intent.state_row_version is None)
+    versions: dict[str, int] = {}
+    if missing:
+        identity = {"link_id": link.link_id, "store_id": context.store_id, "variant_ids": missing}
+        rows = await connection.execute(text(f"{_NEW_STATES.text} RETURNING variant_id, xmin"), identity)
+        versions = dict(rows.all())
+    ordered = sorted(attempts, key=lambda one: one.intent.variant_id)
+    rows = await connection.execute(
+        _TAKE_IN_FLIGHT,
+        {
+            "batch_id": batch_id,
+            "link_id": link.link_id,
+            "epoch": link.epoch,
+            "variant_ids": [one.intent.variant_id for one in ordered],
+            "row_versions": [
+                one.intent.state_row_version
+                if one.intent.state_row_version is not None
+                else versions.get(one.intent.variant_id)
+                for one in ordered
+            ],
+            "retailer_ids": [one.decision.retailer_id for one in ordered],
+            "may_hold": [names.text(one.base_may_hold | one.decision.fields) for one in ordered],
+        },
+    )
+    return set(rows.scalars())
+
+
+def _method(attempt: Attempt) -> Any:
+    return "DELETE" if attempt.decision.kind is DecisionKind.DELETE else "UPDATE"
+
+
+def _item_columns(attempts: list[Attempt], names: _Names) -> dict[str, list[Any]]:
+    states = [one.intent.state for one in attempts]
+    return {
+        "variant_ids": [one.intent.variant_id for one in attempts],
+        "retailer_ids": [one.decision.retailer_id for one in attempts],
+        "methods": [_method(one) for one in attempts],
+        "payload_hashes": [one.decision.payload_hash for one in attempts],
+        "fields": [names.text(one.decision.fields) for one in attempts],
+        "cleared": [names.text(one.decision.cleared) for one in attempts],
+        "hashes": [state.confirmed_hash for state in states],
+        "epochs": [state.confirmed_epoch for state in states],
+        "may_hold": [names.text(state.may_hold) for state in states],
+        "presences": [state.presence.value for state in states],
+        "statuses": [state.status.value for state in states],
+    }

@@ -1,0 +1,202 @@
+"""One turn of one store: lease, read, decide, claim, call, record. No transaction is open while Meta is called.
+
+Whatever happens to the process, a row says what to do next: an intent, a batch that is ``sending`` past its deadline,
+a handle, a due mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.core.config import Settings
+from meta_sync.core.crypto import Cipher
+from meta_sync.core.db import Database, retry_transaction
+from meta_sync.core.failpoints import failpoint
+from meta_sync.core.logging import get_logger
+from meta_sync.graph.client import GraphClient
+from meta_sync.graph.endpoints.catalog import CatalogEndpoints
+from meta_sync.graph.governor import WaitUntil, decide_call
+from meta_sync.sync import lease as leases
+from meta_sync.sync import resend
+from meta_sync.sync.budget import load_budget
+from meta_sync.sync.claim import Plan, apply_plan, plan_turn
+from meta_sync.sync.context import Standstill, StoreContext, load_context
+from meta_sync.sync.lease import Lease
+from meta_sync.sync.models import OpenBatch
+from meta_sync.sync.pauses import active_pauses
+from meta_sync.sync.reading import read_ready
+from meta_sync.sync.record import CallRecorder
+
+__all__ = ["Drain", "Timing"]
+
+_logger = get_logger(__name__)
+
+_LEASE_MARGIN_SECONDS = 5.0
+"""What must be left of a lease when the call is over, for writing what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Waits of the pipeline. The defaults are for Meta; tests against a fast sandbox shorten them."""
+
+    call_deadline_seconds: float = 60.0
+    """For one ``items_batch`` call: 25 MB out at 5 Mbit/s take 40 seconds."""
+    first_poll_seconds: float = 2.0
+    """Meta usually works for about two minutes (documented), small batches often end within seconds."""
+    unknown_hold_seconds: float = 180.0
+    resend_seconds: float = 10.0
+    """Before the same bytes are sent again after an unknown end; doubled each time."""
+    pause_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """When to look at the store again: at once, at a time, or when somebody marks it."""
+
+    again: bool = False
+    at: datetime | None = None
+
+
+class Drain:
+    """Does turns. One instance per worker; safe to run several turns side by side."""
+
+    def __init__(
+        self,
+        database: Database,
+        graph: GraphClient,
+        cipher: Cipher,
+        process: Settings,
+        *,
+        owner: str,
+        clock: Callable[[], datetime],
+        timing: Timing,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._database = database
+        self._graph = graph
+        self._cipher = cipher
+        self._process = process
+        self._owner = owner
+        self._clock = clock
+        self._timing = timing
+        self._recorder = CallRecorder(database, timing=timing, jitter=jitter)
+
+    async def turn(self) -> bool:
+        """Give one due store its turn: one batch at most. ``False`` when no store is due."""
+        async with self._database.platform() as connection:
+            lease = await leases.take(connection, self._owner)
+        if lease is None:
+            return False
+        following = _Next(at=self._clock() + timedelta(seconds=30))
+        try:
+            following = await self._work(lease)
+        finally:
+            # A turn that fails is looked at again soon; one that is killed, when its lease ends.
+            with suppress(Exception):
+                async with self._database.platform() as connection:
+                    await leases.release(connection, lease, again=following.again, next_look=following.at)
+        return True
+
+    async def _work(self, lease: Lease) -> _Next:
+        async with self._database.platform() as connection:
+            context = await load_context(connection, lease.store_id, self._cipher, self._process)
+            if isinstance(context, Standstill):
+                return _Next(at=context.until)
+            standstill = context.standstill()
+            if standstill is not None:
+                return _Next(at=standstill.until)
+            budget = await load_budget(connection, context.access.link.link_id)
+            again = await resend.due_batch(connection, context)
+        waits = decide_call(budget, self._clock(), "call")
+        if again is not None:
+            if isinstance(waits, WaitUntil):
+                return _Next(at=waits.at)
+            return await self._send_again(context, lease, again)
+        return await self._claim_and_send(context, lease, waits if isinstance(waits, WaitUntil) else None)
+
+    async def _claim_and_send(self, context: StoreContext, lease: Lease, waits: WaitUntil | None) -> _Next:
+        async with self._database.platform() as connection:
+            now = await database_time(connection)
+            ready = await read_ready(
+                connection, context.store_id, context.access.link.link_id, limit=context.settings.batch_size
+            )
+        if not ready:
+            return _Next()
+        plan = plan_turn(ready, context, now=now, may_send=waits is None)
+        batch = await retry_transaction(lambda: self._claim(context, lease, plan))
+        if batch is not None:
+            await self._send(context, lease, batch)
+            return _Next(again=True)
+        if waits is not None and plan.left:
+            return _Next(at=waits.at)
+        # Something moved under the plan, or it was all settled without a call: look again, there may be more.
+        return _Next(again=True)
+
+    async def _claim(self, context: StoreContext, lease: Lease, plan: Plan) -> OpenBatch | None:
+        async with self._database.platform() as connection:
+            batch = await apply_plan(
+                connection, context, lease, plan, deadline_seconds=self._timing.call_deadline_seconds
+            )
+            await failpoint("claim.before_commit")
+        await failpoint("claim.after_commit")
+        return batch
+
+    async def _send_again(self, context: StoreContext, lease: Lease, batch_id: int) -> _Next:
+        async with self._database.platform() as connection:
+            batch = await resend.open_call(
+                connection, context, batch_id, deadline_seconds=self._timing.call_deadline_seconds
+            )
+        if batch is not None:
+            await self._send(context, lease, batch)
+        return _Next(again=True)
+
+    async def _send(self, context: StoreContext, lease: Lease, batch: OpenBatch) -> None:
+        """Make the call of a batch whose attempts are committed, and record what came of it."""
+        began = asyncio.get_running_loop().time()
+        if not await self._may_call(context, lease):
+            await self._recorder.not_called(batch)
+            return
+        await failpoint("submit.before_call")
+        # The deadline began when it was written: a process that stood still must not call late.
+        left = self._timing.call_deadline_seconds - (asyncio.get_running_loop().time() - began)
+        catalog = CatalogEndpoints(self._graph.for_version(context.access.graph_version))
+        result = await catalog.submit_batch(
+            context.access.credential, batch.catalog_id, batch.body, deadline_seconds=max(left, 0.1)
+        )
+        await failpoint("submit.after_call")
+        await self._recorder.record(context, batch, result, self._clock())
+        _logger.info(
+            "A batch was submitted.",
+            action="submit",
+            store_id=batch.store_id,
+            batch_id=batch.batch_id,
+            records=batch.count,
+            body_bytes=len(batch.body),
+            result=type(result).__name__,
+        )
+
+    async def _may_call(self, context: StoreContext, lease: Lease) -> bool:
+        needed = self._timing.call_deadline_seconds + _LEASE_MARGIN_SECONDS
+        async with self._database.platform() as connection:
+            if not await leases.renew(connection, lease):
+                return False
+            if not await leases.holds(connection, lease, for_seconds=needed):
+                return False
+            return not await active_pauses(connection, context.store_id, context.access.link.link_id)
+
+
+_NOW = text("SELECT clock_timestamp()")
+
+
+async def database_time(connection: AsyncConnection) -> datetime:
+    """The database's own time: the only clock that deadlines and sale windows are read on."""
+    now: datetime = (await connection.execute(_NOW)).scalar_one()
+    return now

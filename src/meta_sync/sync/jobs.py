@@ -1,0 +1,435 @@
+"""Long work over all variants of a store, worked off by cursor: bootstrap and re-evaluation.
+
+A page is one transaction that moves the cursor with what it wrote, so a crash repeats nothing and loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.connection.models import ActiveLink
+from meta_sync.connection.repository import active_link
+from meta_sync.core.config import Settings
+from meta_sync.core.crypto import Cipher
+from meta_sync.core.db import Database, retry_transaction
+from meta_sync.core.errors import ConflictError, NotFoundError
+from meta_sync.core.failpoints import failpoint
+from meta_sync.core.ids import new_id
+from meta_sync.core.queue import JobName, JobQueue
+from meta_sync.sync.context import Standstill, StoreContext, load_context
+from meta_sync.sync.decide import decide
+from meta_sync.sync.drain import database_time
+from meta_sync.sync.mapping import Mapper
+from meta_sync.sync.models import DecisionKind, ItemState, Status
+from meta_sync.sync.outbox import mark_due
+from meta_sync.sync.reading import read_items
+
+__all__ = ["JobRunner", "JobService", "JobView", "PipelineListener", "StartedJob", "needs_intent"]
+
+_PAGE = 2_000
+"""Variants per page: some tens of milliseconds in one transaction, so that writers never wait for it."""
+
+_LEASE_SECONDS = 60
+
+_INSERT = text(
+    """
+    INSERT INTO jobs (job_id, store_id, link_id, type, status, description, requested_by, mapping_epoch, total)
+    SELECT :job_id, :store_id, :link_id, :type, 'queued', :description, :requested_by, s.mapping_epoch,
+        (SELECT count(*) FROM variants AS v
+         LEFT JOIN sync_state AS t ON t.link_id = :link_id AND t.variant_id = v.variant_id
+         WHERE v.store_id = :store_id AND (v.deleted_at IS NULL OR t.presence <> 'absent'))
+    FROM stores AS s WHERE s.store_id = :store_id
+    RETURNING total
+    """
+)
+_RUNNING = text(
+    """
+    SELECT job_id FROM jobs
+    WHERE store_id = :store_id AND type = :type AND status IN ('queued', 'running', 'cancelling')
+    """
+)
+# A raised epoch restarts the running re-evaluation at its first row.
+_RESTART = text(
+    """
+    UPDATE jobs SET cursor = NULL, looked_at = 0, unchanged = 0, stage = 'waiting',
+        mapping_epoch = (SELECT mapping_epoch FROM stores WHERE store_id = :store_id)
+    WHERE store_id = :store_id AND type = 'reevaluation' AND status IN ('queued', 'running')
+    RETURNING job_id
+    """
+)
+_VIEW = """
+    SELECT job_id, type, status, stage, message, total, looked_at, enqueued, unchanged, error, requested_by,
+        created_at, started_at, finished_at FROM jobs WHERE store_id = :store_id
+"""
+_LEASE = text(
+    f"""
+    UPDATE jobs AS j SET status = 'running', leased_until = now() + make_interval(secs => {_LEASE_SECONDS}),
+        fence = j.fence + 1, started_at = COALESCE(j.started_at, now())
+    WHERE j.job_id = (
+        SELECT job_id FROM jobs
+        WHERE status IN ('queued', 'running') AND (leased_until IS NULL OR leased_until < now())
+        ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING j.job_id, j.store_id, j.link_id, j.type, j.cursor, j.mapping_epoch, j.fence, j.stage
+    """
+)
+_ENQUEUE = text(
+    """
+    INSERT INTO intents (store_id, variant_id, version, lane, first_at, job_id)
+    SELECT :store_id, u.variant_id, nextval('version_seq'), 2, now(), :job_id
+    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id
+    ON CONFLICT (store_id, variant_id) DO NOTHING
+    """
+)
+_STATES = text(
+    """
+    INSERT INTO sync_state (link_id, variant_id, store_id, status)
+    SELECT :link_id, u.variant_id, :store_id, 'pending'
+    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id
+    ON CONFLICT (link_id, variant_id) DO NOTHING
+    """
+)
+_INTENDED = text(
+    """
+    UPDATE sync_state SET status = 'pending'
+    WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND status = 'never_synced'
+    """
+)
+# The page belongs to us only while nobody restarted or took the job over.
+_ADVANCE = text(
+    f"""
+    UPDATE jobs SET cursor = :cursor, looked_at = looked_at + :looked_at, enqueued = enqueued + :enqueued,
+        unchanged = unchanged + :unchanged, stage = :stage,
+        leased_until = now() + make_interval(secs => {_LEASE_SECONDS})
+    WHERE job_id = :job_id AND fence = :fence AND mapping_epoch IS NOT DISTINCT FROM :mapping_epoch
+      AND status = 'running'
+    RETURNING 1
+    """
+)
+_UNLEASE = text(
+    """
+    UPDATE jobs SET leased_until = now() + make_interval(secs => :seconds)
+    WHERE job_id = :job_id AND fence = :fence AND status = 'running'
+    """
+)
+# Done when everything it asked for has been decided and nothing sent since is open.
+_FINISH = text(
+    """
+    UPDATE jobs AS j SET finished_at = now(), stage = 'done', leased_until = NULL,
+        status = CASE WHEN EXISTS (
+            SELECT FROM sync_state AS s WHERE s.link_id = j.link_id AND s.status = 'failed'
+        ) THEN 'partial' ELSE 'success' END
+    WHERE j.job_id = :job_id AND j.fence = :fence AND j.status = 'running'
+      AND NOT EXISTS (SELECT FROM intents AS i WHERE i.store_id = j.store_id AND i.job_id = j.job_id)
+      AND NOT EXISTS (
+          SELECT FROM batches AS b WHERE b.link_id = j.link_id AND b.state NOT IN ('over', 'given_up')
+      )
+    RETURNING 1
+    """
+)
+_LINK_GONE = text(
+    """
+    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
+        message = 'The store uses another catalog now.'
+    WHERE job_id = :job_id AND fence = :fence
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedJob:
+    """A job that was started, and how many rows are in its scope."""
+
+    job_id: str
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as a person sees it."""
+
+    job_id: str
+    type: str
+    status: str
+    stage: str
+    message: str | None
+    total: int
+    looked_at: int
+    enqueued: int
+    unchanged: int
+    error: str | None
+    requested_by: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Leased:
+    job_id: str
+    store_id: str
+    link_id: int
+    type: str
+    cursor: str | None
+    mapping_epoch: int | None
+    fence: int
+    stage: str
+
+
+async def _insert_job(
+    connection: AsyncConnection, store_id: str, link_id: int, kind: str, *, requested_by: str | None
+) -> StartedJob:
+    job_id = new_id("job")
+    total = await connection.scalar(
+        _INSERT,
+        {
+            "job_id": job_id,
+            "store_id": store_id,
+            "link_id": link_id,
+            "type": kind,
+            "description": None,
+            "requested_by": requested_by,
+        },
+    )
+    return StartedJob(job_id, int(total or 0))
+
+
+class JobService:
+    """Starts and shows jobs."""
+
+    def __init__(self, database: Database, queue: JobQueue) -> None:
+        self._database = database
+        self._queue = queue
+
+    async def start_bootstrap(self, store_id: str, *, requested_by: str | None) -> StartedJob:
+        """Look at every variant of the store again; what Meta has confirmed already costs nothing.
+
+        Raises
+        ------
+        ConflictError
+            No catalog is selected, or a bootstrap is running.
+        """
+        try:
+            async with self._database.store(store_id) as connection:
+                link = await active_link(connection, store_id)
+                if link is None:
+                    raise ConflictError(
+                        "No Meta catalog is selected yet. Store a token and select a catalog first.",
+                        code="meta_not_connected",
+                    )
+                started = await _insert_job(
+                    connection, store_id, link.link_id, "bootstrap", requested_by=requested_by
+                )
+        except IntegrityError:
+            running = await self._running(store_id, "bootstrap")
+            raise ConflictError(f"A bootstrap is running already: {running}.") from None
+        await self._queue.wake(JobName.JOBS)
+        return started
+
+    async def _running(self, store_id: str, kind: str) -> str | None:
+        async with self._database.store(store_id) as connection:
+            found: str | None = await connection.scalar(_RUNNING, {"store_id": store_id, "type": kind})
+            return found
+
+    async def get(self, store_id: str, job_id: str) -> JobView:
+        """One job of the store.
+
+        Raises
+        ------
+        NotFoundError
+            The store has no such job.
+        """
+        async with self._database.store(store_id) as connection:
+            row = (
+                await connection.execute(
+                    text(f"{_VIEW} AND job_id = :job_id"), {"store_id": store_id, "job_id": job_id}
+                )
+            ).one_or_none()
+        if row is None:
+            raise NotFoundError("No such job.")
+        return JobView(*row)
+
+    async def list(self, store_id: str, *, limit: int = 50) -> Sequence[JobView]:
+        """The store's jobs, newest first."""
+        async with self._database.store(store_id) as connection:
+            rows = await connection.execute(
+                text(f"{_VIEW} ORDER BY created_at DESC, job_id LIMIT :limit"),
+                {"store_id": store_id, "limit": limit},
+            )
+            return [JobView(*row) for row in rows]
+
+
+def needs_intent(
+    decision: DecisionKind, reason: str | None, state: ItemState, *, is_first_look: bool = False
+) -> bool:
+    """Whether a re-evaluated item has to be looked at by the drain.
+
+    An item in flight always has: what it carries was mapped by the settings before.
+    """
+    if state.in_flight is not None or is_first_look:
+        return True
+    if decision in {DecisionKind.UPSERT, DecisionKind.DELETE}:
+        return True
+    if decision is DecisionKind.SKIP:
+        return state.status is not Status.SKIPPED or state.code != reason
+    return decision is DecisionKind.NOOP and state.status is not Status.SYNCED
+
+
+class JobRunner:
+    """Works jobs off, a page at a time. Safe to run by any number of workers."""
+
+    def __init__(
+        self,
+        database: Database,
+        cipher: Cipher,
+        process: Settings,
+        queue: JobQueue,
+        *,
+        wait_seconds: Callable[[], float] = lambda: 2.0,
+    ) -> None:
+        self._database = database
+        self._cipher = cipher
+        self._process = process
+        self._queue = queue
+        self._wait_seconds = wait_seconds
+
+    async def run_next(self) -> bool:
+        """Do one page of the oldest free job; ``False`` when there was nothing to do at once."""
+        async with self._database.platform() as connection:
+            row = (await connection.execute(_LEASE)).one_or_none()
+        if row is None:
+            return False
+        job = _Leased(*row)
+        if job.stage == "syncing":
+            return await self._finish(job)
+        more = await retry_transaction(lambda: self._page(job))
+        await failpoint("job.after_page")
+        await self._queue.wake(JobName.DRAIN)
+        return more
+
+    async def _finish(self, job: _Leased) -> bool:
+        async with self._database.platform() as connection:
+            if await connection.scalar(_FINISH, {"job_id": job.job_id, "fence": job.fence}) is None:
+                await self._give_back(connection, job, self._wait_seconds())
+        return False
+
+    async def _give_back(self, connection: AsyncConnection, job: _Leased, seconds: float) -> None:
+        await connection.execute(_UNLEASE, {"job_id": job.job_id, "fence": job.fence, "seconds": seconds})
+
+    async def _page(self, job: _Leased) -> bool:
+        async with self._database.platform() as connection:
+            active = await active_link(connection, job.store_id)
+            if active is None or active.link_id != job.link_id:
+                await connection.execute(_LINK_GONE, {"job_id": job.job_id, "fence": job.fence})
+                return True
+            context = await load_context(connection, job.store_id, self._cipher, self._process)
+            page = await read_items(connection, job.store_id, job.link_id, after=job.cursor, limit=_PAGE)
+            variant_ids = await self._wanted(connection, job, context, page)
+            identity = {
+                "store_id": job.store_id,
+                "link_id": job.link_id,
+                "job_id": job.job_id,
+                "variant_ids": variant_ids,
+            }
+            advanced = await connection.scalar(
+                _ADVANCE,
+                {
+                    "job_id": job.job_id,
+                    "fence": job.fence,
+                    "mapping_epoch": job.mapping_epoch,
+                    "cursor": page[-1][0].variant_id if page else job.cursor,
+                    "looked_at": len(page),
+                    "enqueued": len(variant_ids),
+                    "unchanged": len(page) - len(variant_ids),
+                    "stage": "enqueuing" if len(page) == _PAGE else "syncing",
+                },
+            )
+            if advanced is None:
+                await connection.rollback()
+                return True
+            if variant_ids:
+                await connection.execute(_ENQUEUE, identity)
+                await connection.execute(_STATES, identity)
+                await connection.execute(_INTENDED, identity)
+                await mark_due(connection, job.store_id)
+            await self._give_back(connection, job, 0)
+        return True
+
+    async def _wanted(
+        self,
+        connection: AsyncConnection,
+        job: _Leased,
+        context: StoreContext | Standstill,
+        page: Sequence[tuple[Any, ItemState]],
+    ) -> list[str]:
+        """The variants of a page that the drain has to look at, in the order of their ids."""
+        if job.type == "bootstrap" or isinstance(context, Standstill):
+            return [
+                item.variant_id
+                for item, state in page
+                if not (item.variant_deleted or item.product_deleted) or state.presence != "absent"
+            ]
+        now = await database_time(connection)
+        mapper = Mapper(context.mapping)
+        wanted = []
+        for item, state in page:
+            decision = decide(item, state, context.link, mapper, now=now, is_job_only=True)
+            if needs_intent(decision.kind, decision.reason, state):
+                wanted.append(item.variant_id)
+        return wanted
+
+
+class PipelineListener:
+    """What a change of settings or of the catalog means for the pipeline, inside the transaction that makes it."""
+
+    async def settings_changed(
+        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool
+    ) -> None:
+        """Look at the store again; where payloads depend on the change, at every item."""
+        if mapping_changed:
+            link = await active_link(connection, store_id)
+            if link is not None and await connection.scalar(_RESTART, {"store_id": store_id}) is None:
+                await _insert_job(connection, store_id, link.link_id, "reevaluation", requested_by=None)
+        await mark_due(connection, store_id)
+
+    async def link_selected(
+        self, connection: AsyncConnection, link: ActiveLink, *, returning: bool
+    ) -> str | None:
+        """Begin with a catalog: give every variant a state row, free what waited for the old one, start a bootstrap."""
+        del returning  # the link's epoch was raised by whoever selected it
+        identity = {"store_id": link.store_id, "link_id": link.link_id}
+        await connection.execute(_ALL_STATES, identity)
+        await connection.execute(_UNPARK_STORE, identity)
+        await connection.execute(_CANCEL_OLD_JOBS, identity)
+        await connection.execute(_CLEAR_PAUSES, identity)
+        started = await _insert_job(connection, link.store_id, link.link_id, "bootstrap", requested_by=None)
+        await mark_due(connection, link.store_id)
+        return started.job_id
+
+
+_ALL_STATES = text(
+    """
+    INSERT INTO sync_state (link_id, variant_id, store_id, status)
+    SELECT :link_id, v.variant_id, v.store_id, 'never_synced' FROM variants AS v
+    WHERE v.store_id = :store_id AND v.deleted_at IS NULL ORDER BY v.variant_id
+    ON CONFLICT (link_id, variant_id) DO NOTHING
+    """
+)
+_UNPARK_STORE = text(
+    "UPDATE intents SET parked_by = NULL WHERE store_id = :store_id AND parked_by IS NOT NULL"
+)
+_CANCEL_OLD_JOBS = text(
+    """
+    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
+        message = 'The store uses another catalog now.'
+    WHERE store_id = :store_id AND status IN ('queued', 'running', 'cancelling')
+    """
+)
+_CLEAR_PAUSES = text("DELETE FROM store_pauses WHERE store_id = :store_id AND link_id IN (0, :link_id)")

@@ -1,0 +1,93 @@
+"""What an operator does to a single item. Each is one transaction that ends in an intent."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+from meta_sync.catalog.models import Lane
+from meta_sync.connection.repository import active_link
+from meta_sync.core.db import Database, retry_transaction
+from meta_sync.core.errors import ConflictError, NotFoundError
+from meta_sync.core.queue import JobName, JobQueue
+from meta_sync.sync.mapping_fields import MANAGED_FIELDS
+from meta_sync.sync.outbox import mark_due, write_intents
+from meta_sync.sync.states import Event, status_case
+
+__all__ = ["OperationsService"]
+
+_EXISTS = text("SELECT 1 FROM variants WHERE store_id = :store_id AND variant_id = :variant_id")
+_NEW_STATE = text(
+    """
+    INSERT INTO sync_state (link_id, variant_id, store_id, status)
+    VALUES (:link_id, :variant_id, :store_id, 'pending') ON CONFLICT (link_id, variant_id) DO NOTHING
+    """
+)
+# What Meta holds is no longer taken as known: the item may hold every field we manage, and a batch under way does not
+# confirm it.
+_FORGET = text(
+    f"""
+    UPDATE sync_state SET
+        confirmed_hash = NULL, rejected_hash = NULL, discarded_hash = NULL, batch_limit = NULL, retry_at = NULL,
+        presence = 'maybe', may_hold = CAST(:managed AS text[]), disturbed_at = clock_timestamp(),
+        excluded_at = NULL, image_version = image_version + :image_steps,
+        status = {status_case(Event.DISTURBED)}, updated_at = now()
+    WHERE link_id = :link_id AND variant_id = :variant_id
+    """
+)
+_LOOK_AGAIN = text(
+    """
+    UPDATE sync_state SET rejected_hash = NULL, excluded_at = NULL, image_version = image_version + :image_steps,
+        updated_at = now()
+    WHERE link_id = :link_id AND variant_id = :variant_id
+    """
+)
+_EVENT = text(
+    """
+    INSERT INTO item_events (store_id, link_id, variant_id, kind, actor)
+    VALUES (:store_id, :link_id, :variant_id, 'resync', :actor)
+    """
+)
+
+
+class OperationsService:
+    """Operator actions on items."""
+
+    def __init__(self, database: Database, queue: JobQueue) -> None:
+        self._database = database
+        self._queue = queue
+
+    async def resync(
+        self, store_id: str, variant_id: str, *, force: bool, refresh_images: bool, actor: str
+    ) -> None:
+        """Look at one item again; with ``force`` it is sent even where Meta has confirmed the same payload.
+
+        ``refresh_images`` adds a version to the image addresses, because Meta does not fetch an unchanged one again.
+        Also ends an exclusion: the item was asked for by name.
+
+        Raises
+        ------
+        NotFoundError
+            The catalog has no such variant.
+        ConflictError
+            No Meta catalog is selected.
+        """
+
+        async def work() -> None:
+            async with self._database.store(store_id) as connection:
+                identity = {"store_id": store_id, "variant_id": variant_id}
+                if await connection.scalar(_EXISTS, identity) is None:
+                    raise NotFoundError("The catalog has no such variant.")
+                link = await active_link(connection, store_id)
+                if link is None:
+                    raise ConflictError("No Meta catalog is selected yet.", code="meta_not_connected")
+                row = {**identity, "link_id": link.link_id, "image_steps": int(refresh_images)}
+                await write_intents(connection, store_id, [variant_id], [Lane.LIVE])
+                await connection.execute(_NEW_STATE, row)
+                await connection.execute(
+                    _FORGET if force else _LOOK_AGAIN, {**row, "managed": sorted(MANAGED_FIELDS)}
+                )
+                await connection.execute(_EVENT, {**row, "actor": actor})
+                await mark_due(connection, store_id)
+
+        await retry_transaction(work)
+        await self._queue.wake(JobName.DRAIN)

@@ -1,0 +1,128 @@
+"""What a finished batch says of each of its items: pure, from Meta's report to one verdict per item.
+
+Silence counts as success only in a complete report. Whatever does not add up makes the unnamed items unknown, never
+synced and never failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from meta_sync.graph.outcomes import BatchReport
+from meta_sync.graph.wire import ItemMessages
+from meta_sync.sync.models import BatchItem
+
+__all__ = [
+    "Outcomes",
+    "Verdict",
+    "classify_report",
+    "immediate_refusals",
+    "is_required_field_warning",
+    "next_batch_limit",
+]
+
+_REQUIRED_FIELD_TEXTS = ("a required field is missing", "without required field")
+"""Meta lists items it did not save under warnings too, with these words (documented sample, English by locale)."""
+
+_BATCH_LIMITS = (100, 10, 1)
+"""After an incomplete report the unnamed items go again in ever smaller batches; one item alone leaves no doubt."""
+
+
+class Verdict(StrEnum):
+    """What became of one item."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """The verdicts of one batch. ``messages`` holds Meta's text per refused item, as it was said."""
+
+    accepted: list[BatchItem] = field(default_factory=list)
+    rejected: list[BatchItem] = field(default_factory=list)
+    unknown: list[BatchItem] = field(default_factory=list)
+    messages: dict[str, str] = field(default_factory=dict)
+    to_read_back: list[BatchItem] = field(default_factory=list)
+    """Unnamed by errors, but a warning says that a required field is missing: look before believing either."""
+    is_complete: bool = True
+
+
+def is_required_field_warning(message: str) -> bool:
+    """Whether a warning says that the item may not have been saved."""
+    lowered = message.lower()
+    return any(text in lowered for text in _REQUIRED_FIELD_TEXTS)
+
+
+def immediate_refusals(items: Sequence[BatchItem], messages: Mapping[str, ItemMessages]) -> dict[str, str]:
+    """Meta's text per variant whose record it refused at once. Ids that are not ours are nobody's refusal."""
+    by_retailer_id = {item.retailer_id: item.variant_id for item in items}
+    return {
+        by_retailer_id[retailer_id]: " ".join(said.errors)
+        for retailer_id, said in messages.items()
+        if said.errors and retailer_id in by_retailer_id
+    }
+
+
+def classify_report(items: Sequence[BatchItem], report: BatchReport) -> Outcomes:
+    """One verdict per item that is still without one.
+
+    A report is complete when every page was read, the total is known and at least that many errors are listed, every
+    id in it is one we sent (byte for byte), and nothing contradicts. Then the unnamed are accepted; otherwise they are
+    unknown. In a batch of one, every error is that item's.
+    """
+    pending = [item for item in items if item.outcome is None]
+    by_retailer_id = {item.retailer_id: item for item in items}
+    named: dict[str, list[str]] = {}
+    has_stranger = False
+    lines = [(line.retailer_id, line.message) for line in report.errors]
+    lines += [(retailer_id, "") for retailer_id in report.invalid_ids]
+    for retailer_id, message in lines:
+        item = by_retailer_id.get(retailer_id)
+        if item is None and len(items) == 1:
+            item = items[0]
+        if item is None:
+            has_stranger = True
+            continue
+        texts = named.setdefault(item.variant_id, [])
+        if message and message not in texts:
+            texts.append(message)
+    is_alone = len(items) == 1
+    outcomes = Outcomes(
+        is_complete=_is_complete(report, has_stranger=has_stranger, is_alone=is_alone, named=named)
+    )
+    warned = {line.retailer_id for line in report.warnings if is_required_field_warning(line.message)}
+    for item in pending:
+        if item.variant_id in named:
+            outcomes.rejected.append(item)
+            texts = named[item.variant_id]
+            outcomes.messages[item.variant_id] = (
+                " ".join(texts) or "Meta refused the item without saying why."
+            )
+        elif not outcomes.is_complete:
+            outcomes.unknown.append(item)
+        elif item.retailer_id in warned or (is_alone and warned):
+            outcomes.to_read_back.append(item)
+        else:
+            outcomes.accepted.append(item)
+    return outcomes
+
+
+def _is_complete(
+    report: BatchReport, *, has_stranger: bool, is_alone: bool, named: Mapping[str, Sequence[str]]
+) -> bool:
+    if is_alone and named:
+        return True
+    total = report.errors_total_count
+    if total is None:
+        # Without a total, a list may be a sample. Only a report that knows of no trouble at all can do without.
+        total = 0 if not report.errors and not report.invalid_ids else len(report.errors) + 1
+    return report.pages_complete and not has_stranger and len(report.errors) >= total
+
+
+def next_batch_limit(sent: int) -> int:
+    """The largest batch in which items of an unclear batch of this size may go again."""
+    return next((limit for limit in _BATCH_LIMITS if limit < sent), 1)

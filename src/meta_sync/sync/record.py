@@ -1,0 +1,313 @@
+"""Records what came of a call: taken, refused, or unknown. A handle is a fact, stored whoever holds the lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.connection.repository import mark_dead
+from meta_sync.core.db import Database, retry_transaction
+from meta_sync.core.failpoints import failpoint
+from meta_sync.core.logging import get_logger
+from meta_sync.graph.errors import CredentialsError, GraphError, ThrottledError
+from meta_sync.graph.governor import Purpose, after_answer
+from meta_sync.graph.outcomes import NothingTaken, Refused, SubmitResult, Taken, TooLarge, Unknown
+from meta_sync.graph.usage import Usage
+from meta_sync.graph.wire import ItemMessages
+from meta_sync.sync.budget import load_budget, save_budget
+from meta_sync.sync.context import Access, StoreContext
+from meta_sync.sync.models import BatchItem, Method, OpenBatch
+from meta_sync.sync.outcome import immediate_refusals
+from meta_sync.sync.pauses import PauseReason, clear_pause, failures_in_a_row, pause_for, record_pause
+from meta_sync.sync.settle import refusal_code, release_refused, settle_refused_at_once
+
+__all__ = ["CallRecorder", "answer_facts", "batch_items", "cleared_fields"]
+
+_logger = get_logger(__name__)
+
+_TAKEN = text(
+    """
+    UPDATE batches SET state = 'open', handle = :handle, sent_at = now(), error_code = NULL, error_text = NULL,
+        due_at = GREATEST(now() + make_interval(secs => :first_poll_seconds), COALESCE(hold_until, now()))
+    WHERE batch_id = :batch_id AND state IN ('sending', 'unknown')
+    RETURNING store_id, link_id, created_on, link_epoch, lane, created_at
+    """
+)
+_CALL_TAKEN = text(
+    """
+    UPDATE batch_calls SET state = 'open', handle = :handle
+    WHERE batch_id = :batch_id AND call_number = :call_number
+    """
+)
+_LAST_HANDLE = text("UPDATE sync_state SET last_handle = :handle WHERE in_flight = :batch_id")
+_CALL_UNKNOWN = text(
+    """
+    UPDATE batch_calls SET state = 'unknown', unknown_at = now(), error_code = :code, error_text = :message
+    WHERE batch_id = :batch_id AND call_number = :call_number AND state = 'sending'
+    """
+)
+_UNKNOWN = text(
+    """
+    UPDATE batches SET state = 'unknown', error_code = :code, error_text = :message,
+        hold_until = now() + make_interval(secs => :hold_seconds),
+        due_at = now() + make_interval(secs => LEAST(:resend_seconds * power(2, calls - 1), :hold_seconds))
+    WHERE batch_id = :batch_id AND state = 'sending'
+    RETURNING store_id, link_id
+    """
+)
+_CALL_REFUSED = text(
+    """
+    UPDATE batch_calls SET state = 'refused', error_code = :code, error_text = :message
+    WHERE batch_id = :batch_id AND call_number = :call_number
+    """
+)
+# A refused re-send leaves the earlier, unknown call as it was.
+_BACK_TO_UNKNOWN = text(
+    """
+    UPDATE batches SET state = 'unknown', calls = calls - 1,
+        due_at = GREATEST(now() + make_interval(secs => :resend_seconds), now())
+    WHERE batch_id = :batch_id AND state = 'sending'
+    """
+)
+_DROP_CALL = text("DELETE FROM batch_calls WHERE batch_id = :batch_id AND call_number = :call_number")
+_ITEMS = text(
+    """
+    SELECT i.variant_id, i.retailer_id, i.method, i.outcome, i.cleared
+    FROM batch_items AS i JOIN batches AS b ON b.batch_id = i.batch_id AND b.created_on = i.created_on
+    WHERE i.batch_id = :batch_id
+    """
+)
+
+
+class _Timing(Protocol):
+    @property
+    def first_poll_seconds(self) -> float: ...
+    @property
+    def unknown_hold_seconds(self) -> float: ...
+    @property
+    def resend_seconds(self) -> float: ...
+
+
+async def batch_items(
+    connection: AsyncConnection, batch_id: int
+) -> tuple[list[BatchItem], dict[str, Sequence[str]]]:
+    """The attempts of a batch, and the fields that each sent empty."""
+    rows = (await connection.execute(_ITEMS, {"batch_id": batch_id})).all()
+    items = [BatchItem(row[0], row[1], Method(row[2]), row[3]) for row in rows]
+    return items, {row[0]: row[4] for row in rows if row[4]}
+
+
+def cleared_fields(
+    items: Sequence[BatchItem], messages: Mapping[str, str], cleared: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """The code of each refusal."""
+    by_id = {item.variant_id: item for item in items}
+    return {one: refusal_code(by_id[one], message, cleared) for one, message in messages.items()}
+
+
+async def answer_facts(
+    connection: AsyncConnection,
+    access: Access,
+    usage: Usage,
+    error: GraphError | None,
+    *,
+    purpose: Purpose,
+    now: datetime,
+    jitter: float,
+    pause_scope_link: bool,
+) -> None:
+    """Store what an answer says of the budget, the token and the store, apart from any batch."""
+    link = access.link
+    before = await load_budget(connection, link.link_id, with_calls=False)
+    await save_budget(
+        connection, link.link_id, before, after_answer(before, now, usage, error, purpose=purpose)
+    )
+    scope = link.link_id if pause_scope_link else 0
+    if error is None:
+        await clear_pause(connection, link.store_id, scope, PauseReason.META_UNREACHABLE)
+        return
+    if isinstance(error, ThrottledError):
+        return
+    if isinstance(error, CredentialsError):
+        await mark_dead(connection, access.credential_id, error.code, error.subcode, error.message)
+    failures = await failures_in_a_row(connection, link.store_id, scope)
+    pause = pause_for(error, now, failures=failures, jitter=jitter)
+    if pause is not None:
+        await record_pause(connection, link.store_id, scope, pause)
+
+
+class CallRecorder:
+    """Writes the outcome of calls, each in one transaction."""
+
+    def __init__(self, database: Database, *, timing: _Timing, jitter: Callable[[], float]) -> None:
+        self._database = database
+        self._timing = timing
+        self._jitter = jitter
+
+    async def not_called(self, batch: OpenBatch) -> None:
+        """The call was not made after all (a pause, a lost lease): give everything back."""
+        if batch.call_number > 1:
+            async with self._database.platform() as connection:
+                await self._call_failed(connection, batch, None, None, drop=True)
+            return
+        async with self._database.platform() as connection:
+            await release_refused(connection, batch.batch_id, code=None, message="The call was not made.")
+
+    async def record(
+        self, context: StoreContext, batch: OpenBatch, result: SubmitResult, now: datetime
+    ) -> None:
+        """Store the outcome of the call and what the answer says of budget, token and store."""
+        await retry_transaction(lambda: self._record(context, batch, result, now))
+        await failpoint("outcome.after_commit")
+
+    async def _record(
+        self, context: StoreContext, batch: OpenBatch, result: SubmitResult, now: datetime
+    ) -> None:
+        error = None if isinstance(result, Taken | NothingTaken) else result.error
+        async with self._database.platform() as connection:
+            await answer_facts(
+                connection,
+                context.access,
+                result.usage,
+                None if isinstance(result, TooLarge) else error,
+                purpose="call",
+                now=now,
+                jitter=self._jitter(),
+                pause_scope_link=False,
+            )
+            await self._outcome(connection, batch, result)
+            await failpoint("outcome.before_commit")
+
+    async def _outcome(self, connection: AsyncConnection, batch: OpenBatch, result: SubmitResult) -> None:
+        match result:
+            case Taken():
+                await self._taken(connection, batch, result.handle, result.messages)
+            case NothingTaken():
+                await self._nothing_taken(connection, batch, result.messages)
+            case Unknown(error=error):
+                await self._unknown(connection, batch, error)
+            case TooLarge(error=error):
+                await self._too_large(connection, batch, error)
+            case Refused(error=error):
+                await self._refused(connection, batch, error)
+
+    async def _taken(
+        self, connection: AsyncConnection, batch: OpenBatch, handle: str, messages: Mapping[str, ItemMessages]
+    ) -> None:
+        said = {"batch_id": batch.batch_id, "call_number": batch.call_number, "handle": handle}
+        await connection.execute(_CALL_TAKEN, said)
+        row = (
+            await connection.execute(_TAKEN, {**said, "first_poll_seconds": self._timing.first_poll_seconds})
+        ).one_or_none()
+        if row is None:
+            _logger.warning("A handle came back for a batch that is over.", **said)
+            return
+        await connection.execute(_LAST_HANDLE, said)
+        await self._refuse_named(connection, batch, row, messages)
+
+    async def _refuse_named(
+        self, connection: AsyncConnection, batch: OpenBatch, row: Any, messages: Mapping[str, ItemMessages]
+    ) -> int:
+        if not any(one.errors for one in messages.values()):
+            return 0
+        items, cleared = await batch_items(connection, batch.batch_id)
+        refused = immediate_refusals(items, messages)
+        if refused:
+            identity = {
+                "batch_id": batch.batch_id,
+                "store_id": batch.store_id,
+                "link_id": batch.link_id,
+                "created_on": row[2],
+            }
+            codes = cleared_fields(items, refused, cleared)
+            await settle_refused_at_once(connection, identity, refused, codes)
+        return len(refused)
+
+    async def _nothing_taken(
+        self, connection: AsyncConnection, batch: OpenBatch, messages: Mapping[str, ItemMessages]
+    ) -> None:
+        row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
+        rejected = await self._refuse_named(connection, batch, (None, None, row[0]), messages)
+        limit = None
+        if rejected == 0:
+            # Nobody was named: without smaller batches the same call would be refused for ever.
+            limit = max(1, batch.count // 2)
+        await release_refused(
+            connection,
+            batch.batch_id,
+            code="nothing_taken",
+            message="Meta ingested nothing of the call.",
+            already_rejected=rejected,
+            batch_limit=limit,
+        )
+
+    async def _unknown(self, connection: AsyncConnection, batch: OpenBatch, error: GraphError) -> None:
+        said = {
+            "batch_id": batch.batch_id,
+            "call_number": batch.call_number,
+            "code": None if error.code is None else str(error.code),
+            "message": error.message,
+        }
+        await connection.execute(_CALL_UNKNOWN, said)
+        await connection.execute(
+            _UNKNOWN,
+            {
+                **said,
+                "hold_seconds": self._timing.unknown_hold_seconds,
+                "resend_seconds": self._timing.resend_seconds,
+            },
+        )
+
+    async def _too_large(self, connection: AsyncConnection, batch: OpenBatch, error: GraphError) -> None:
+        if batch.count > 1:
+            await release_refused(
+                connection,
+                batch.batch_id,
+                code="too_large",
+                message=error.message,
+                batch_limit=max(1, batch.count // 2),
+            )
+            return
+        row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
+        items, _ = await batch_items(connection, batch.batch_id)
+        one = {items[0].retailer_id: ItemMessages(errors=(error.message,))}
+        rejected = await self._refuse_named(connection, batch, (None, None, row[0]), one)
+        await release_refused(
+            connection, batch.batch_id, code="too_large", message=error.message, already_rejected=rejected
+        )
+
+    async def _refused(self, connection: AsyncConnection, batch: OpenBatch, error: GraphError) -> None:
+        code = None if error.code is None else str(error.code)
+        if batch.call_number > 1:
+            await self._call_failed(connection, batch, code, error.message, drop=False)
+            return
+        await release_refused(connection, batch.batch_id, code=code, message=error.message)
+
+    async def _call_failed(
+        self,
+        connection: AsyncConnection,
+        batch: OpenBatch,
+        code: str | None,
+        message: str | None,
+        *,
+        drop: bool,
+    ) -> None:
+        """A further call of a batch was refused: its earlier, unknown call still decides when the items are free."""
+        said = {
+            "batch_id": batch.batch_id,
+            "call_number": batch.call_number,
+            "code": code,
+            "message": message,
+        }
+        await connection.execute(_DROP_CALL if drop else _CALL_REFUSED, said)
+        await connection.execute(
+            _BACK_TO_UNKNOWN,
+            {"batch_id": batch.batch_id, "resend_seconds": self._timing.resend_seconds},
+        )
+
+
+_CREATED_ON = text("SELECT created_on FROM batches WHERE batch_id = :batch_id")

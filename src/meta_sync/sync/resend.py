@@ -1,0 +1,73 @@
+"""Batches whose call had an unknown end: the stored bytes may be sent again, because equal contents need no order.
+
+Only for the active link, only while its items are still in flight under the batch, and a few times at most.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.sync.context import StoreContext
+from meta_sync.sync.models import OpenBatch
+
+__all__ = ["MAX_CALLS", "due_batch", "open_call"]
+
+MAX_CALLS = 4
+"""Calls per batch. Beyond it the items are released when the hold is over and sent as they are then."""
+
+_DUE = text(
+    f"""
+    SELECT batch_id FROM batches
+    WHERE link_id = :link_id AND state = 'unknown' AND due_at <= now() AND body IS NOT NULL
+      AND link_epoch = :epoch AND calls < {MAX_CALLS}
+    ORDER BY batch_id LIMIT 1
+    """
+)
+_OPEN = text(
+    f"""
+    UPDATE batches SET state = 'sending', calls = calls + 1,
+        due_at = clock_timestamp() + make_interval(secs => :deadline_seconds)
+    WHERE batch_id = :batch_id AND state = 'unknown' AND due_at <= now() AND calls < {MAX_CALLS}
+      AND (SELECT count(*) FROM sync_state WHERE in_flight = :batch_id) = sent
+    RETURNING calls, body, sent, catalog_id, hold_until
+    """
+)
+_INSERT_CALL = text(
+    """
+    INSERT INTO batch_calls (batch_id, call_number, store_id, link_id, state, deadline_at)
+    VALUES (:batch_id, :call_number, :store_id, :link_id, 'sending',
+        clock_timestamp() + make_interval(secs => :deadline_seconds))
+    """
+)
+
+
+async def due_batch(connection: AsyncConnection, context: StoreContext) -> int | None:
+    """The oldest batch of the store that may be sent again now."""
+    link = context.access.link
+    found: int | None = await connection.scalar(_DUE, {"link_id": link.link_id, "epoch": link.epoch})
+    return found
+
+
+async def open_call(
+    connection: AsyncConnection, context: StoreContext, batch_id: int, *, deadline_seconds: float
+) -> OpenBatch | None:
+    """Write a further call of the batch; ``None`` when somebody else did or its items are no longer its own."""
+    row = (
+        await connection.execute(_OPEN, {"batch_id": batch_id, "deadline_seconds": deadline_seconds})
+    ).one_or_none()
+    if row is None:
+        return None
+    call_number, body, sent, catalog_id, hold_until = row
+    link_id = context.access.link.link_id
+    await connection.execute(
+        _INSERT_CALL,
+        {
+            "batch_id": batch_id,
+            "call_number": call_number,
+            "store_id": context.store_id,
+            "link_id": link_id,
+            "deadline_seconds": deadline_seconds,
+        },
+    )
+    return OpenBatch(batch_id, call_number, context.store_id, link_id, catalog_id, body, sent, hold_until)

@@ -1,0 +1,130 @@
+"""Finds what nobody woke up for: stores with ready intents and no due mark, due re-sends, old history, new partitions.
+
+Every sweep is safe to run twice and at any time.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+__all__ = ["due_schedule", "fold_counters", "mark_forgotten_stores", "purge"]
+
+_FORGOTTEN = text(
+    """
+    UPDATE store_queue AS q SET due_at = now()
+    FROM stores AS s, catalog_links AS l
+    WHERE q.due_at IS NULL AND s.store_id = q.store_id AND l.store_id = q.store_id AND l.active
+      AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
+      AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
+      AND (EXISTS (SELECT FROM intents AS i WHERE i.store_id = q.store_id AND i.parked_by IS NULL)
+           OR EXISTS (SELECT FROM batches AS b WHERE b.link_id = l.link_id AND b.state = 'unknown' AND b.due_at <= now()))
+      AND NOT EXISTS (
+          SELECT FROM store_pauses AS p WHERE p.store_id = q.store_id AND p.until IS NULL AND p.link_id IN (0, l.link_id)
+      )
+    """
+)
+# An intent parked under a batch that is over would wait for ever; there is no way to make one, and this would heal it.
+_UNPARK_ORPHANS = text(
+    """
+    UPDATE intents AS i SET parked_by = NULL
+    WHERE i.parked_by IS NOT NULL
+      AND NOT EXISTS (SELECT FROM sync_state AS s WHERE s.in_flight = i.parked_by AND s.variant_id = i.variant_id)
+    """
+)
+_FOLD = text(
+    """
+    WITH some AS (
+        DELETE FROM counter_deltas WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM counter_deltas ORDER BY delta_id LIMIT 20000 FOR UPDATE SKIP LOCKED
+        )) RETURNING store_id, link_id, name, delta
+    )
+    INSERT INTO counters AS c (store_id, link_id, name, value)
+    SELECT store_id, link_id, name, sum(delta) FROM some GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (store_id, link_id, name) DO UPDATE SET value = c.value + excluded.value
+    """
+)
+_DUE_SCHEDULE = text(
+    """
+    INSERT INTO schedules AS s (name, next_at) VALUES (:name, now() + make_interval(secs => :seconds))
+    ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at WHERE s.next_at <= now()
+    RETURNING 1
+    """
+)
+_PARTITIONS = text("SELECT ensure_partitions((now() AT TIME ZONE 'UTC')::date)")
+# The longest retention of any store rules, because a partition holds every store's rows.
+_DROP_PARTITIONS = text(
+    """
+    SELECT drop_partitions(
+        ((now() AT TIME ZONE 'UTC')::date - (SELECT GREATEST(30, max((settings ->> 'retention_batch_history_days')::int))
+            FROM stores)),
+        ((now() AT TIME ZONE 'UTC')::date - (SELECT GREATEST(180, max((settings ->> 'retention_timeline_days')::int))
+            FROM stores)))
+    """
+)
+_OLD_BATCHES = text(
+    """
+    DELETE FROM batches WHERE batch_id IN (
+        SELECT b.batch_id FROM batches AS b JOIN stores AS s ON s.store_id = b.store_id
+        WHERE b.state = 'over' AND b.finished_at < now() - make_interval(
+            days => COALESCE((s.settings ->> 'retention_batch_history_days')::int, 30))
+        LIMIT 5000
+    )
+    """
+)
+_OLD_CALLS = text(
+    """
+    DELETE FROM batch_calls AS c WHERE c.started_at < now() - interval '1 day'
+      AND NOT EXISTS (SELECT FROM batches AS b WHERE b.batch_id = c.batch_id)
+    """
+)
+_OLD_ROWS = (
+    text("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'"),
+    text("DELETE FROM worker_heartbeats WHERE seen_at < now() - interval '1 day'"),
+    text("DELETE FROM jobs WHERE finished_at < now() - interval '30 days'"),
+    text("DELETE FROM store_pauses WHERE until < now() - interval '1 day'"),
+    text(
+        """
+        DELETE FROM import_findings AS f USING imports AS i
+        WHERE i.import_id = f.import_id AND i.finished_at < now() - interval '30 days'
+        """
+    ),
+    text("DELETE FROM imports WHERE finished_at < now() - interval '30 days'"),
+    # An upload that was begun and never finished.
+    text(
+        "UPDATE imports SET status = 'error', message = 'The upload was never finished.', finished_at = now() "
+        "WHERE status = 'uploading' AND created_at < now() - interval '1 day'"
+    ),
+    text(
+        """
+        DELETE FROM import_chunks AS c USING imports AS i
+        WHERE i.import_id = c.import_id AND i.status IN ('success', 'partial', 'error')
+        """
+    ),
+)
+
+
+async def mark_forgotten_stores(connection: AsyncConnection) -> None:
+    """Put stores with work and without a due mark in line; a writer that found the mark set may have come too late."""
+    await connection.execute(_FORGOTTEN)
+
+
+async def fold_counters(connection: AsyncConnection) -> None:
+    """Add the counters' deltas up. Readers see counter and deltas in one statement, so this changes nothing for them."""
+    await connection.execute(_FOLD)
+
+
+async def due_schedule(connection: AsyncConnection, name: str, *, every_seconds: float) -> bool:
+    """Whether this worker runs the named work now: a double tick is a no-op, a missed one is caught up."""
+    return await connection.scalar(_DUE_SCHEDULE, {"name": name, "seconds": every_seconds}) is not None
+
+
+async def purge(connection: AsyncConnection) -> None:
+    """Make the coming days' partitions, drop and delete what is older than its retention."""
+    await connection.execute(_PARTITIONS)
+    await connection.execute(_DROP_PARTITIONS)
+    await connection.execute(_UNPARK_ORPHANS)
+    await connection.execute(_OLD_BATCHES)
+    await connection.execute(_OLD_CALLS)
+    for statement in _OLD_ROWS:
+        await connection.execute(statement)

@@ -1,0 +1,112 @@
+"""The pipeline as the worker runs it: ticks that any number of workers may run at any time, and that say what they did."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import datetime
+
+import meta_sync
+from meta_sync.core.config import Settings
+from meta_sync.core.crypto import Cipher
+from meta_sync.core.db import Database
+from meta_sync.core.queue import JobQueue
+from meta_sync.graph.client import GraphClient
+from meta_sync.sync import lease
+from meta_sync.sync.drain import Drain, Timing
+from meta_sync.sync.jobs import JobRunner
+from meta_sync.sync.poll import Poll
+from meta_sync.sync.sweep import due_schedule, fold_counters, mark_forgotten_stores, purge
+
+__all__ = ["Pipeline"]
+
+_HANDLES_PER_TICK = 16
+_QUESTIONS_AT_ONCE = 4
+"""Polls under way at once in one worker: enough to keep up, few enough not to crowd out submits."""
+
+_BEAT_SECONDS = 2.0
+_FOLD_SECONDS = 5.0
+_PURGE_SECONDS = 3600.0
+
+
+class Pipeline:
+    """Ticks. One instance per worker process.
+
+    Parameters
+    ----------
+    owner
+        Names this worker in leases and heartbeats; unique per process start.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        graph: GraphClient,
+        cipher: Cipher,
+        process: Settings,
+        queue: JobQueue,
+        *,
+        owner: str,
+        clock: Callable[[], datetime],
+        timing: Timing | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        timing = timing or Timing(unknown_hold_seconds=process.unknown_hold_seconds)
+        self._database = database
+        self._owner = owner
+        self._drain = Drain(
+            database, graph, cipher, process, owner=owner, clock=clock, timing=timing, jitter=jitter
+        )
+        self._poll = Poll(database, graph, cipher, process, clock=clock, timing=timing, jitter=jitter)
+        self._jobs = JobRunner(database, cipher, process, queue)
+        self._beaten_at = -_BEAT_SECONDS
+
+    async def beat(self) -> None:
+        """Say that this worker is alive, at most every other second. Leases of a silent worker are free for others."""
+        now = asyncio.get_running_loop().time()
+        if now - self._beaten_at < _BEAT_SECONDS:
+            return
+        async with self._database.platform() as connection:
+            await lease.beat(connection, self._owner, version=meta_sync.__version__, queue="pump")
+        self._beaten_at = now
+
+    async def drain_tick(self) -> int:
+        """Give one due store its turn. Returns the number of turns: 0 when nothing is due."""
+        await self.beat()
+        return int(await self._drain.turn())
+
+    async def poll_tick(self) -> int:
+        """Ask about handles that are due and look after calls without an answer. Returns how many batches were due."""
+        batches = await self._poll.claim(_HANDLES_PER_TICK)
+        if not batches:
+            return 0
+        gate = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
+
+        async def follow(index: int) -> None:
+            async with gate:
+                await self._poll.follow(batches[index])
+
+        results = await asyncio.gather(
+            *(follow(index) for index in range(len(batches))), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return len(batches)
+
+    async def jobs_tick(self) -> int:
+        """Work on one page of a job. Returns 0 when there was nothing to do at once."""
+        return int(await self._jobs.run_next())
+
+    async def sweep_tick(self) -> None:
+        """Find what nobody woke up for; now and then fold counters and throw away what is old."""
+        await self.beat()
+        async with self._database.platform() as connection:
+            await mark_forgotten_stores(connection)
+        async with self._database.platform() as connection:
+            if await due_schedule(connection, "fold_counters", every_seconds=_FOLD_SECONDS):
+                await fold_counters(connection)
+        async with self._database.platform() as connection:
+            if await due_schedule(connection, "purge", every_seconds=_PURGE_SECONDS):
+                await purge(connection)
