@@ -26,7 +26,7 @@ from meta_sync.sync.mapping_required import put_within
 from meta_sync.sync.mapping_sale import fill_sale
 from meta_sync.sync.mapping_settings import MappingSettings
 from meta_sync.sync.mapping_stock import fill_condition, fill_stock
-from meta_sync.sync.mapping_text import calm_description, clean_text, cut, is_shouting
+from meta_sync.sync.mapping_text import calm_description, clean_text, cut, is_shouting, plain_text
 
 __all__ = [
     "MAPPER_VERSION",
@@ -234,7 +234,7 @@ def _fill_group(item: CatalogItem, draft: Draft) -> None:
 
 def _fill_categories(item: CatalogItem, draft: Draft) -> None:
     """Add the store's own category path, and Google's category or the innermost titles in its place."""
-    titles = [title for given in item.categories if (title := clean_text(given))]
+    titles = [title for given in item.categories if (title := _category_title(given))]
     if titles:
         put_within(draft, "product_type", " > ".join(titles), MAX_PRODUCT_TYPE_CHARS)
     explicit = clean_text(item.google_product_category) if item.google_product_category else ""
@@ -249,3 +249,9 @@ def _fill_categories(item: CatalogItem, draft: Draft) -> None:
         if len(path) <= MAX_CATEGORY_CHARS:
             draft.data["google_product_category"] = path
             return
+
+
+def _category_title(text: str) -> str:
+    title = clean_text(text)
+    # A "<" in one title and the ">" between titles would read as a tag.
+    return plain_text(title.replace("<", " ")) if "<" in title else title

@@ -57,7 +57,7 @@ def fill_sale(item: CatalogItem, price_amount: int, prices: PriceFormat, now: da
 
 
 def _instant(moment: datetime | None) -> datetime | None:
-    """The moment in UTC to the second; without an offset it is read as UTC, out of range it is no bound."""
+    """The moment in UTC to the second; without an offset it is read as UTC."""
     if moment is None:
         return None
     if moment.tzinfo is UTC:  # what the database gives
@@ -66,8 +66,8 @@ def _instant(moment: datetime | None) -> datetime | None:
         return moment.replace(tzinfo=UTC, microsecond=0)
     try:
         return moment.astimezone(UTC).replace(microsecond=0)
-    except OverflowError:
-        return None
+    except OverflowError:  # within a day of the first or last instant there is
+        return OPEN_START if moment.year < OPEN_START.year else OPEN_END
 
 
 def _text(moment: datetime) -> str:

@@ -22,6 +22,7 @@ _CLEAN_URL = re.compile(rf"https?://{_HOST}(?:[/?#]{_TAIL}(?:%[0-9A-Fa-f]{{2}}{_
 _ANY_HOST = re.compile(rf"({_HOST}|\[[0-9A-Fa-f:.]+\])(?::([0-9]{{1,5}}))?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_IN_URL = re.compile(r"[\t\r\n]")
 _MAX_LABEL_CHARS = 63
 _MAX_HOST_CHARS = 270
@@ -54,13 +55,15 @@ def absolute_url(text: str) -> str | None:
 
 
 def _encoded(text: str, safe: str) -> str:
-    return quote(_LONE_PERCENT.sub("%25", text), safe=safe, errors="replace")
+    return quote(_SURROGATE.sub("\ufffd", _LONE_PERCENT.sub("%25", text)), safe=safe)
 
 
 def _host(text: str) -> str | None:
     if len(text) > _MAX_HOST_CHARS:
         return None
     if not text.isascii():
+        if not text.isprintable():
+            return None
         labels = [_label(label) for label in text.split(".")]
         text = ".".join(labels)
     match = _ANY_HOST.fullmatch(text)
@@ -151,7 +154,7 @@ class LinkTemplate:
             if not value:
                 return None
             if not _UNRESERVED.fullmatch(value):
-                value = quote(value, safe="", errors="replace")
+                value = quote(_SURROGATE.sub("\ufffd", value), safe="")
             url += value + pieces[place + 1]
         return url
 
