@@ -1,0 +1,182 @@
+"""Joins the parts: one process context per process, services made from it. Plain code, no container."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+
+import httpx
+
+from meta_sync.access.service import AccessService
+from meta_sync.catalog.ingest.imports import ImportRunner, ImportService
+from meta_sync.catalog.service import CatalogService
+from meta_sync.connection.service import ConnectionService
+from meta_sync.core.clock import Clock, utc_now
+from meta_sync.core.config import Settings
+from meta_sync.core.crypto import Cipher
+from meta_sync.core.db import Database
+from meta_sync.core.errors import StartError
+from meta_sync.core.paging import CursorCodec
+from meta_sync.core.queue import ArqJobQueue, JobQueue, MemoryJobQueue
+from meta_sync.graph.client import GraphClient, make_http_client
+from meta_sync.stores.service import StoreService
+from meta_sync.sync.drain import Timing
+from meta_sync.sync.items import ItemsService
+from meta_sync.sync.jobs import JobService, PipelineListener
+from meta_sync.sync.operations import OperationsService
+from meta_sync.sync.outbox import OutboxSink
+from meta_sync.sync.status import StatusService
+from meta_sync.sync.ticks import Pipeline
+
+__all__ = ["DEFAULT_GRAPH_VERSION", "Factory", "ProcessContext", "worker_id"]
+
+DEFAULT_GRAPH_VERSION = "v25.0"
+"""For calls that belong to no store; each store's own setting rules over it."""
+
+
+def worker_id() -> str:
+    """A name for this process in leases and heartbeats, new at every start."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+@dataclass(slots=True)
+class ProcessContext:
+    """What lives as long as the process: settings, pools, the HTTP client, the queue, the keys."""
+
+    settings: Settings
+    database: Database
+    queue: JobQueue
+    http: httpx.AsyncClient
+    cipher: Cipher
+    clock: Clock = utc_now
+    cursors: CursorCodec = field(default_factory=lambda: CursorCodec(secrets.token_bytes(32)))
+
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        *,
+        queue: JobQueue | None = None,
+        http: httpx.AsyncClient | None = None,
+        clock: Clock = utc_now,
+    ) -> ProcessContext:
+        """Make everything a process needs. Nothing connects before its first use.
+
+        Raises
+        ------
+        StartError
+            The database's address or the encryption key is missing.
+        """
+        if settings.database_url is None:
+            raise StartError("META_SYNC_DATABASE_URL is not set. Set it, or run meta-sync up.")
+        if not settings.encryption_keys:
+            raise StartError(
+                "META_SYNC_ENCRYPTION_KEYS is not set. Set it, or run meta-sync up, which makes a key."
+            )
+        if queue is None:
+            queue = (
+                MemoryJobQueue()
+                if settings.redis_url is None
+                else ArqJobQueue(settings.redis_url.get_secret_value())
+            )
+        return cls(
+            settings=settings,
+            database=Database.connect(
+                settings.database_url.get_secret_value(), pool_size=settings.database_pool_size
+            ),
+            queue=queue,
+            http=http or make_http_client(),
+            cipher=Cipher(settings.encryption_keys),
+            clock=clock,
+            # Cursors outlive a process and serve every one of them; the key they are signed with is derived.
+            cursors=CursorCodec(settings.encryption_keys[-1].get_secret_value().encode()),
+        )
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+        await self.queue.close()
+        await self.http.aclose()
+        await self.database.dispose()
+
+
+class Factory:
+    """Makes services. Cheap: make one per unit of work, or keep it; it holds nothing but the context."""
+
+    def __init__(self, context: ProcessContext) -> None:
+        self._context = context
+        self._sink = OutboxSink()
+        self._listener = PipelineListener()
+
+    def graph(self) -> GraphClient:
+        """The client of the Graph API."""
+        return GraphClient(
+            self._context.http, base_url=self._context.settings.graph_url, version=DEFAULT_GRAPH_VERSION
+        )
+
+    def stores(self) -> StoreService:
+        """Stores and their settings."""
+        return StoreService(self._context.database, self._context.cipher, self._listener)
+
+    def access(self) -> AccessService:
+        """API keys."""
+        return AccessService(self._context.database)
+
+    def connection(self) -> ConnectionService:
+        """Tokens and the choice of a catalog."""
+        context = self._context
+        return ConnectionService(
+            context.database,
+            context.cipher,
+            self.graph(),
+            context.settings,
+            self._listener,
+            context.queue,
+            context.clock,
+        )
+
+    def catalog(self) -> CatalogService:
+        """Products and stock."""
+        return CatalogService(self._context.database, self._sink, self._context.queue, self._context.clock)
+
+    def imports(self) -> ImportService:
+        """Uploads."""
+        context = self._context
+        return ImportService(
+            context.database, context.queue, context.clock, context.settings.max_upload_bytes
+        )
+
+    def import_runner(self) -> ImportRunner:
+        """Reads uploads into the catalog."""
+        return ImportRunner(self._context.database, self._sink, self._context.queue, self._context.clock)
+
+    def items(self) -> ItemsService:
+        """Items as a person sees them."""
+        return ItemsService(self._context.database, self._context.clock, self._context.cursors)
+
+    def status(self) -> StatusService:
+        """How a store stands."""
+        return StatusService(self._context.database, self._context.settings, self._context.clock)
+
+    def jobs(self) -> JobService:
+        """Long work."""
+        return JobService(self._context.database, self._context.queue)
+
+    def operations(self) -> OperationsService:
+        """Operator actions on items."""
+        return OperationsService(self._context.database, self._context.queue)
+
+    def pipeline(self, *, owner: str | None = None, timing: Timing | None = None) -> Pipeline:
+        """The pipeline's ticks, under the name of this worker."""
+        context = self._context
+        return Pipeline(
+            context.database,
+            self.graph(),
+            context.cipher,
+            context.settings,
+            context.queue,
+            owner=owner or worker_id(),
+            clock=context.clock,
+            timing=timing,
+        )
