@@ -34,13 +34,13 @@ _UNPARK_ORPHANS = text(
 )
 _FOLD = text(
     """
-    WITH some AS (
+    WITH folded AS (
         DELETE FROM counter_deltas WHERE ctid = ANY(ARRAY(
             SELECT ctid FROM counter_deltas ORDER BY delta_id LIMIT 20000 FOR UPDATE SKIP LOCKED
         )) RETURNING store_id, link_id, name, delta
     )
     INSERT INTO counters AS c (store_id, link_id, name, value)
-    SELECT store_id, link_id, name, sum(delta) FROM some GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    SELECT store_id, link_id, name, sum(delta) FROM folded GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (store_id, link_id, name) DO UPDATE SET value = c.value + excluded.value
     """
 )
