@@ -65,6 +65,32 @@ def test_any_other_fault_refuses_the_feed_before_its_first_row() -> None:
         parse(good)
 
 
+def test_an_element_beyond_the_limits_refuses_the_feed_before_its_first_row() -> None:
+    good = "<item><g:id>1</g:id><price>1 USD</price></item>"
+    deep = "<item><id>2</id>" + "<a>" * 300 + "</a>" * 300 + "</item>"
+    with pytest.raises(FileRefusedError, match="nested too deeply"):
+        parse(f"<rss><channel>{good}{deep}</channel></rss>")
+    long = f"<item><id>2</id><description>{'x' * 10_100_000}</description></item>"
+    with pytest.raises(FileRefusedError, match="longer than 10 million"):
+        parse(f"<rss><channel>{good}{long}</channel></rss>")
+
+
+def test_an_item_with_too_many_elements_keeps_the_first() -> None:
+    crowd = "<g:additional_image_link>https://img.example/a.jpg</g:additional_image_link>" * 5_000
+    outcome = parse(
+        f"<rss><channel><item><g:id>1</g:id><g:price>1 USD</g:price>{crowd}</item></channel></rss>"
+    )
+    assert outcome.variants["1"].thumbnail == "https://img.example/a.jpg"
+
+
+def test_the_column_of_a_fault_is_that_of_the_file_not_of_the_repaired_one() -> None:
+    line = "<rss><channel><item><id>1</id><title>a & b & c & d</title><x></y></item></channel></rss>"
+    with pytest.raises(FileRefusedError) as refused:
+        parse(line, "google-rss")
+    assert refused.value.line == 1
+    assert abs((refused.value.column or 0) - line.index("</y>")) <= len("</y>") + 1
+
+
 def test_atom_entries() -> None:
     item = parse_sample("google_atom.xml").items[0]
     assert (item.variant.id, item.variant.link, item.variant.price) == (

@@ -34,7 +34,8 @@ def check_feed(file: BinaryIO, is_cancelled: Cancelled) -> bool:
     Raises
     ------
     FileRefusedError
-        The file is not well-formed for any other reason; names line and column.
+        The file is not well-formed for any other reason, or has an element that is too long or too deep; names line
+        and column where they are known.
     """
     fault = _first_fault(_plain_chunks(file, is_cancelled))
     if fault is None or is_cancelled():
@@ -44,7 +45,7 @@ def check_feed(file: BinaryIO, is_cancelled: Cancelled) -> bool:
     ):  # libxml2 says "xmlParseEntityRef: no name", "Entity 'nbsp' …"
         raise _refusal(fault)
     remaining = _first_fault(_repaired_chunks(file, is_cancelled))
-    if remaining is not None:
+    if remaining is not None and not is_cancelled():
         raise _refusal(remaining, added_columns=_added_columns(file, *remaining.position))
     return True
 
@@ -56,15 +57,7 @@ def stream_items(
 
     The file has passed `check_feed`.
     """
-    parser = etree.XMLPullParser(
-        events=("start", "end"),
-        resolve_entities=False,
-        load_dtd=False,
-        no_network=True,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
+    parser = _tree_parser()
     chunks = _repaired_chunks if is_repaired else _plain_chunks
     walk = _Walk(names)
     for chunk in chunks(file, is_cancelled):
@@ -135,18 +128,55 @@ class _NoTree:
         """End of the feed."""
 
 
+def _tree_parser() -> etree.XMLPullParser:
+    return etree.XMLPullParser(
+        events=("start", "end"),
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+        huge_tree=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+
+
 def _first_fault(chunks: Iterator[bytes]) -> etree.XMLSyntaxError | None:
+    """The first thing that is not well-formed. Namespaces do not count: many feeds use ``g:`` without declaring it.
+
+    Raises
+    ------
+    FileRefusedError
+        An element exceeds the limits that hold when the tree is built. They do not show without one.
+    """
     target: Any = _NoTree()  # a target needs only the methods it wants to be told about
-    parser = etree.XMLParser(
+    strict = etree.XMLParser(
         target=target, resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
     )
+    tree = _tree_parser()
+    walk = _Walk(frozenset())
     try:
         for chunk in chunks:
-            parser.feed(chunk)
-        parser.close()
+            strict.feed(chunk)
+            _build(tree, walk, chunk)
+        strict.close()
     except etree.XMLSyntaxError as error:
         return error
     return None
+
+
+def _build(tree: etree.XMLPullParser, walk: _Walk, chunk: bytes) -> None:
+    try:
+        tree.feed(chunk)
+    except etree.XMLSyntaxError as error:
+        line, column = error.position
+        raise FileRefusedError(
+            f"An element of the feed, at or before line {line}, is longer than 10 million characters or nested too"
+            " deeply. Nothing was read.",
+            line=line,
+            column=column,
+        ) from None
+    for _ in walk.items(tree.read_events()):
+        pass
 
 
 def _refusal(error: etree.XMLSyntaxError, *, added_columns: int = 0) -> FileRefusedError:
