@@ -2,12 +2,11 @@
 
 import asyncio
 
-from sqlalchemy import select
+from sqlalchemy import select, text, update
 
 from meta_sync.core.db import Database
 from meta_sync.core.queue import JobName, MemoryJobQueue
 from meta_sync.sync.tables import worker_heartbeats
-from meta_sync.worker.heartbeat import Heartbeat
 from meta_sync.worker.process import run_worker
 from tests.worker.test_loops import until
 from tests.worker.test_pump import Work
@@ -27,7 +26,15 @@ async def until_heartbeats(database: Database, expected: list[str]) -> None:
 async def test_a_worker_has_a_row_while_it_runs_and_none_after(database: Database) -> None:
     work, queue, stop = Work(), MemoryJobQueue(), asyncio.Event()
     task = asyncio.create_task(
-        run_worker(database=database, queue=queue, redis_url=None, pipeline=work, imports=work, stop=stop)
+        run_worker(
+            worker_id="w",
+            database=database,
+            queue=queue,
+            redis_url=None,
+            pipeline=work,
+            imports=work,
+            stop=stop,
+        )
     )
     await until_heartbeats(database, ["in-process"])
     before = work.calls[JobName.DRAIN]
@@ -50,6 +57,7 @@ async def test_a_worker_outlives_a_database_that_is_away() -> None:
     work.drain_tick = refused  # type: ignore[method-assign]  # the pipeline of a worker without a database
     task = asyncio.create_task(
         run_worker(
+            worker_id="w",
             database=nowhere,
             queue=MemoryJobQueue(),
             redis_url=None,
@@ -65,15 +73,36 @@ async def test_a_worker_outlives_a_database_that_is_away() -> None:
     await nowhere.dispose()
 
 
-async def test_rows_of_killed_workers_are_forgotten_after_a_day(database: Database) -> None:
-    stop = asyncio.Event()
-    async with database.platform() as connection:
-        await connection.exec_driver_sql(
-            "INSERT INTO worker_heartbeats (worker_id, version, queue, seen_at) VALUES "
-            "('a', '0', 'old one', now() - interval '25 hours'), ('b', '0', 'late one', now() - interval '1 hour')"
+async def test_the_heart_beats_until_the_last_tick_has_ended(database: Database) -> None:
+    work, stop = Work(), asyncio.Event()
+    work.gates[JobName.POLL] = asyncio.Event()
+    task = asyncio.create_task(
+        run_worker(
+            worker_id="w",
+            database=database,
+            queue=MemoryJobQueue(),
+            redis_url=None,
+            pipeline=work,
+            imports=work,
+            stop=stop,
         )
-    heartbeat = Heartbeat(database, "c", "new one", interval_seconds=0.05)
-    task = asyncio.create_task(heartbeat.run(stop))
-    await until_heartbeats(database, ["late one", "new one"])
+    )
+    await until_heartbeats(database, ["in-process"])
     stop.set()
+    async with database.platform() as connection:
+        await connection.execute(update(worker_heartbeats).values(seen_at=text("now() - interval '9 s'")))
+    # A second beat comes although the stop was said: the row is fresh again.
+    async with asyncio.timeout(10):
+        while await age_seconds(database) > 5:  # noqa: ASYNC110 - the row is in a database
+            await asyncio.sleep(0.05)
+    work.gates[JobName.POLL].set()
     await asyncio.wait_for(task, 5)
+    assert await heartbeats(database) == []
+
+
+async def age_seconds(database: Database) -> float:
+    async with database.platform() as connection:
+        age = await connection.scalar(
+            select(text("extract(epoch FROM now() - seen_at)")).select_from(worker_heartbeats)
+        )
+    return float(age or 0)

@@ -40,6 +40,9 @@ class Work:
         await self._pass(JobName.IMPORTS)
         return False
 
+    async def sweep(self) -> int:
+        return 0
+
 
 async def woken(pump: Pump, work: Work, name: JobName) -> None:
     """Wake a loop and see it look well before it would have by itself."""

@@ -1,26 +1,29 @@
-"""One row per worker process that says it is alive. arq's own health key is shared by all workers and useless for that."""
+"""One row per worker process that says it is alive. Other workers take the leases of one that has gone silent.
+
+arq's own health key is shared by all workers and useless for that.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy import delete, func, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
 import meta_sync
 from meta_sync.core.db import Database
 from meta_sync.core.logging import get_logger
+from meta_sync.sync import lease
 from meta_sync.sync.tables import worker_heartbeats
 
 __all__ = ["Heartbeat"]
 
 _logger = get_logger(__name__)
 
-_INTERVAL_SECONDS = 10.0
-_FORGET_AFTER = text("interval '1 day'")
-"""Rows of workers that were killed are kept this long, for whoever looks into it."""
+_INTERVAL_SECONDS = 2.0
+"""A worker counts as dead after 10 s: five beats. Ticks beat too, but all of them may be waiting for Meta."""
+_LONGEST_BEAT_SECONDS = 8.0
 
 
 class Heartbeat:
@@ -31,18 +34,13 @@ class Heartbeat:
     database
         Written as the worker role.
     worker_id
-        A fresh id per process.
+        The name under which this process takes leases.
     queue
         How this worker hears of work, ``redis`` or ``in-process``.
     """
 
     def __init__(
-        self,
-        database: Database,
-        worker_id: str,
-        queue: str,
-        *,
-        interval_seconds: float = _INTERVAL_SECONDS,
+        self, database: Database, worker_id: str, queue: str, *, interval_seconds: float = _INTERVAL_SECONDS
     ) -> None:
         self._database = database
         self._worker_id = worker_id
@@ -60,20 +58,12 @@ class Heartbeat:
                 pass
 
     async def end(self) -> None:
-        """Take the row away: this worker ended on purpose."""
+        """Take the row away: this worker ended on purpose, and what it still held is free at once."""
         await self._try(self._remove)
 
     async def _beat(self) -> None:
-        row = insert(worker_heartbeats).values(
-            worker_id=self._worker_id, version=meta_sync.__version__, queue=self._queue
-        )
         async with self._database.platform() as connection:
-            await connection.execute(
-                row.on_conflict_do_update(index_elements=["worker_id"], set_={"seen_at": func.now()})
-            )
-            await connection.execute(
-                delete(worker_heartbeats).where(worker_heartbeats.c.seen_at < func.now() - _FORGET_AFTER)
-            )
+            await lease.beat(connection, self._worker_id, version=meta_sync.__version__, queue=self._queue)
 
     async def _remove(self) -> None:
         async with self._database.platform() as connection:
@@ -83,7 +73,7 @@ class Heartbeat:
 
     async def _try(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            async with asyncio.timeout(self._interval_seconds):
+            async with asyncio.timeout(_LONGEST_BEAT_SECONDS):
                 await work()
         except (OSError, TimeoutError, SQLAlchemyError) as error:
             # The loops report the outage; a second voice would add nothing.

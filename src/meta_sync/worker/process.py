@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from meta_sync.core.db import Database
-from meta_sync.core.ids import new_id
 from meta_sync.core.logging import get_logger
 from meta_sync.core.queue import JobQueue, MemoryJobQueue
 from meta_sync.worker.heartbeat import Heartbeat
@@ -19,6 +18,7 @@ _logger = get_logger(__name__)
 
 async def run_worker(
     *,
+    worker_id: str,
     database: Database,
     queue: JobQueue,
     redis_url: str | None,
@@ -30,6 +30,8 @@ async def run_worker(
 
     Parameters
     ----------
+    worker_id
+        The name under which the pipeline takes leases.
     database
         For the heartbeat; the ticks bring their own.
     queue
@@ -41,7 +43,6 @@ async def run_worker(
     stop
         Set it to end the worker.
     """
-    worker_id = new_id("worker")
     pump = Pump(pipeline, imports)
     if isinstance(queue, MemoryJobQueue):
         queue.listen(pump.wake)
@@ -52,13 +53,16 @@ async def run_worker(
     else:
         _logger.info("The worker runs; Redis wakes it.", worker_id=worker_id)
     heartbeat = Heartbeat(database, worker_id, "in-process" if redis_url is None else "redis")
-    beside = [asyncio.create_task(heartbeat.run(stop), name="heartbeat")]
+    # The heart beats until the last tick has ended: others would take the leases of a silent worker.
+    ended = asyncio.Event()
+    beside = [asyncio.create_task(heartbeat.run(ended), name="heartbeat")]
     if redis_url is not None:
         beside.append(asyncio.create_task(RedisWakeups(redis_url, pump.wake).run(stop), name="wake-ups"))
     try:
         clean = await pump.run(stop)
     finally:
         stop.set()
+        ended.set()
         await asyncio.gather(*beside, return_exceptions=True)
         await heartbeat.end()
     _logger.info("The worker has stopped.", worker_id=worker_id, clean=clean)

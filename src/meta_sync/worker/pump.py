@@ -29,6 +29,9 @@ _SWEEP_SECONDS = 1.0
 _JOBS_SECONDS = 1.0
 """Jobs and imports are long; a second until they begin is nothing to them."""
 
+_UPLOADS_SECONDS = 600.0
+"""Abandoned uploads are a day old when they are ended; minutes do not matter."""
+
 _FINISH_SECONDS = 25.0
 """Running ticks get this long after a stop; container platforms kill after 30 s."""
 
@@ -60,6 +63,10 @@ class ImportTicks(Protocol):
         """Run one waiting import to its end; whether there was one."""
         ...
 
+    async def sweep(self) -> int:
+        """End uploads that nobody finishes; how many."""
+        ...
+
 
 class Pump:
     """All loops of one worker process.
@@ -86,6 +93,7 @@ class Pump:
             JobName.JOBS: TickLoop("jobs", pipeline.jobs_tick, idle_seconds=_JOBS_SECONDS),
             JobName.IMPORTS: TickLoop("imports", imports.run_next, idle_seconds=_JOBS_SECONDS),
         }
+        self._unnamed = [TickLoop("uploads", imports.sweep, idle_seconds=_UPLOADS_SECONDS)]
 
     def wake(self, name: JobName) -> None:
         """Make the loop of that name look now."""
@@ -100,14 +108,15 @@ class Pump:
             Whether all of them ended in time. One that did not was cut off; its lease runs out and another worker,
             or the next start, finds its rows.
         """
-        tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in self._loops.values()]
+        loops = [*self._loops.values(), *self._unnamed]
+        tasks = [asyncio.create_task(loop.run(), name=loop.name) for loop in loops]
         stopped = asyncio.create_task(stop.wait())
         try:
             # A loop that ends by itself is a fault of ours; the process goes down with it and is started again.
             await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
-            for loop in self._loops.values():
+            for loop in loops:
                 loop.stop()
             ended, late = await asyncio.wait(tasks, timeout=self._finish_seconds)
             for task in late:
