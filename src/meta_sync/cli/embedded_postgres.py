@@ -119,6 +119,12 @@ class EmbeddedPostgres:
         self._process = None
         shutil.rmtree(self.socket_directory, ignore_errors=True)
 
+    def destroy(self) -> None:
+        """Remove the cluster with everything in it; a server left over on it is stopped first."""
+        self._stop_left_over()
+        for path in (self.directory, self.socket_directory):
+            shutil.rmtree(path, ignore_errors=True)
+
     def create_database(self, name: str = "meta_sync", template: str | None = None) -> None:
         """Make a database unless it exists."""
         exists = self.psql("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{name}'")

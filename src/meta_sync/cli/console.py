@@ -1,0 +1,31 @@
+"""What a command says: results on standard output, notes and errors on standard error, JSON where a machine reads."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+__all__ = ["note", "print_json", "say", "screen"]
+
+
+def screen() -> Console:
+    """For tables and progress; plain text when standard output is no terminal."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """Print a line to standard output at once."""
+    print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Print a line to standard error at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document to standard output."""
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode(), flush=True)

@@ -1,0 +1,79 @@
+"""The ``meta-sync`` command: its sub-commands, and how its errors are said."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+import meta_sync
+from meta_sync.cli import (
+    catalog_commands,
+    console,
+    demo,
+    platform_commands,
+    process_commands,
+    schema_commands,
+    sync_commands,
+    up,
+)
+from meta_sync.core.errors import ServiceError, StartError
+
+__all__ = ["app", "main"]
+
+_FAILED = 1
+_REFUSED = 2
+_BROKEN_PIPE = 141
+
+app = typer.Typer(
+    name="meta-sync",
+    help="Keeps a store's catalog true on Facebook and Instagram.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _module in (
+    up,
+    demo,
+    process_commands,
+    schema_commands,
+    platform_commands,
+    catalog_commands,
+    sync_commands,
+):
+    _module.add_to(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.say(meta_sync.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command. What was expected to be able to fail is one sentence on standard error, never a traceback."""
+    try:
+        app()
+    except StartError as error:
+        console.note(f"meta-sync: {error}")
+        sys.exit(_REFUSED)
+    except ServiceError as error:
+        console.note(f"meta-sync: {error.message}")
+        for detail in error.details:
+            console.note(f"  {detail.field} {detail.message}")
+        sys.exit(_FAILED)
+    except BrokenPipeError:
+        # Whoever read our output went away; Python would complain once more while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)

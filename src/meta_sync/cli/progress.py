@@ -1,0 +1,86 @@
+"""Counts by status while a store is synced: a bar on a terminal, a line per change elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from meta_sync.cli import console
+
+__all__ = ["SyncProgress", "is_settled"]
+
+_WORDS = (
+    ("synced", "synced"),
+    ("submitted", "at Meta"),
+    ("pending", "waiting"),
+    ("failed", "failed"),
+    ("skipped", "skipped"),
+    ("deleted", "deleted"),
+)
+
+
+def is_settled(status: dict[str, Any]) -> bool:
+    """Whether nothing is under way: no item waits, none is at Meta, no intent is left."""
+    counts = status["counts"]
+    return not any(
+        counts[name] for name in ("submitted", "pending", "neverSynced", "outboxPending", "handlesPending")
+    )
+
+
+def _sentence(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{counts[name]} {word}" for name, word in _WORDS if counts[name]) or "nothing yet"
+
+
+class SyncProgress:
+    """Shows how far the sync of a store is; a context manager.
+
+    Parameters
+    ----------
+    total
+        Items to settle; ``None``: as many as the store has.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        self._total = total
+        self._last = ""
+        screen = console.screen()
+        self._bar = (
+            Progress(
+                TextColumn("{task.completed:.0f}/{task.total:.0f} settled"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}"),
+                console=screen,
+            )
+            if screen.is_terminal
+            else None
+        )
+        self._task = self._bar.add_task("", total=total or 1) if self._bar is not None else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, status: dict[str, Any]) -> None:
+        """Show the counts of one answer of ``GET /admin/meta/status``."""
+        counts = status["counts"]
+        settled = sum(counts[name] for name in ("synced", "failed", "skipped", "deleted"))
+        sentence = _sentence(counts)
+        if status.get("pauseReason"):
+            sentence += f" (paused: {status['pauseReason']})"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task, total=self._total or counts["total"], completed=settled, description=sentence
+            )
+        elif sentence != self._last:
+            console.say(f"  {settled}/{self._total or counts['total']} settled: {sentence}")
+        self._last = sentence

@@ -1,0 +1,161 @@
+"""``status`` and ``sync``: how stores stand, and a fresh look at everything of one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from sqlalchemy import func, select, text
+
+from meta_sync.cli import console
+from meta_sync.cli.options import JsonOutput, StoreId, read_settings
+from meta_sync.cli.progress import SyncProgress, is_settled
+from meta_sync.cli.running import run
+from meta_sync.cli.session import Session, open_session
+from meta_sync.core.config import Settings
+from meta_sync.core.db import Database
+from meta_sync.sync.models import Status
+from meta_sync.sync.status import StoreStatus
+from meta_sync.sync.tables import worker_heartbeats
+
+__all__ = ["add_to"]
+
+_MOST_STORES = 200
+_LOOK_SECONDS = 1.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("status")(_status)
+    app.command("sync")(_sync)
+
+
+def _status(
+    *,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="ID", help="One store; all without it.")
+    ] = None,
+    json: JsonOutput = False,
+) -> None:
+    """Show how stores stand: connection, counts by status, why nothing is sent."""
+
+    async def read(settings: Settings) -> list[dict[str, Any]]:
+        async with open_session(settings) as session:
+            if store is not None:
+                chosen = [await session.factory.stores().get(store)]
+            else:
+                chosen, _ = await session.factory.stores().list(1, _MOST_STORES)
+            return [
+                {
+                    "storeId": one.store_id,
+                    "name": one.name,
+                    **_as_json(await session.factory.status().status(one.store_id)),
+                }
+                for one in chosen
+            ]
+
+    rows = run(read(read_settings()))
+    if json:
+        console.print_json(rows[0] if store is not None else rows)
+    elif rows:
+        console.screen().print(_table(rows))
+    else:
+        console.say("There is no store yet. Make one with: meta-sync stores create NAME")
+
+
+def _sync(
+    *,
+    store: StoreId,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the counts until everything is settled.")
+    ] = False,
+) -> None:
+    """Look at every variant of a store again. What Meta has confirmed already costs no call."""
+
+    async def sync(settings: Settings) -> None:
+        async with open_session(settings) as session:
+            started = await session.factory.jobs().start_bootstrap(store, requested_by="command line")
+            console.say(f"Started the job {started.job_id} over {started.total} variants.")
+            if watch:
+                await _watch(session, store)
+
+    run(sync(read_settings()))
+
+
+async def _watch(session: Session, store_id: str) -> None:
+    """Until the job and everything it set off are over."""
+    jobs, status = session.factory.jobs(), session.factory.status()
+    if not await _worker_runs(session.context.database):
+        console.note("No worker runs, so nothing will move. Start one with meta-sync up or meta-sync worker.")
+    with SyncProgress() as progress:
+        while True:
+            newest = await jobs.list(store_id, limit=5)
+            view = _as_json(await status.status(store_id))
+            progress.show(view)
+            if is_settled(view) and all(job.finished_at is not None for job in newest):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _worker_runs(database: Database) -> bool:
+    recently = func.now() - text("interval '10 seconds'")
+    statement = select(func.count()).where(worker_heartbeats.c.seen_at > recently)
+    async with database.platform() as connection:
+        return bool(await connection.scalar(statement))
+
+
+def _as_json(status: StoreStatus) -> dict[str, Any]:
+    by_status = status.counts.by_status
+    return {
+        "connectionState": status.connection_state,
+        "pauseReason": status.pause_reason,
+        "pausedUntil": status.paused_until,
+        "lastSyncAt": status.last_sync_at,
+        "lastSyncStatus": status.last_sync_status,
+        "missingKeys": list(status.missing_keys),
+        "counts": {
+            "synced": by_status.get(Status.SYNCED, 0),
+            "submitted": by_status.get(Status.SUBMITTED, 0),
+            "pending": by_status.get(Status.PENDING, 0),
+            "failed": by_status.get(Status.FAILED, 0),
+            "skipped": by_status.get(Status.SKIPPED, 0),
+            "deleted": by_status.get(Status.DELETED, 0),
+            "neverSynced": by_status.get(Status.NEVER_SYNCED, 0),
+            "outboxPending": status.counts.intents,
+            "handlesPending": status.handles_pending,
+            "total": status.counts.total,
+        },
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table()
+    for name in (
+        "store",
+        "connection",
+        "last sync",
+        "synced",
+        "waiting",
+        "failed",
+        "skipped",
+        "stands still",
+    ):
+        table.add_column(
+            name, justify="right" if name in {"synced", "waiting", "failed", "skipped"} else "left"
+        )
+    for row in rows:
+        counts = row["counts"]
+        waiting = sum(counts[name] for name in ("submitted", "pending", "neverSynced"))
+        table.add_row(
+            f"{row['name']}\n{row['storeId']}",
+            row["connectionState"],
+            row["lastSyncStatus"],
+            str(counts["synced"]),
+            str(waiting),
+            str(counts["failed"]),
+            str(counts["skipped"]),
+            ", ".join(filter(None, (row["pauseReason"], *row["missingKeys"]))) or "",
+        )
+    return table
