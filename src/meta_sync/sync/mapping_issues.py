@@ -44,7 +44,7 @@ class IssueCode(StrEnum):
 _SENTENCES: dict[IssueCode, str] = {
     IssueCode.PRICE_PRECISION_LOST: "Meta takes fewer decimals than the store's price has; it was rounded to {}.",
     IssueCode.SALE_NOT_BELOW_PRICE: "The special price {} is not below the price and is not sent.",
-    IssueCode.SALE_WINDOW_EMPTY: "The special price ends before it starts ({}) and is not sent.",
+    IssueCode.SALE_WINDOW_EMPTY: "The special price ends when it starts or before ({}) and is not sent.",
     IssueCode.TITLE_CUT: "The title is longer than {} characters and was cut.",
     IssueCode.DESCRIPTION_CUT: "The description is longer than {} characters and was cut.",
     IssueCode.VALUE_CUT: "The value is longer than {} characters and was cut.",

@@ -31,13 +31,11 @@ def fill_sale(item: CatalogItem, price_amount: int, prices: PriceFormat, now: da
         The present instant, aware.
     """
     special = item.special_price
-    if special is None or special <= 0:
+    amount = 0 if special is None else prices.amount(special)
+    if special is None or amount <= 0:
         return
     start, end = _instant(item.special_price_start), _instant(item.special_price_end)
     if end is not None and now >= end:
-        return
-    amount = prices.amount(special)
-    if amount <= 0:
         return
     text = prices.text(amount)
     if amount >= price_amount:

@@ -17,7 +17,7 @@ __all__ = ["LinkTemplate", "MediaBase", "absolute_url", "is_local", "with_versio
 _SAFE = "-._~:/?#[]@!$&'()*+,;=%"
 """What RFC 3986 allows unescaped, and the percent sign of what is escaped already."""
 _TAIL = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]*+"
-_HOST = r"[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*\.?"
+_HOST = r"[A-Za-z0-9_\-]++(?:\.[A-Za-z0-9_\-]++)*+\.?+"
 _CLEAN_URL = re.compile(rf"https?://{_HOST}(?:[/?#]{_TAIL}(?:%[0-9A-Fa-f]{{2}}{_TAIL})*+)?")
 _ANY_HOST = re.compile(rf"({_HOST}|\[[0-9A-Fa-f:.]+\])(?::([0-9]{{1,5}}))?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
