@@ -31,7 +31,7 @@ __all__ = [
     "CatalogView",
     "ConnectionState",
     "LastError",
-    "MetaConnectionStatus",
+    "StoreStatus",
     "StatusService",
     "StoreStandstill",
     "SyncOutcome",
@@ -82,7 +82,7 @@ class CatalogView:
 
 
 @dataclass(frozen=True, slots=True)
-class MetaConnectionStatus:
+class StoreStatus:
     """Everything a page about the connection shows."""
 
     connection_state: ConnectionState
@@ -195,7 +195,7 @@ class StatusService:
         self._settings = settings
         self._clock = clock
 
-    async def status(self, store_id: str) -> MetaConnectionStatus:
+    async def status(self, store_id: str) -> StoreStatus:
         """How the store stands now.
 
         Raises
@@ -206,7 +206,7 @@ class StatusService:
         async with self._database.store(store_id) as connection:
             return await self._read(connection, store_id)
 
-    async def _read(self, connection: AsyncConnection, store_id: str) -> MetaConnectionStatus:
+    async def _read(self, connection: AsyncConnection, store_id: str) -> StoreStatus:
         now = self._clock()
         settings, _ = await load_settings(connection, store_id)
         has_secret = (await secrets_present(connection, store_id))["app_secret"]
@@ -225,7 +225,7 @@ class StatusService:
         ever = bool(await connection.scalar(_EVER_CONNECTED, {"store_id": store_id}))
         missing = tuple(missing_keys(settings, link is not None))
         reason, until = _standstill(token, settings, missing, pauses=pauses, budget=budget_state, now=now)
-        return MetaConnectionStatus(
+        return StoreStatus(
             connection_state=_connection_state(token, pauses, ever=ever),
             account_id=token.account_id if token else None,
             connected_at=token.created_at if token else None,

@@ -1,0 +1,187 @@
+"""The OpenAPI document: what FastAPI makes of the routes, completed by what only we know of them.
+
+Every operation lists every error it can give, says which credential it wants, and nothing mentions a 422.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from meta_sync.api.documentation import ERROR_SENTENCES
+from meta_sync.api.schemas.base import Error
+from meta_sync.api.security import Access, Scope, access_of
+
+__all__ = ["TAGS", "build_openapi", "render"]
+
+TAGS = [
+    {"name": "Platform", "description": "Stores, API keys, and who the caller is."},
+    {
+        "name": "Catalog",
+        "description": "The source catalog: products, variants and stock as the store has them.",
+    },
+    {"name": "Imports", "description": "Feed files of any size."},
+    {"name": "Connection", "description": "The connection to Meta, the settings, and the sync as a whole."},
+    {"name": "Items", "description": "What of the store's variants is at Meta, and why."},
+    {"name": "Health", "description": "For orchestrators."},
+]
+
+_DESCRIPTION = (
+    "Keeps a store's catalog true on Facebook and Instagram. Successes come as `{data, message, statusCode, metadata}`,"
+    " failures as `Error`. Times are ISO 8601 with an offset, money is whole minor units of the store's currency, ids are"
+    " texts. An id in a path that holds `/`, `%`, `?`, `#` or a backslash, begins with `~`, or is `.` or `..` is written"
+    " `~` + base64url; every object carries its `href`."
+)
+
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+}
+
+_STORE_HEADER = {
+    "name": "X-Store-Id",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The store to act for. Needed with a credential of the platform.",
+}
+_IDEMPOTENCY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "The same key with the same request gets the first answer again, for 24 hours.",
+}
+
+_CLEAN_NAMES = {
+    "ApiKeyView": "ApiKey",
+    "DecisionKind": "SyncDecision",
+    "Method": "BatchMethod",
+    "NextRequestView": "NextRequest",
+    "ProductSyncView": "ProductSync",
+    "Status": "SyncStatus",
+    "StoreView": "Store",
+}
+"""Names that are clear in the code, and too general or too technical outside it."""
+
+
+def build_openapi(app: FastAPI, routes: list[APIRoute]) -> dict[str, Any]:
+    """The document of an app made of the given routes."""
+    document: dict[str, Any] = get_openapi(
+        title="meta-sync",
+        version=app.version,
+        description=_DESCRIPTION,
+        routes=app.routes,
+        tags=TAGS,
+        separate_input_output_schemas=False,
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    error_schema = Error.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(error_schema.pop("$defs", {}))
+    schemas["Error"] = error_schema
+    document["components"]["securitySchemes"] = _SECURITY_SCHEMES
+    for route in routes:
+        for method in route.methods or ():
+            operation = document["paths"].get(route.path, {}).get(method.lower())
+            if operation is not None:
+                _complete(operation, route, access_of(route.endpoint))
+    for schema in schemas.values():
+        _drop_titles(schema)
+    return _renamed(document)
+
+
+def render(document: dict[str, Any]) -> str:
+    """The document as text that changes only when the API does."""
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> None:
+    responses = operation["responses"]
+    responses.pop("422", None)
+    for status in _common_errors(operation, route, access):
+        responses.setdefault(
+            str(status),
+            {
+                "description": ERROR_SENTENCES[status],
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            },
+        )
+    for code in ("429", "503"):
+        if code in responses:
+            responses[code]["headers"] = {
+                "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}
+            }
+    operation["security"] = [] if access.scope is Scope.OPEN else [{"bearer": []}, {"apiKey": []}]
+    parameters = operation.setdefault("parameters", [])
+    if access.scope is Scope.STORE:
+        parameters.append(_STORE_HEADER)
+    if access.is_idempotent:
+        parameters.append(_IDEMPOTENCY_HEADER)
+    for parameter in parameters:
+        _drop_titles(parameter.get("schema", {}))
+    if not parameters:
+        del operation["parameters"]
+    for response in responses.values():
+        for content in response.get("content", {}).values():
+            _drop_titles(content.get("schema", {}))
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        _drop_titles(content.get("schema", {}))
+
+
+def _common_errors(operation: dict[str, Any], route: APIRoute, access: Access) -> list[int]:
+    statuses = [500, 503]
+    if access.scope is not Scope.OPEN:
+        statuses += [400, 401]
+    if access.permission is not None:
+        statuses.append(403)
+    if access.scope is Scope.STORE or "{" in route.path:
+        statuses.append(404)
+    if "requestBody" in operation:
+        statuses += [413, 415]
+    if access.is_idempotent:
+        statuses.append(409)
+    return sorted(statuses)
+
+
+def _drop_titles(schema: Any) -> None:
+    """Leave out the titles that repeat a field's name; generators make types of them."""
+    if isinstance(schema, list):
+        for one in schema:
+            _drop_titles(one)
+        return
+    if not isinstance(schema, dict):
+        return
+    schema.pop("title", None)
+    for key, value in schema.items():
+        if key == "properties":
+            for field in value.values():
+                _drop_titles(field)
+        elif key in {"items", "anyOf", "allOf", "oneOf", "additionalProperties", "prefixItems"}:
+            _drop_titles(value)
+
+
+def _renamed(document: dict[str, Any]) -> dict[str, Any]:
+    schemas = document["components"]["schemas"]
+    for old, new in _CLEAN_NAMES.items():
+        if old in schemas:
+            schemas[new] = schemas.pop(old)
+    prefix = "#/components/schemas/"
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [walk(one) for one in value]
+        if isinstance(value, str) and value.startswith(prefix):
+            name = value.removeprefix(prefix)
+            return prefix + _CLEAN_NAMES.get(name, name)
+        return value
+
+    renamed: dict[str, Any] = walk(document)
+    return renamed

@@ -1,0 +1,48 @@
+"""Parameters that several routes share: ids in paths, and the paging of lists."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path, Query
+from pydantic import AfterValidator
+
+from meta_sync.api.path_ids import read_path_id
+
+__all__ = [
+    "CursorQuery",
+    "ImportIdPath",
+    "ItemLimitQuery",
+    "KeyIdPath",
+    "LimitQuery",
+    "PageQuery",
+    "ProductIdPath",
+    "StoreIdPath",
+    "VariantIdPath",
+]
+
+_OWN_ID = (
+    "The store's own id. One that a path cannot carry is written `~` + base64url, as in the object's `href`."
+)
+
+ProductIdPath = Annotated[str, Path(alias="productId", description=_OWN_ID), AfterValidator(read_path_id)]
+VariantIdPath = Annotated[str, Path(alias="variantId", description=_OWN_ID), AfterValidator(read_path_id)]
+StoreIdPath = Annotated[str, Path(alias="storeId"), AfterValidator(read_path_id)]
+KeyIdPath = Annotated[str, Path(alias="keyId"), AfterValidator(read_path_id)]
+ImportIdPath = Annotated[str, Path(alias="importId"), AfterValidator(read_path_id)]
+
+PageQuery = Annotated[
+    int,
+    Query(
+        ge=1, description="Page number from 1, within the first 10,000 rows. Ignored when a cursor is given."
+    ),
+]
+LimitQuery = Annotated[int, Query(ge=1, le=200, description="Rows per page.")]
+ItemLimitQuery = Annotated[int, Query(ge=1, le=100, description="Rows per page.")]
+CursorQuery = Annotated[
+    str | None,
+    Query(
+        max_length=4096,
+        description="`nextCursor` of the page before; works at any depth, for the same filters only.",
+    ),
+]

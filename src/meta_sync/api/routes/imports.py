@@ -1,0 +1,194 @@
+"""Imports: files of any size into the source catalog, streamed through and worked off behind the answer."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from meta_sync.access.models import Permission
+from meta_sync.api.context import Context, RequestContext
+from meta_sync.api.documentation import errors
+from meta_sync.api.parameters import ImportIdPath, LimitQuery, PageQuery
+from meta_sync.api.path_ids import href
+from meta_sync.api.routing import router
+from meta_sync.api.schemas.base import answer, paged
+from meta_sync.api.schemas.imports import (
+    Import,
+    ImportAnswer,
+    ImportPage,
+    StartedImport,
+    StartedImportAnswer,
+)
+from meta_sync.api.security import requires
+from meta_sync.api.uploads import UploadOptions, read_form
+from meta_sync.catalog.ingest.imports import ImportFinding
+from meta_sync.core.errors import InvalidRequestError
+from meta_sync.core.paging import require_page_within_reach
+
+__all__ = ["routes"]
+
+routes = router("Imports")
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The file, as one part of a form called `file` or as the whole body.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "format": {"type": "string"},
+                        "mode": {"type": "string", "enum": ["upsert", "replace"]},
+                        "source": {"type": "string"},
+                        "file": {"type": "string", "format": "binary"},
+                    },
+                }
+            },
+            "application/octet-stream": _BINARY,
+            "application/x-ndjson": _BINARY,
+            "application/xml": _BINARY,
+            "text/csv": _BINARY,
+        },
+    }
+}
+
+
+@routes.post(
+    "/catalog/imports",
+    operation_id="createImport",
+    summary="Import a file",
+    description=(
+        "Takes a feed file in and reads it behind the answer. `format`, `mode` and `source` stand in the query or in the"
+        " form; in a form with a large file they come before it. Imports of one source run one after the other."
+    ),
+    status_code=202,
+    responses=errors(409, 413, 415),
+    openapi_extra=_BODY,
+)
+@requires(Permission.PRODUCTS_WRITE, idempotent=True)
+async def create_import(
+    context: Context,
+    request: Request,
+    *,
+    format: Annotated[str | None, Query(description="Recognised from the file when absent.")] = None,  # noqa: A002
+    mode: Annotated[str | None, Query(description="`upsert` (default) or `replace`.")] = None,
+    source: Annotated[
+        str | None, Query(description="Name of the feed; the format's name when absent.")
+    ] = None,
+    file_name: Annotated[
+        str | None, Query(alias="fileName", max_length=255, description="Helps to recognise the format.")
+    ] = None,
+) -> StartedImportAnswer:
+    options = UploadOptions(format, mode, source, file_name)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        raise InvalidRequestError(
+            "Imports by address are not offered yet. Send the file itself, as a form or as the body."
+        )
+    pieces: AsyncIterator[bytes]
+    if kind == "multipart/form-data":
+        form = await read_form(request, options)
+        options, pieces = form.options, form.pieces()
+    else:
+        pieces = request.stream()
+    import_id = await _take_in(context, options, pieces)
+    started = await context.factory.imports().get(context.store_id, import_id)
+    result = StartedImport(
+        import_id=import_id, status=started.status, href=href("/catalog/imports", import_id)
+    )
+    return answer(StartedImportAnswer, result, 202)
+
+
+async def _take_in(context: RequestContext, options: UploadOptions, pieces: AsyncIterator[bytes]) -> str:
+    imports = context.factory.imports()
+    import_id = await imports.create(
+        context.store_id,
+        file_name=options.file_name,
+        format=options.format,
+        mode=options.mode or "upsert",
+        source=options.source,
+        requested_by=context.principal.key_id,
+    )
+    await imports.upload(context.store_id, import_id, pieces)
+    return import_id
+
+
+@routes.get(
+    "/catalog/imports",
+    operation_id="listImports",
+    summary="List imports",
+    description="Newest first, without their errors.",
+)
+@requires(Permission.PRODUCTS_READ)
+async def list_imports(context: Context, page: PageQuery = 1, limit: LimitQuery = 50) -> ImportPage:
+    require_page_within_reach(page, limit)
+    found, total = await context.factory.imports().list(context.store_id, page, limit)
+    return paged(ImportPage, [Import.of(view) for view in found], page=page, limit=limit, total=total)
+
+
+@routes.get(
+    "/catalog/imports/{importId}",
+    operation_id="getImport",
+    summary="Read an import",
+    description="How far the import is, what it did, and its first 100 errors.",
+)
+@requires(Permission.PRODUCTS_READ)
+async def get_import(context: Context, import_id: ImportIdPath) -> ImportAnswer:
+    view = await context.factory.imports().get(context.store_id, import_id)
+    return answer(ImportAnswer, Import.of(view))
+
+
+@routes.get(
+    "/catalog/imports/{importId}/report",
+    operation_id="getImportReport",
+    summary="Download the report of an import",
+    description="Every row that failed, was left out or has a remark, as CSV that is safe to open in a spreadsheet.",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "The report."}},
+)
+@requires(Permission.PRODUCTS_READ)
+async def get_import_report(context: Context, import_id: ImportIdPath) -> StreamingResponse:
+    imports = context.factory.imports()
+    await imports.get(context.store_id, import_id)
+    return StreamingResponse(
+        _report(imports.report(context.store_id, import_id)),
+        media_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{import_id}.csv"'},
+    )
+
+
+_ROWS_PER_PIECE = 200
+
+
+async def _report(findings: AsyncIterator[ImportFinding]) -> AsyncIterator[str]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["row", "kind", "itemId", "field", "message"])
+    held = 0
+    async for finding in findings:
+        writer.writerow(
+            [finding.row, finding.kind, _cell(finding.item_id), _cell(finding.field), _cell(finding.message)]
+        )
+        held += 1
+        if held == _ROWS_PER_PIECE:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+            held = 0
+    yield buffer.getvalue()
+
+
+def _cell(text: str | None) -> str:
+    """A text that no spreadsheet takes for a formula: what the file says is not to be run."""
+    if not text:
+        return ""
+    return f"'{text}" if text[0] in "=+-@\t\r\n" else text

@@ -1,0 +1,152 @@
+"""Items: what of the store's variants is at Meta, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import Query
+
+from meta_sync.access.models import Permission
+from meta_sync.api.context import Context, RequestContext
+from meta_sync.api.documentation import errors
+from meta_sync.api.parameters import CursorQuery, ItemLimitQuery, PageQuery, VariantIdPath
+from meta_sync.api.routing import router
+from meta_sync.api.schemas.base import answer, paged
+from meta_sync.api.schemas.items import (
+    LANE_NAMES,
+    ItemAnswer,
+    ItemPage,
+    MetaItemDetail,
+    MetaItemSummary,
+    ResyncBody,
+    ResyncResult,
+    ResyncResultAnswer,
+)
+from meta_sync.api.security import requires
+from meta_sync.catalog.models import Lane
+from meta_sync.sync.item_queries import ItemFilter, ItemSort
+from meta_sync.sync.models import Status
+
+__all__ = ["routes"]
+
+routes = router("Items")
+
+
+@routes.get(
+    "/admin/meta/items",
+    operation_id="listItems",
+    summary="List items",
+    description=(
+        "Every live variant with its state at Meta, and deleted ones that have a record there. Last pushed first, never"
+        " pushed last; `sort=variantId` is stable while a sync is running."
+    ),
+)
+@requires(Permission.CATALOG_VIEW)
+async def list_items(
+    context: Context,
+    *,
+    page: PageQuery = 1,
+    limit: ItemLimitQuery = 50,
+    cursor: CursorQuery = None,
+    status: Annotated[Status | None, Query(description="Only items in this status.")] = None,
+    search: Annotated[
+        str | None,
+        Query(
+            max_length=200, description="Text within variant id, sku, title or slug; case does not matter."
+        ),
+    ] = None,
+    eligible_only: Annotated[
+        bool,
+        Query(
+            alias="eligibleOnly", description="Only variants of active, public products that are not deleted."
+        ),
+    ] = False,
+    product_id: Annotated[
+        str | None, Query(alias="productId", description="Only items of this product.")
+    ] = None,
+    lane: Annotated[
+        Literal["live", "content", "bulk"] | None, Query(description="Only items that wait in this lane.")
+    ] = None,
+    error_code: Annotated[
+        str | None, Query(alias="errorCode", description="Only items with this code.")
+    ] = None,
+    sort: Annotated[ItemSort, Query(description="Order of the list.")] = ItemSort.LAST_PUSHED_AT,
+) -> ItemPage:
+    item_filter = ItemFilter(
+        status=status,
+        search=search or None,
+        eligible_only=eligible_only,
+        product_id=product_id,
+        lane=Lane(LANE_NAMES.index(lane)) if lane else None,
+        error_code=error_code,
+        sort=sort,
+    )
+    found = await context.factory.items().list(
+        context.store_id, item_filter, page=page, limit=limit, cursor=cursor
+    )
+    return paged(
+        ItemPage,
+        [MetaItemSummary.of(item) for item in found.items],
+        page=page,
+        limit=limit,
+        cursor=cursor,
+        total=found.total,
+        total_is_exact=found.is_total_exact,
+        next_cursor=found.next_cursor,
+    )
+
+
+@routes.get(
+    "/admin/meta/items/{variantId}",
+    operation_id="getItem",
+    summary="Read an item",
+    description="The variant, its state at Meta, whether it may be sent, and what the next drain would send.",
+)
+@requires(Permission.CATALOG_VIEW)
+async def get_item(context: Context, variant_id: VariantIdPath) -> ItemAnswer:
+    detail = await context.factory.items().detail(context.store_id, variant_id)
+    return answer(ItemAnswer, MetaItemDetail.of(detail))
+
+
+@routes.post(
+    "/admin/meta/items/{variantId}/resync",
+    operation_id="resyncItem",
+    summary="Resync an item",
+    description="Sends the item again, also when Meta has it as it should be, and lifts an exclusion.",
+    responses=errors(409),
+)
+@requires(Permission.CATALOG_MANAGE)
+async def resync_item(
+    context: Context,
+    variant_id: VariantIdPath,
+    body: ResyncBody | None = None,
+) -> ResyncResultAnswer:
+    return await _resync(context, variant_id, body)
+
+
+@routes.post(
+    "/admin/meta/resync/{variantId}",
+    operation_id="resyncVariant",
+    summary="Resync an item (by its older path)",
+    description="The same as `POST /admin/meta/items/{variantId}/resync`.",
+    responses=errors(409),
+)
+@requires(Permission.CATALOG_MANAGE)
+async def resync_variant(
+    context: Context,
+    variant_id: VariantIdPath,
+    body: ResyncBody | None = None,
+) -> ResyncResultAnswer:
+    return await _resync(context, variant_id, body)
+
+
+async def _resync(context: RequestContext, variant_id: str, body: ResyncBody | None) -> ResyncResultAnswer:
+    wanted = body or ResyncBody()
+    await context.factory.operations().resync(
+        context.store_id,
+        variant_id,
+        force=wanted.force,
+        refresh_images=wanted.refresh_images,
+        actor=context.principal.key_id,
+    )
+    return answer(ResyncResultAnswer, ResyncResult(variant_id=variant_id, enqueued=True))

@@ -1,0 +1,250 @@
+"""Bodies of the connection to Meta: token, selection, status, bootstrap."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field, SecretStr
+
+from meta_sync.api.schemas.base import Answer, Body, Flag, Text, View
+from meta_sync.connection.models import TokenKind
+from meta_sync.sync.models import Status
+from meta_sync.sync.status import (
+    BudgetView,
+    ConnectionState,
+    LastError,
+    StoreStandstill,
+    StoreStatus,
+    SyncOutcome,
+)
+
+__all__ = [
+    "BootstrapAnswer",
+    "BootstrapResult",
+    "MetaConnectionStatus",
+    "SelectCatalogBody",
+    "SelectedCatalog",
+    "SelectedCatalogAnswer",
+    "StatusAnswer",
+    "TokenAnswer",
+    "TokenBody",
+    "TokenStatus",
+]
+
+
+class TokenBody(Body):
+    """A token to connect with."""
+
+    access_token: SecretStr = Field(description="A System User's token, or a person's.")
+
+
+class TokenStatus(View):
+    """What became known of the token; never the token."""
+
+    connected: bool
+    account_id: str | None
+    account_name: str | None
+    connected_at: datetime
+    scope: str
+    token_kind: TokenKind
+    token_expires_at: datetime | None
+
+
+class SelectCatalogBody(Body):
+    """The Meta catalog to sync to."""
+
+    business_id: Text = Field(examples=["1234567890"])
+    business_name: Text
+    catalog_id: Text = Field(examples=["9876543210"])
+    catalog_name: Text
+    enable_sync: Flag | None = Field(default=None, description="Also switch sending on or off.")
+    dry_run: Flag = Field(default=False, description="Check everything, change nothing.")
+
+
+class SelectedCatalog(View):
+    """The catalog that is selected now."""
+
+    system_user_id: str | None
+    catalog_id: str
+    token_kind: TokenKind
+    job_id: str | None = Field(description="The first sync that was started.")
+
+
+class StatusConfiguration(View):
+    """What is still missing before anything can be sent."""
+
+    oauth_client: str = Field(description="`configured` or `missing`: app id and app secret.")
+    feed: str = Field(description="`configured` or `missing`: the keys below.")
+    missing_keys: list[str]
+
+
+class StatusSelection(View):
+    """The selected catalog."""
+
+    business_id: str
+    business_name: str
+    catalog_id: str
+    catalog_name: str
+    system_user_id: str | None
+    token_kind: TokenKind
+
+
+class StatusCounts(View):
+    """Items by status, and what waits."""
+
+    synced: int
+    submitted: int
+    pending: int
+    failed: int
+    skipped: int
+    deleted: int
+    never_synced: int
+    total: int
+    outbox_pending: int
+    handles_pending: int
+
+
+class StatusError(View):
+    """The newest thing that went wrong."""
+
+    code: str | None
+    message: str
+    at: datetime
+
+
+class StatusBudget(View):
+    """How much of Meta's rate budget is used."""
+
+    allowance_per_hour: int
+    calls_last_hour: int
+    usage_percent: float = Field(description="As Meta last reported it.")
+    next_call_at: datetime | None
+    blocked_until: datetime | None
+
+
+class StatusCatalog(View):
+    """What Meta last said of the selected catalog."""
+
+    product_count: int | None
+    vertical: str | None
+    checked_at: datetime | None
+
+
+class MetaConnectionStatus(View):
+    """How the connection and the sync stand."""
+
+    connected: bool
+    connection_state: ConnectionState
+    account_id: str | None
+    connected_at: datetime | None
+    scope: str | None
+    token_expires_at: datetime | None
+    sync_enabled: bool
+    feed_mode: str
+    configuration: StatusConfiguration
+    selection: StatusSelection | None
+    counts: StatusCounts
+    pause_reason: StoreStandstill | None
+    paused_until: datetime | None
+    last_sync_at: datetime | None
+    last_sync_status: SyncOutcome
+    last_error: StatusError | None
+    error_count_24h: int = Field(validation_alias="errorCount24h", serialization_alias="errorCount24h")
+    last_drain_at: datetime | None
+    last_poll_at: datetime | None
+    budget: StatusBudget | None
+    catalog: StatusCatalog | None
+
+    @classmethod
+    def of(cls, status: StoreStatus) -> MetaConnectionStatus:
+        """The status as answered."""
+        return cls(
+            connected=status.connection_state == "connected",
+            connection_state=status.connection_state,
+            account_id=status.account_id,
+            connected_at=status.connected_at,
+            scope=",".join(status.scopes) if status.scopes is not None else None,
+            token_expires_at=status.token_expires_at,
+            sync_enabled=status.settings.sync_enabled,
+            feed_mode=status.settings.feed_mode,
+            configuration=StatusConfiguration(
+                oauth_client="configured" if status.is_app_configured else "missing",
+                feed="missing" if status.missing_keys else "configured",
+                missing_keys=list(status.missing_keys),
+            ),
+            selection=_selection(status),
+            counts=_counts(status),
+            pause_reason=status.pause_reason,
+            paused_until=status.paused_until,
+            last_sync_at=status.last_sync_at,
+            last_sync_status=status.last_sync_status,
+            last_error=_error(status.last_error),
+            error_count_24h=status.error_count_24h,
+            last_drain_at=status.last_drain_at,
+            last_poll_at=status.last_poll_at,
+            budget=_budget(status.budget),
+            catalog=StatusCatalog.model_validate(status.catalog) if status.catalog else None,
+        )
+
+
+def _selection(status: StoreStatus) -> StatusSelection | None:
+    link = status.link
+    if link is None:
+        return None
+    return StatusSelection(
+        business_id=link.business_id or "",
+        business_name=link.business_name or "",
+        catalog_id=link.catalog_id,
+        catalog_name=link.catalog_name or "",
+        system_user_id=link.system_user_id,
+        token_kind=link.token_kind,
+    )
+
+
+def _counts(status: StoreStatus) -> StatusCounts:
+    by_status = status.counts.by_status
+    return StatusCounts(
+        synced=by_status[Status.SYNCED],
+        submitted=by_status[Status.SUBMITTED],
+        pending=by_status[Status.PENDING],
+        failed=by_status[Status.FAILED],
+        skipped=by_status[Status.SKIPPED],
+        deleted=by_status[Status.DELETED],
+        never_synced=by_status[Status.NEVER_SYNCED],
+        total=status.counts.total,
+        outbox_pending=status.counts.intents,
+        handles_pending=status.handles_pending,
+    )
+
+
+def _error(error: LastError | None) -> StatusError | None:
+    return None if error is None else StatusError.model_validate(error)
+
+
+def _budget(budget: BudgetView | None) -> StatusBudget | None:
+    return None if budget is None else StatusBudget.model_validate(budget)
+
+
+class BootstrapResult(View):
+    """A full sync that was started."""
+
+    enqueued_variants: int = Field(
+        description="Variants in scope; those Meta has as they should be cost nothing."
+    )
+    job_id: str
+
+
+class TokenAnswer(Answer):
+    data: TokenStatus
+
+
+class SelectedCatalogAnswer(Answer):
+    data: SelectedCatalog
+
+
+class StatusAnswer(Answer):
+    data: MetaConnectionStatus
+
+
+class BootstrapAnswer(Answer):
+    data: BootstrapResult
