@@ -42,7 +42,12 @@ from meta_sync.sync.reading import read_items
 from meta_sync.sync.ticks import Pipeline
 
 FAST = Timing(
-    call_deadline_seconds=3.0, first_poll_seconds=0.02, unknown_hold_seconds=0.6, resend_seconds=0.1
+    call_deadline_seconds=3.0,
+    first_poll_seconds=0.02,
+    unknown_hold_seconds=0.6,
+    resend_seconds=0.1,
+    job_look_seconds=0.05,
+    retry_factor=0.02,
 )
 
 _QUIET_SECONDS = 40

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.connection.models import ActiveLink
+from meta_sync.connection.models import ActiveLink, graph_host
 from meta_sync.connection.repository import active_link, credential
 from meta_sync.connection.repository import link as link_of
 from meta_sync.core.config import Settings
@@ -93,9 +93,9 @@ def mapping_settings(settings: StoreSettings, business_name: str | None) -> Mapp
 async def link_access(
     connection: AsyncConnection, link: ActiveLink, settings: StoreSettings, cipher: Cipher, process: Settings
 ) -> Access | None:
-    """The way to a link's catalog, with the token it was selected with or got since; ``None`` without a token."""
+    """The way to a link's catalog, with the token it was selected with or got since; ``None`` without a way there."""
     stored = await credential(connection, cipher, link.credential_id)
-    if stored is None:
+    if stored is None or link.graph_host != graph_host(process.graph_url):
         return None
     app_id, app_secret = await app_credentials(connection, link.store_id, cipher, process)
     return Access(
@@ -125,6 +125,7 @@ async def load_context(
         return Standstill("config_incomplete")
     access = await link_access(connection, link, settings, cipher, process)
     if access is None:
+        # Also a link to another Graph host (a sandbox, say) than the one this process talks to.
         return Standstill("not_connected")
     pauses = await active_pauses(connection, store_id, link.link_id)
     return StoreContext(store_id, settings, mapping_epoch, mapping, access, tuple(pauses))

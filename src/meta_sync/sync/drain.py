@@ -54,7 +54,10 @@ class Timing:
     unknown_hold_seconds: float = 180.0
     resend_seconds: float = 10.0
     """Before the same bytes are sent again after an unknown end; doubled each time."""
-    pause_factor: float = 1.0
+    job_look_seconds: float = 2.0
+    """Between two looks at whether everything a job asked for has ended."""
+    retry_factor: float = 1.0
+    """Scales the waits after an unreachable Meta."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ A page is one transaction that moves the cursor with what it wrote, so a crash r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -292,13 +292,13 @@ class JobRunner:
         process: Settings,
         queue: JobQueue,
         *,
-        wait_seconds: Callable[[], float] = lambda: 2.0,
+        look_seconds: float,
     ) -> None:
         self._database = database
         self._cipher = cipher
         self._process = process
         self._queue = queue
-        self._wait_seconds = wait_seconds
+        self._look_seconds = look_seconds
 
     async def run_next(self) -> bool:
         """Do one page of the oldest free job; ``False`` when there was nothing to do at once."""
@@ -317,7 +317,7 @@ class JobRunner:
     async def _finish(self, job: _Leased) -> bool:
         async with self._database.platform() as connection:
             if await connection.scalar(_FINISH, {"job_id": job.job_id, "fence": job.fence}) is None:
-                await self._give_back(connection, job, self._wait_seconds())
+                await self._give_back(connection, job, self._look_seconds)
         return False
 
     async def _give_back(self, connection: AsyncConnection, job: _Leased, seconds: float) -> None:

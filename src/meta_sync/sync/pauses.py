@@ -85,13 +85,15 @@ _FAILURES = text(
 )
 
 
-def retry_delay(failures: int, jitter: float) -> timedelta:
+def retry_delay(failures: int, jitter: float, factor: float = 1.0) -> timedelta:
     """How long to wait after so many failures in a row; ``jitter`` between 0 and 1 spreads stores apart."""
     longest = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(failures, 10))
-    return timedelta(seconds=longest * (0.5 + jitter / 2))
+    return timedelta(seconds=factor * longest * (0.5 + jitter / 2))
 
 
-def pause_for(error: GraphError, now: datetime, *, failures: int, jitter: float) -> Pause | None:
+def pause_for(
+    error: GraphError, now: datetime, *, failures: int, jitter: float, factor: float = 1.0
+) -> Pause | None:
     """The pause that a failed call calls for; ``None`` for throttling, which the link's budget remembers."""
     code = None if error.code is None else str(error.code) + (f"/{error.subcode}" if error.subcode else "")
     text_ = f"{error.message} {error.reaction}".strip()
@@ -103,7 +105,7 @@ def pause_for(error: GraphError, now: datetime, *, failures: int, jitter: float)
         return Pause(PauseReason.BLOCKED_BY_META, now + _BLOCKED_RETRY, code, text_)
     if isinstance(error, InvalidRequestError):
         return Pause(PauseReason.BLOCKED_BY_META, now + _REFUSED_RETRY, code, text_)
-    return Pause(PauseReason.META_UNREACHABLE, now + retry_delay(failures, jitter), code, text_)
+    return Pause(PauseReason.META_UNREACHABLE, now + retry_delay(failures, jitter, factor), code, text_)
 
 
 async def failures_in_a_row(connection: AsyncConnection, store_id: str, link_id: int) -> int:

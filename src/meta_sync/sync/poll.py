@@ -214,6 +214,7 @@ class Poll:
                 purpose="question",
                 now=self._clock(),
                 jitter=self._jitter(),
+                retry_factor=self._timing.retry_factor,
                 pause_scope_link=True,
             )
             await connection.execute(_POLLED, {"store_id": batch.store_id})

@@ -90,6 +90,8 @@ class _Timing(Protocol):
     def unknown_hold_seconds(self) -> float: ...
     @property
     def resend_seconds(self) -> float: ...
+    @property
+    def retry_factor(self) -> float: ...
 
 
 async def batch_items(
@@ -118,6 +120,7 @@ async def answer_facts(
     purpose: Purpose,
     now: datetime,
     jitter: float,
+    retry_factor: float,
     pause_scope_link: bool,
 ) -> None:
     """Store what an answer says of the budget, the token and the store, apart from any batch."""
@@ -135,7 +138,7 @@ async def answer_facts(
     if isinstance(error, CredentialsError):
         await mark_dead(connection, access.credential_id, error.code, error.subcode, error.message)
     failures = await failures_in_a_row(connection, link.store_id, scope)
-    pause = pause_for(error, now, failures=failures, jitter=jitter)
+    pause = pause_for(error, now, failures=failures, jitter=jitter, factor=retry_factor)
     if pause is not None:
         await record_pause(connection, link.store_id, scope, pause)
 
@@ -177,6 +180,7 @@ class CallRecorder:
                 purpose="call",
                 now=now,
                 jitter=self._jitter(),
+                retry_factor=self._timing.retry_factor,
                 pause_scope_link=False,
             )
             await self._outcome(connection, batch, result)

@@ -59,7 +59,7 @@ class Pipeline:
             database, graph, cipher, process, owner=owner, clock=clock, timing=timing, jitter=jitter
         )
         self._poll = Poll(database, graph, cipher, process, clock=clock, timing=timing, jitter=jitter)
-        self._jobs = JobRunner(database, cipher, process, queue)
+        self._jobs = JobRunner(database, cipher, process, queue, look_seconds=timing.job_look_seconds)
         self._beaten_at = -_BEAT_SECONDS
 
     async def beat(self) -> None:
