@@ -83,6 +83,9 @@ _ITEMS = text(
 )
 
 
+_CREDENTIAL_IN_USE = text("SELECT credential_id FROM catalog_links WHERE link_id = :link_id FOR SHARE")
+
+
 class _Timing(Protocol):
     @property
     def first_poll_seconds(self) -> float: ...
@@ -139,8 +142,14 @@ async def answer_facts(
         await mark_dead(connection, access.credential_id, error.code, error.subcode, error.message)
     failures = await failures_in_a_row(connection, link.store_id, scope)
     pause = pause_for(error, now, failures=failures, jitter=jitter, factor=retry_factor)
-    if pause is not None:
-        await record_pause(connection, link.store_id, scope, pause)
+    if pause is None:
+        return
+    if pause.reason is PauseReason.NEEDS_RECONNECT:
+        # Locked, so that a token that is being replaced either ends this pause or is seen here.
+        in_use = await connection.scalar(_CREDENTIAL_IN_USE, {"link_id": link.link_id})
+        if in_use != access.credential_id:
+            return
+    await record_pause(connection, link.store_id, scope, pause)
 
 
 class CallRecorder:
