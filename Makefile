@@ -32,7 +32,7 @@ $(BIN)/python:
 		fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-		echo "meta-sync needs Python 3.11 or newer; $(if $(PYTHON),$(PYTHON) is not one,none was found). Install one, or name it: make PYTHON=/path/to/python3" >&2; \
+		echo "meta-sync needs Python 3.11 or newer; $(if $(PYTHON),$(PYTHON) does not run or is older,none was found). Install one, or name it: make PYTHON=/path/to/python3" >&2; \
 		exit 1; \
 	fi; \
 	"$$python" -m venv --clear $(VENV) || { \

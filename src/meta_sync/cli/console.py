@@ -11,9 +11,14 @@ from rich.console import Console
 __all__ = ["note", "print_json", "say", "screen"]
 
 
+_PLAIN_WIDTH = 140
+
+
 def screen() -> Console:
     """For tables and progress; plain text when standard output is no terminal."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    # A log file has no width of its own; tables should not be folded into it.
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return Console(file=sys.stdout, highlight=False, width=width)
 
 
 def say(text: str = "") -> None:

@@ -19,10 +19,10 @@ from meta_sync.cli.progress import SyncProgress, is_settled
 from meta_sync.cli.running import in_thread, run
 from meta_sync.cli.sandbox_store import connected_store
 from meta_sync.cli.supervisor import Plan, System, running_system
-from meta_sync.cli.up import stay_up, system_factory
+from meta_sync.cli.up import system_factory
 from meta_sync.core.clock import utc_now
 from meta_sync.core.config import Settings
-from meta_sync.core.errors import StartError
+from meta_sync.core.errors import ServiceError
 
 __all__ = ["add_to"]
 
@@ -48,7 +48,7 @@ def _demo(
     port: Port = None,
 ) -> None:
     """Show the whole way of a catalog, against a local sandbox: nothing of it leaves this machine."""
-    run(_run_demo(read_settings(host=host, port=port), stay=not exit_))
+    run(_run_demo(read_settings(host=host, port=port), stay=not exit_), ends_by_signal=not exit_)
 
 
 async def _run_demo(settings: Settings, *, stay: bool) -> None:
@@ -61,7 +61,7 @@ async def _run_demo(settings: Settings, *, stay: bool) -> None:
     console.say("Starting PostgreSQL, the API, the worker and a sandbox in place of Meta …")
     plan = Plan(settings=settings, role="demo", sandbox=True, log_directory=directory.path, say=console.note)
     async with running_system(plan) as system:
-        watching = asyncio.create_task(stay_up(system))
+        watching = asyncio.create_task(system.watch())
         showing = asyncio.create_task(_show(system))
         try:
             await asyncio.wait([watching, showing], return_when=asyncio.FIRST_COMPLETED)
@@ -130,7 +130,7 @@ async def _load_and_watch(api: ApiClient) -> None:
             if is_settled(status) and status["counts"]["total"] >= total:
                 return
             if asyncio.get_running_loop().time() > deadline:
-                raise StartError(
+                raise ServiceError(
                     f"Not every item was settled within {_LONGEST_SECONDS:.0f} s. "
                     "The logs in the demo's data directory say why."
                 )

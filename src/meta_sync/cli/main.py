@@ -24,6 +24,7 @@ __all__ = ["app", "main"]
 
 _FAILED = 1
 _REFUSED = 2
+_INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
 app = typer.Typer(
@@ -64,7 +65,7 @@ def _root(
 def main() -> None:
     """Run the command. What was expected to be able to fail is one sentence on standard error, never a traceback."""
     try:
-        app()
+        app(prog_name="meta-sync")
     except StartError as error:
         console.note(f"meta-sync: {error}")
         sys.exit(_REFUSED)
@@ -73,6 +74,8 @@ def main() -> None:
         for detail in error.details:
             console.note(f"  {detail.field} {detail.message}")
         sys.exit(_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output went away; Python would complain once more while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

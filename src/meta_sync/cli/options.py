@@ -9,6 +9,7 @@ import typer
 
 from meta_sync.cli import console
 from meta_sync.core.config import Settings, load_settings, unknown_names
+from meta_sync.core.logging import configure_logging
 
 __all__ = ["Descriptor", "Host", "JsonOutput", "Port", "StoreId", "Supervised", "read_settings"]
 
@@ -36,6 +37,8 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
         A value is broken; the sentence names it.
     """
     settings = load_settings(host=host, port=port)
+    # Of a short command only trouble is worth a line, and standard output belongs to its result. What serves says more.
+    configure_logging("WARNING", "console")
     for sentence in unknown_names(os.environ):
         console.note(sentence)
     return settings

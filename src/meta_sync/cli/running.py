@@ -11,6 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import uvloop
 
+from meta_sync.cli import console
+
 __all__ = ["in_thread", "run", "stop_event", "to_the_end"]
 
 T = TypeVar("T")
@@ -19,13 +21,22 @@ P = ParamSpec("P")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(main: Coroutine[Any, Any, T], *, fast_loop: bool = False) -> T:
+def run(main: Coroutine[Any, Any, T], *, fast_loop: bool = False, ends_by_signal: bool = False) -> T:
     """Run a command. SIGINT and SIGTERM cancel it once, so that it cleans up; later ones change nothing.
+
+    Parameters
+    ----------
+    main
+        The command.
+    fast_loop
+        Run on uvloop. Not for what starts processes.
+    ends_by_signal
+        A signal is the usual end of the command: exit code 0.
 
     Raises
     ------
     SystemExit
-        A signal ended the command: 128 and its number, as shells say it.
+        A signal ended the command: 0 where that is its usual end, else 128 and its number, as shells say it.
     """
     received: list[signal.Signals] = []
 
@@ -35,6 +46,7 @@ def run(main: Coroutine[Any, Any, T], *, fast_loop: bool = False) -> T:
 
         def on_signal(number: signal.Signals) -> None:
             if not received:
+                console.note("Stopping …")
                 task.cancel()
             received.append(number)
 
@@ -48,7 +60,7 @@ def run(main: Coroutine[Any, Any, T], *, fast_loop: bool = False) -> T:
             return runner.run(guarded())
         except asyncio.CancelledError:
             if received:
-                raise SystemExit(128 + received[0]) from None
+                raise SystemExit(0 if ends_by_signal else 128 + received[0]) from None
             raise
 
 

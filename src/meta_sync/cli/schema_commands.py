@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from meta_sync.api.app import openapi_document
 from meta_sync.cli import console
 from meta_sync.cli.options import read_settings
 from meta_sync.cli.running import run, to_the_end
@@ -44,8 +45,8 @@ def _openapi(
     ] = None,
 ) -> None:
     """Print the OpenAPI document of the API."""
-    document = render_openapi()
+    document = openapi_document()
     if output is None:
-        console.say(document.rstrip("\\n"))
+        console.say(document.rstrip("\n"))
     else:
         output.write_text(document)

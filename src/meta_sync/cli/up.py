@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -21,7 +20,7 @@ from meta_sync.cli.supervisor import Plan, System, running_system
 from meta_sync.core.config import Settings
 from meta_sync.factory import Factory, ProcessContext
 
-__all__ = ["add_to", "stay_up", "system_factory"]
+__all__ = ["add_to", "system_factory"]
 
 _SANDBOX_STORE = "Sandbox store"
 
@@ -40,7 +39,7 @@ def _up(
     ] = False,
 ) -> None:
     """Run API and worker, with a PostgreSQL and a Redis of their own unless given. Ctrl-C stops everything."""
-    run(_run_up(read_settings(host=host, port=port), sandbox=sandbox))
+    run(_run_up(read_settings(host=host, port=port), sandbox=sandbox), ends_by_signal=True)
 
 
 async def _run_up(settings: Settings, *, sandbox: bool) -> None:
@@ -58,7 +57,7 @@ async def _run_up(settings: Settings, *, sandbox: bool) -> None:
                 )
         for line in _addresses(system, store):
             console.say(line)
-        await stay_up(system)
+        await system.watch()
 
 
 @asynccontextmanager
@@ -71,21 +70,6 @@ async def system_factory(system: System) -> AsyncIterator[Factory]:
         await to_the_end(context.close())
 
 
-async def stay_up(system: System) -> None:
-    """Look after the system until this is cancelled.
-
-    Raises
-    ------
-    StartError
-        Something ended and cannot be started again.
-    """
-    try:
-        await system.watch()
-    except asyncio.CancelledError:
-        console.note("Stopping …")
-        raise
-
-
 def _addresses(system: System, store: SandboxStore | None) -> list[str]:
     postgres = any(isinstance(server, EmbeddedPostgres) for server in system.embedded)
     redis = any(isinstance(server, EmbeddedRedis) for server in system.embedded)
@@ -94,7 +78,7 @@ def _addresses(system: System, store: SandboxStore | None) -> list[str]:
     lines = [
         f"meta-sync {meta_sync.__version__} is up.",
         f"  API         {system.api_url}",
-        f"  API docs    {system.api_url}/docs",
+        f"  API docs    {system.api_url}/openapi.json",
         f"  data        {system.settings.data_dir}",
         f"  PostgreSQL  {'embedded' if postgres else given.format('DATABASE')}",
         f"  Redis       {wakes}",
@@ -103,6 +87,9 @@ def _addresses(system: System, store: SandboxStore | None) -> list[str]:
         lines.append(f"  sandbox     {system.sandbox_url}")
     if store is not None:
         lines.append(f"  store       {store.store_id} ({store.name})")
-        if store.api_key is not None:
-            lines.append(f"  its key     {store.api_key} (shown only now)")
+        lines.append(
+            f"  its key     {store.api_key} (shown only now)"
+            if store.api_key is not None
+            else "  its key     shown at the first start; another one: meta-sync keys create --store …"
+        )
     return [*lines, "Ctrl-C stops everything."]

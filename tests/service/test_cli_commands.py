@@ -1,0 +1,200 @@
+"""The short commands against a database that is there: results, errors as sentences, exit codes."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from sqlalchemy import text
+
+from meta_sync.cli.main import main
+from meta_sync.core.crypto import generate_encryption_key
+from meta_sync.core.db import Database
+
+
+class Result(NamedTuple):
+    code: int
+    output: str
+    errors: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, database_url: str
+) -> Run:
+    """Runs the command in this process, against a migrated database."""
+    for name in [name for name in os.environ if name.startswith("META_SYNC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("META_SYNC_DATABASE_URL", database_url)
+    monkeypatch.setenv("META_SYNC_ENCRYPTION_KEYS", generate_encryption_key())
+    monkeypatch.setenv("META_SYNC_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["meta-sync", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return Result(end.value.code or 0, said.out, said.err)  # type: ignore[arg-type]  # main exits with numbers
+
+    return call
+
+
+@pytest.fixture
+def store(run: Run) -> str:
+    made = run(
+        "stores", "create", "Shop", "--currency", "EUR", "--storefront-url", "https://shop.example", "--json"
+    )
+    assert made.code == 0, made.errors
+    created = json.loads(made.output)
+    assert set(created) == {"storeId", "publicId", "name"}
+    assert created["name"] == "Shop"
+    return str(created["storeId"])
+
+
+def feed(path: Path, rows: int, broken: int = 0) -> Path:
+    lines = ["id\ttitle\tdescription\tavailability\tcondition\tprice\tlink\timage_link\tbrand"]
+    for number in range(rows + broken):
+        currency = "EUR" if number < rows else "USD"
+        url = f"https://shop.example/{number}"
+        lines.append(
+            f"sku-{number}\tLamp {number}\tBright\tin stock\tnew\t{number + 1}.50 {currency}\t{url}\t{url}.jpg\tAcme"
+        )
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_key_is_shown_once_and_stored_as_a_hash(run: Run, store: str, database_url: str) -> None:
+    made = run("keys", "create", "--store", store, "--permission", "metaCatalog:view", "--json")
+    assert made.code == 0, made.errors
+    key = json.loads(made.output)
+    assert set(key) == {"keyId", "apiKey"}
+
+    async def stored() -> str:
+        database = Database.connect(database_url, pool_size=1)
+        async with database.platform() as connection:
+            row = (await connection.execute(text("SELECT api_keys::text FROM api_keys"))).scalar_one()
+        await database.dispose()
+        return str(row)
+
+    row = asyncio.run(stored())
+    assert key["keyId"] in row
+    assert key["apiKey"] not in row
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ("keys", "create", "--store", "store_none", "--permission", "catalog:read"),
+            "There is no such store.",
+        ),
+        (("keys", "create", "--permission", "catalog:read"), "Give either --store ID or --platform."),
+        (("keys", "create", "--platform", "--permission", "everything"), "unknown permission"),
+        (("stores", "create", "Shop", "--currency", "EURO"), "currency"),
+        (("status", "--store", "store_none"), "There is no such store."),
+        (("import", "missing.csv", "--store", "store_none"), "missing.csv"),
+    ],
+)
+def test_what_can_go_wrong_is_a_sentence(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    result = run(*arguments)
+    assert result.code in {1, 2}
+    assert sentence in result.errors
+    assert "Traceback" not in result.errors
+    assert result.output == ""
+
+
+def test_import_says_what_became_of_the_file_by_its_exit_code(run: Run, store: str, tmp_path: Path) -> None:
+    good = run("import", str(feed(tmp_path / "good.tsv", 3)), "--store", store, "--json")
+    assert good.code == 0, good.errors
+    view = json.loads(good.output)
+    assert (view["status"], view["progress"]) == ("success", 100)
+    assert view["counts"]["created"] == 3
+    again = json.loads(run("import", str(tmp_path / "good.tsv"), "--store", store, "--json").output)
+    assert again["counts"] | {"created": 0, "unchanged": 3} == again["counts"]
+
+    partial = run("import", str(feed(tmp_path / "partial.tsv", 2, broken=1)), "--store", store)
+    assert partial.code == 3
+    assert "row 3, price: The price is in USD, but the store sells in EUR." in partial.output
+    assert "\x1b" not in partial.output
+
+    (tmp_path / "nonsense.bin").write_bytes(bytes(range(256)) * 40)
+    refused = run("import", str(tmp_path / "nonsense.bin"), "--store", store, "--json")
+    assert refused.code == 1
+    assert json.loads(refused.output)["status"] == "error"
+
+
+def test_status_shows_every_store(run: Run, store: str, tmp_path: Path) -> None:
+    run("import", str(feed(tmp_path / "good.tsv", 3)), "--store", store)
+    everything = json.loads(run("status", "--json").output)
+    assert [row["storeId"] for row in everything] == [store]
+    one = json.loads(run("status", "--store", store, "--json").output)
+    assert one["connectionState"] == "not_connected"
+    assert one["counts"]["total"] == 3
+    assert store in run("status").output
+
+
+def test_sync_needs_a_catalog_and_says_so(run: Run, store: str) -> None:
+    result = run("sync", "--store", store)
+    assert result.code == 1
+    assert "No Meta catalog is selected yet." in result.errors
+
+
+def test_migrate_may_run_again(run: Run) -> None:
+    assert "has the schema of this version" in run("migrate").output
+
+
+def test_an_older_schema_is_refused_with_the_command_that_helps(run: Run, database_url: str) -> None:
+    async def forget() -> None:
+        database = Database.connect(database_url, pool_size=1)
+        await database.dispose()
+        from meta_sync.core.db import create_engine
+
+        engine = create_engine(database_url, role=None, pool_size=1)
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        await engine.dispose()
+
+    asyncio.run(forget())
+    for arguments in (("status",), ("worker",), ("api", "--port", "0")):
+        result = run(*arguments)
+        assert result.code == 2
+        assert "Run: meta-sync migrate" in result.errors
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_processes_without_a_database_or_a_key_say_what_to_set(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    arguments = (command, "--port", "0") if command == "api" else (command,)
+    monkeypatch.delenv("META_SYNC_ENCRYPTION_KEYS")
+    assert "META_SYNC_ENCRYPTION_KEYS is not set." in run(*arguments).errors
+    monkeypatch.delenv("META_SYNC_DATABASE_URL")
+    result = run(*arguments)
+    assert result.code == 2
+    assert "META_SYNC_DATABASE_URL is not set." in result.errors
+
+
+def test_a_broken_setting_is_named_and_an_unknown_one_guessed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("META_SYNC_DATABSE_URL", "x")
+    assert "META_SYNC_DATABSE_URL is not a setting of meta-sync" in run("status").errors
+    monkeypatch.setenv("META_SYNC_PORT", "eighty")
+    result = run("status")
+    assert result.code == 2
+    assert result.errors.startswith("meta-sync: META_SYNC_PORT is not usable")
+
+
+def test_openapi_prints_the_document(run: Run, tmp_path: Path) -> None:
+    printed = run("openapi")
+    assert json.loads(printed.output)["openapi"].startswith("3.")
+    run("openapi", "--output", str(tmp_path / "api.json"))
+    assert (tmp_path / "api.json").read_text() == printed.output
