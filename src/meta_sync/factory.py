@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from meta_sync.access.service import AccessService
-from meta_sync.catalog.ingest.imports import ImportRunner, ImportService
+from meta_sync.catalog.ingest.import_runner import ImportRunner
+from meta_sync.catalog.ingest.imports import ImportService
 from meta_sync.catalog.service import CatalogService
 from meta_sync.connection.service import ConnectionService
 from meta_sync.core.clock import Clock, utc_now
@@ -144,7 +145,7 @@ class Factory:
         """Uploads."""
         context = self._context
         return ImportService(
-            context.database, context.queue, context.clock, context.settings.max_upload_bytes
+            context.database, context.queue, max_upload_bytes=context.settings.max_upload_bytes
         )
 
     def import_runner(self) -> ImportRunner:

@@ -67,7 +67,7 @@ class World:
     timing: Timing = FAST
 
     def graph(self) -> GraphClient:
-        return GraphClient(self.http, base_url="http://graph.sandbox", version="v25.0")
+        return GraphClient(self.http, base_url=self.settings.graph_url, version="v25.0")
 
     @property
     def stores(self) -> StoreService:
