@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import uvicorn
 from sqlalchemy import text
@@ -113,7 +114,7 @@ class WorkerProcess:
             await asyncio.sleep(0.02)
         return self.process.returncode
 
-    def __enter__(self) -> WorkerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
