@@ -9,10 +9,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from meta_sync.catalog.ingest.import_rows import end_import
+from meta_sync.core.db import Database
 from meta_sync.core.errors import ErrorDetail, InvalidRequestError, ValidationFailedError
 from meta_sync.core.text import text_fault
 
-__all__ = ["FileForm", "UploadOptions", "read_form"]
+__all__ = ["FileForm", "UploadOptions", "abandon_upload", "read_form"]
 
 _FIELDS = ("format", "mode", "source")
 _LONGEST_FIELD_BYTES = 1_000
@@ -73,6 +75,11 @@ class _FormReader:
             self._parser.write(data)
         except FormParserError:
             raise InvalidRequestError("The form cannot be read: it is not multipart/form-data.") from None
+
+    def require_end(self) -> None:
+        """Refuse a form without its closing line: the file may be cut off."""
+        if not self.ended:
+            raise InvalidRequestError("The form breaks off before its end. Nothing of the file was imported.")
 
     def _on_part_begin(self) -> None:
         self._parts += 1
@@ -173,8 +180,7 @@ class FileForm:
             if data is None:
                 break
             self._reader.feed(data)
-        if not self._reader.ended:
-            raise InvalidRequestError("The form breaks off before its end. Nothing of the file was imported.")
+        self._reader.require_end()
 
 
 async def read_form(request: Request, options: UploadOptions) -> FileForm:
@@ -197,8 +203,16 @@ async def read_form(request: Request, options: UploadOptions) -> FileForm:
         held += len(data)
         if held > _HELD_BYTES and reader.file_began:
             break
+    else:
+        reader.require_end()
     if not reader.file_began:
         raise ValidationFailedError(
             "The form has no part called file.", details=[ErrorDetail("file", "is required")]
         )
     return FileForm(reader, stream)
+
+
+async def abandon_upload(database: Database, store_id: str, import_id: str, reason: str) -> None:
+    """End an import whose file did not come whole, so that it neither waits nor keeps what came of it."""
+    async with database.store(store_id) as connection:
+        await end_import(connection, import_id, 0, status="error", message=reason)

@@ -172,7 +172,7 @@ _FAILED_ITEM = text(
     SELECT updated_at, code, error_text FROM (
         SELECT updated_at, code, error_text FROM sync_state
         WHERE link_id = :link_id AND status = 'failed' AND error_text IS NOT NULL LIMIT 1000
-    ) AS some ORDER BY updated_at DESC LIMIT 1
+    ) AS recent ORDER BY updated_at DESC LIMIT 1
     """
 )
 

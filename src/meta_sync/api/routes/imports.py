@@ -26,9 +26,9 @@ from meta_sync.api.schemas.imports import (
     StartedImportAnswer,
 )
 from meta_sync.api.security import requires
-from meta_sync.api.uploads import UploadOptions, read_form
+from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form
 from meta_sync.catalog.ingest.imports import ImportFinding
-from meta_sync.core.errors import InvalidRequestError
+from meta_sync.core.errors import InvalidRequestError, ServiceError
 from meta_sync.core.paging import require_page_within_reach
 
 __all__ = ["routes"]
@@ -118,7 +118,12 @@ async def _take_in(context: RequestContext, options: UploadOptions, pieces: Asyn
         source=options.source,
         requested_by=context.principal.key_id,
     )
-    await imports.upload(context.store_id, import_id, pieces)
+    try:
+        await imports.upload(context.store_id, import_id, pieces)
+    except Exception as error:
+        reason = error.message if isinstance(error, ServiceError) else "The upload broke off."
+        await abandon_upload(context.process.database, context.store_id, import_id, reason)
+        raise
     return import_id
 
 

@@ -1,0 +1,115 @@
+"""The document of the API: never stale, complete, and fit for generators."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from meta_sync.api.app import api_routes, openapi_document
+from tests.support.api import Api
+
+CHECKED_IN = Path(__file__).resolve().parents[2] / "openapi" / "meta-sync.json"
+DOCUMENT: dict[str, Any] = json.loads(openapi_document())
+OPERATIONS = [
+    (method, path, operation)
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+]
+
+
+def walk(value: Any) -> Any:
+    yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from walk(child)
+
+
+def test_the_file_in_the_repository_is_this_api() -> None:
+    assert CHECKED_IN.read_text() == openapi_document(), (
+        "run: meta-sync openapi --output openapi/meta-sync.json"
+    )
+
+
+def test_every_route_is_described_but_the_document_itself() -> None:
+    described = {(method.upper(), path) for method, path, _ in OPERATIONS}
+    served = {(method, route.path) for route in api_routes() for method in route.methods or ()}
+    assert served - described == {("GET", "/openapi.json")}
+
+
+def test_operations_are_named_and_told() -> None:
+    ids = [operation["operationId"] for _, _, operation in OPERATIONS]
+    assert len(set(ids)) == len(ids)
+    for _, path, operation in OPERATIONS:
+        assert re.fullmatch(r"[a-z][a-zA-Z]{3,20}", operation["operationId"]), path
+        assert operation["summary"]
+        assert operation["description"]
+        assert len(operation["tags"]) == 1
+        assert operation["tags"][0] in {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_no_422_and_every_error_has_our_envelope() -> None:
+    for _, path, operation in OPERATIONS:
+        statuses = set(operation["responses"])
+        assert "422" not in statuses
+        assert {"500", "503"} <= statuses
+        if operation["security"]:
+            assert {"400", "401"} <= statuses
+        if "requestBody" in operation:
+            assert {"413", "415"} <= statuses, path
+        if "{" in path:
+            assert "404" in statuses
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                schema = response["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/Error"}
+    assert "ValidationError" not in json.dumps(sorted(DOCUMENT["components"]["schemas"]))
+
+
+def test_schema_names_are_clean_and_not_split() -> None:
+    for name in DOCUMENT["components"]["schemas"]:
+        assert re.fullmatch(r"[A-Z][A-Za-z]+", name), name
+        assert not name.endswith(("Input", "Output", "View"))
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for value in walk(DOCUMENT):
+        if isinstance(value, dict) and isinstance(value.get("$ref"), str):
+            name = value["$ref"].removeprefix("#/components/schemas/")
+            assert name in DOCUMENT["components"]["schemas"], name
+
+
+def test_answers_have_no_optional_fields() -> None:
+    """A client need not ask whether a field is there: it is, or it is null."""
+    answers = [name for name in DOCUMENT["components"]["schemas"] if name.endswith(("Answer", "Page"))]
+    assert len(answers) > 15
+    seen: set[str] = set()
+    while answers:
+        name = answers.pop()
+        seen.add(name)
+        schema = DOCUMENT["components"]["schemas"][name]
+        assert set(schema.get("properties", ())) == set(schema.get("required", ())), name
+        for value in walk(schema):
+            reference = value.get("$ref") if isinstance(value, dict) else None
+            if isinstance(reference, str) and (inner := reference.rpartition("/")[2]) not in seen:
+                answers.append(inner)
+
+
+def test_credentials_are_declared() -> None:
+    assert set(DOCUMENT["components"]["securitySchemes"]) == {"bearer", "apiKey"}
+    for _, path, operation in OPERATIONS:
+        names = {parameter["name"] for parameter in operation.get("parameters", ())}
+        assert operation["security"] == (
+            [] if path.startswith("/health") else [{"bearer": []}, {"apiKey": []}]
+        )
+        assert ("X-Store-Id" in names) == path.startswith(("/catalog", "/admin/meta"))
+
+
+def test_the_import_can_be_sent_by_generated_clients() -> None:
+    content = DOCUMENT["paths"]["/catalog/imports"]["post"]["requestBody"]["content"]
+    assert {"multipart/form-data", "application/octet-stream", "application/x-ndjson"} <= set(content)
+
+
+async def test_the_running_api_gives_the_same_document(api: Api) -> None:
+    response = await api.nobody.get("/openapi.json")
+    assert response.text == openapi_document()
