@@ -177,9 +177,15 @@ class WorkingSet:
                 found[variant_id] = (lane, known[1] if known else cause)
 
         for variant_id, variant in self.variants.items():
-            lane = variant.lane_against(self.variants_before.get(variant_id), new_lane)
-            if lane is not None:
-                add(variant_id, lane, variant.product_id)
+            before = self.variants_before.get(variant_id)
+            lane = variant.lane_against(before, new_lane)
+            if lane is None:
+                continue
+            add(variant_id, lane, variant.product_id)
+            if before is not None and before.product_id != variant.product_id:
+                owners = self.products[variant.product_id], self.products_before[before.product_id]
+                if owners[0].lane_against(owners[1]) is Lane.LIVE:
+                    add(variant_id, Lane.LIVE, variant.product_id)
         for variant_id in self.changed_stock():
             variant = self.variants[variant_id]
             if not variant.deleted:
