@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,7 +21,6 @@ __all__ = [
     "Presence",
     "ReadyIntent",
     "Status",
-    "UnfinishedBatch",
 ]
 
 DELETE_HASH = b"DELETE"
@@ -192,23 +190,3 @@ class BatchItem:
     retailer_id: str
     method: Method
     outcome: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class UnfinishedBatch:
-    """A batch to follow, with its items."""
-
-    batch_id: int
-    store_id: str
-    link_id: int
-    catalog_id: str
-    state: str
-    handle: str | None
-    sent: int
-    polls: int
-    calls: int
-    created_at: datetime
-    sent_at: datetime | None
-    hold_until: datetime | None
-    first_unanswered_poll_at: datetime | None
-    items: Sequence[BatchItem] = ()
