@@ -158,13 +158,13 @@ async def test_a_permission_that_is_missing(api: Api) -> None:
             ]  # fmt: skip
     callers: dict[Permission, Caller] = {}
     for operation in GUARDED:
-        permission = access_of(operation.route.endpoint).permission
-        assert permission is not None
-        if permission not in callers:
-            callers[permission] = await api.caller(permissions=others[permission])
-        response = await call(callers[permission], operation, ids)
+        needed = access_of(operation.route.endpoint).permission
+        assert needed is not None
+        if needed not in callers:
+            callers[needed] = await api.caller(permissions=others[needed])
+        response = await call(callers[needed], operation, ids)
         error = assert_error(response, 403, "FORBIDDEN")
-        assert permission.value in error["message"], operation.name
+        assert needed.value in error["message"], operation.name
 
 
 def _implier(permission: Permission) -> Permission | None:

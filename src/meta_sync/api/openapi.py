@@ -46,14 +46,14 @@ _STORE_HEADER = {
     "name": "X-Store-Id",
     "in": "header",
     "required": False,
-    "schema": {"type": "string"},
+    "schema": {"type": "string", "minLength": 1},
     "description": "The store to act for. Needed with a credential of the platform.",
 }
 _IDEMPOTENCY_HEADER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "schema": {"type": "string", "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     "description": "The same key with the same request gets the first answer again, for 24 hours.",
 }
 

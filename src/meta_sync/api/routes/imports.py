@@ -82,7 +82,8 @@ async def create_import(
     format: Annotated[str | None, Query(description="Recognised from the file when absent.")] = None,  # noqa: A002
     mode: Annotated[str | None, Query(description="`upsert` (default) or `replace`.")] = None,
     source: Annotated[
-        str | None, Query(description="Name of the feed; the format's name when absent.")
+        str | None,
+        Query(min_length=1, max_length=200, description="Name of the feed; the format's name when absent."),
     ] = None,
     file_name: Annotated[
         str | None, Query(alias="fileName", max_length=255, description="Helps to recognise the format.")

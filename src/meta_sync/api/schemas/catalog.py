@@ -109,7 +109,9 @@ class InventoryBody(Body):
 class VariantBody(_Forgiving):
     """One variant. Prices are whole minor units of the store's currency (1999 is 19.99 EUR)."""
 
-    id: Text = Field(description="Unique in the store.", examples=["TEE-1-RED-M"])
+    id: Text = Field(
+        min_length=1, max_length=200, description="Unique in the store.", examples=["TEE-1-RED-M"]
+    )
     sku: Text | None = None
     link: Text | None = None
     price: Int64 | None = Field(default=None, examples=[1999])
@@ -153,7 +155,12 @@ class ProductBody(_Forgiving):
         default_factory=list, description="Outer to inner.", examples=[["Clothing", "Shirts"]]
     )
     google_product_category: Text | None = None
-    source: Text = Field(default="api", description="Who owns the product: `api`, `meta` or a feed's name.")
+    source: Text = Field(
+        default="api",
+        min_length=1,
+        max_length=200,
+        description="Who owns the product: `api`, `meta` or a feed's name.",
+    )
     updated_at: Instant | None = Field(
         default=None,
         description="The source's clock: older than what is stored means ignored, and the answer says so.",
@@ -170,7 +177,7 @@ class ProductBody(_Forgiving):
 class BatchProduct(ProductBody):
     """One product of a batch."""
 
-    id: Text
+    id: Text = Field(min_length=1, max_length=200)
 
 
 class _Rows:
@@ -203,7 +210,7 @@ class ProductBatch(Body):
 class InventoryBatchItem(InventoryBody):
     """Stock of one variant of a batch."""
 
-    variant_id: Text
+    variant_id: Text = Field(min_length=1, max_length=200)
 
 
 class InventoryBatch(Body):

@@ -35,7 +35,7 @@ __all__ = [
 class TokenBody(Body):
     """A token to connect with."""
 
-    access_token: SecretStr = Field(description="A System User's token, or a person's.")
+    access_token: SecretStr = Field(min_length=1, description="A System User's token, or a person's.")
 
 
 class TokenStatus(View):
@@ -53,10 +53,10 @@ class TokenStatus(View):
 class SelectCatalogBody(Body):
     """The Meta catalog to sync to."""
 
-    business_id: Text = Field(examples=["1234567890"])
-    business_name: Text
-    catalog_id: Text = Field(examples=["9876543210"])
-    catalog_name: Text
+    business_id: Text = Field(min_length=1, max_length=100, examples=["1234567890"])
+    business_name: Text = Field(min_length=1, max_length=200)
+    catalog_id: Text = Field(min_length=1, max_length=100, examples=["9876543210"])
+    catalog_name: Text = Field(min_length=1, max_length=200)
     enable_sync: Flag | None = Field(default=None, description="Also switch sending on or off.")
     dry_run: Flag = Field(default=False, description="Check everything, change nothing.")
 

@@ -31,7 +31,7 @@ __all__ = [
 class CreateStoreBody(Body):
     """A new store."""
 
-    name: Text
+    name: Text = Field(min_length=1, max_length=200)
     currency: Text | None = Field(
         default=None, description="ISO 4217; fixed once anything was sent.", examples=["EUR"]
     )
@@ -43,7 +43,7 @@ class CreateStoreBody(Body):
 class UpdateStoreBody(Body):
     """What may change of a store beside its settings."""
 
-    name: Text
+    name: Text = Field(min_length=1, max_length=200)
 
 
 class StoreView(View):
@@ -59,8 +59,8 @@ class StoreView(View):
 class CreateApiKeyBody(Body):
     """A new API key of a store."""
 
-    permissions: list[Text] = Field(examples=[["metaCatalog:manage", "catalog:write"]])
-    name: Text | None = None
+    permissions: list[Text] = Field(min_length=1, examples=[["metaCatalog:manage", "catalog:write"]])
+    name: Text | None = Field(default=None, max_length=200)
 
 
 class ApiKeyView(View):
