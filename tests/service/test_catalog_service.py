@@ -140,6 +140,20 @@ async def test_only_changed_rows_take_a_new_version(b: Bench) -> None:
     assert (after["v2"], after["p"]) == (before["v2"], before["p"])
 
 
+async def test_order_is_kept_without_rewriting_what_follows_a_gap(b: Bench) -> None:
+    async def order() -> list[str]:
+        return [one.id for one in (await b.catalog.get_product("s", "p")).product.variants]
+
+    await b.catalog.put_product("s", product("p", *map(variant, "abcd")))
+    versions = dict(await b.rows("SELECT variant_id, version FROM variants"))
+    await b.catalog.put_product("s", product("p", *map(variant, "bcd")))
+    after = dict(await b.rows("SELECT variant_id, version FROM variants"))
+    assert {name for name in "abcd" if after[name] != versions[name]} == {"a"}
+    for wanted in ("bxcd", "dcxb", "abcd", "dab"):
+        await b.catalog.put_product("s", product("p", *map(variant, wanted)))
+        assert "".join(await order()) == wanted
+
+
 async def test_missing_variants_are_deleted_and_come_back(b: Bench) -> None:
     three = product("p", variant("v1"), variant("v2", inventory=stock(7)), variant("v3"))
     await b.catalog.put_product("s", three)

@@ -37,7 +37,8 @@ class ProductState:
     @property
     def title(self) -> str | None:
         """What the shopper reads first."""
-        return self.content[0]  # type: ignore[no-any-return]  # the tuple holds columns of many types
+        title: str | None = self.content[0]
+        return title
 
     def lane_against(self, before: ProductState | None) -> Lane | None:
         """How urgent the difference is for the product's variants; ``None`` when no item can depend on it."""

@@ -88,8 +88,12 @@ class WorkingSet:
         for variant_id in self._live[given.id] - {variant.id for variant in given.variants}:
             self._delete_variant(variant_id)
             applied.touched.add(variant_id)
-        for position, variant in enumerate(given.variants):
+        position = -1
+        for variant in given.variants:
             was = self.variants.get(variant.id)
+            # A position that still rises is kept: removing the first variant must not rewrite all the others.
+            keeps = was is not None and not was.deleted and was.product_id == given.id
+            position = was.position if was and keeps and was.position > position else position + 1
             now = self._put_variant(variant_state(variant, given.id, position))
             applied.row_changed |= now != was
             if now.lane_against(was, Lane.CONTENT) is not None:
@@ -162,10 +166,6 @@ class WorkingSet:
         """Whether the stored stock carries a later source time than the body."""
         before = self.stock.get(variant_id)
         return bool(before and before.clock and given.updated_at and given.updated_at < before.clock)
-
-    def live_variants(self, product_id: str) -> set[str]:
-        """Ids of the product's live variants as they are now."""
-        return self._live[product_id]
 
     def changes(self, new_lane: Lane) -> dict[str, tuple[Lane, str]]:
         """Per affected variant how urgent it is, and the product whose body caused it. ``new_lane`` is for new variants."""
