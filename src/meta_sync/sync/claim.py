@@ -56,6 +56,7 @@ def plan_turn(
     mapper = Mapper(context.mapping)
     link = context.link
     most, size = context.settings.batch_size, 0
+    frozen_ids = {intent.state.retailer_id for intent in ready} - {None}
     sent_ids: set[str | None] = set()
     for intent in ready:
         if intent.state.in_flight is not None:
@@ -65,7 +66,9 @@ def plan_turn(
         if decision.method is None:
             plan.settled.append((intent, decision))
             continue
-        if decision.retailer_id in sent_ids:
+        is_first_send = intent.state.retailer_id is None
+        # The item that was sent under the id before keeps it, whoever is read first.
+        if is_first_send and (decision.retailer_id in sent_ids or decision.retailer_id in frozen_ids):
             plan.settled.append((intent, _SAME_ID))
             continue
         cost = len(decision.payload) + _RECORD_OVERHEAD_BYTES
@@ -127,11 +130,13 @@ _DELETE_INTENTS = text(
     WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND version = ANY(CAST(:versions AS bigint[]))
     """
 )
+# A row that is locked is being settled: its intent stays ready for the next turn. Waiting here, with intents locked,
+# would be a deadlock with the settle, which writes intents of its own.
 _LOCK_IN_FLIGHT = text(
     """
     SELECT variant_id, in_flight FROM sync_state
     WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND in_flight IS NOT NULL
-    ORDER BY variant_id FOR UPDATE
+    ORDER BY variant_id FOR UPDATE SKIP LOCKED
     """
 )
 _PARK = text(
@@ -145,7 +150,7 @@ _NEW_STATES = text(
     """
     INSERT INTO sync_state (link_id, variant_id, store_id, status)
     SELECT :link_id, u.variant_id, :store_id, 'pending'
-    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id
+    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (link_id, variant_id) DO NOTHING
     """
 )

@@ -84,7 +84,7 @@ _ENQUEUE = text(
     """
     INSERT INTO intents (store_id, variant_id, version, lane, first_at, job_id)
     SELECT :store_id, u.variant_id, nextval('version_seq'), 2, now(), :job_id
-    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id
+    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (store_id, variant_id) DO NOTHING
     """
 )
@@ -92,7 +92,9 @@ _STATES = text(
     """
     INSERT INTO sync_state (link_id, variant_id, store_id, status)
     SELECT :link_id, u.variant_id, :store_id, 'pending'
-    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id
+    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id)
+    WHERE NOT EXISTS (SELECT FROM sync_state AS s WHERE s.link_id = :link_id AND s.variant_id = u.variant_id)
+    ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (link_id, variant_id) DO NOTHING
     """
 )
@@ -119,14 +121,15 @@ _UNLEASE = text(
     WHERE job_id = :job_id AND fence = :fence AND status = 'running'
     """
 )
-# Done when everything it asked for has been decided and nothing sent since is open.
+# Done when everything it asked for has been decided and nothing sent since is open. The stage is looked at again: a
+# setting that changed since the lease has sent the job back to its first row.
 _FINISH = text(
     """
     UPDATE jobs AS j SET finished_at = now(), stage = 'done', leased_until = NULL,
         status = CASE WHEN EXISTS (
             SELECT FROM sync_state AS s WHERE s.link_id = j.link_id AND s.status = 'failed'
         ) THEN 'partial' ELSE 'success' END
-    WHERE j.job_id = :job_id AND j.fence = :fence AND j.status = 'running'
+    WHERE j.job_id = :job_id AND j.fence = :fence AND j.status = 'running' AND j.stage = 'syncing'
       AND NOT EXISTS (SELECT FROM intents AS i WHERE i.store_id = j.store_id AND i.job_id = j.job_id)
       AND NOT EXISTS (
           SELECT FROM batches AS b WHERE b.link_id = j.link_id AND b.state NOT IN ('over', 'given_up')

@@ -21,19 +21,22 @@ _UPSERT_INTENTS = text(
     INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at)
     SELECT :store_id, u.variant_id, nextval('version_seq'), u.lane, now()
     FROM unnest(CAST(:variant_ids AS text[]), CAST(:lanes AS smallint[])) AS u (variant_id, lane)
-    ORDER BY u.variant_id
+    ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (store_id, variant_id) DO UPDATE
     SET version = nextval('version_seq'), lane = LEAST(i.lane, excluded.lane), job_id = NULL
     """
 )
 
+# Only where there is no row: ON CONFLICT waits for whoever is just updating the row it conflicts with, so a writer
+# would wait for the settle of an item in flight, and the settle for the writer's intent.
 _INSERT_STATES = text(
     """
     INSERT INTO sync_state (link_id, variant_id, store_id, status)
     SELECT l.link_id, u.variant_id, :store_id, 'pending'
     FROM catalog_links AS l, unnest(CAST(:variant_ids AS text[])) AS u (variant_id)
     WHERE l.store_id = :store_id AND l.active
-    ORDER BY u.variant_id
+      AND NOT EXISTS (SELECT FROM sync_state AS s WHERE s.link_id = l.link_id AND s.variant_id = u.variant_id)
+    ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (link_id, variant_id) DO NOTHING
     """
 )
