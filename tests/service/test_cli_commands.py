@@ -169,6 +169,37 @@ def test_an_older_schema_is_refused_with_the_command_that_helps(run: Run, databa
         assert "Run: meta-sync migrate" in result.errors
 
 
+@pytest.mark.parametrize("command", ["migrate", "status", "worker", "up"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://nobody:wrong-secret@127.0.0.1:1/none",
+        "postgresql://stranger:wrong-secret@/meta_sync?host={socket}",
+        "postgresql://postgres:wrong-secret@/no_such_database?host={socket}",
+        "mysql://root:wrong-secret@127.0.0.1/none",
+        "not an address wrong-secret",
+    ],
+)
+def test_a_database_that_cannot_be_used_is_a_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, database_url: str, command: str, url: str
+) -> None:
+    monkeypatch.setenv("META_SYNC_DATABASE_URL", url.format(socket=database_url.partition("host=")[2]))
+    arguments = (command, "--port", "0") if command == "up" else (command,)
+    result = run(*arguments)
+    assert result.code == 2, result.errors
+    assert result.errors.startswith("meta-sync: ")
+    assert result.errors.count("\n") == 1
+    assert "wrong-secret" not in result.errors
+
+
+def test_a_redis_address_that_is_none_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("http://localhost", "redis://host:port/0", "localhost:6379"):
+        monkeypatch.setenv("META_SYNC_REDIS_URL", url)
+        result = run("worker")
+        assert result.code == 2
+        assert "META_SYNC_REDIS_URL is not an address" in result.errors
+
+
 @pytest.mark.parametrize("command", ["api", "worker"])
 def test_processes_without_a_database_or_a_key_say_what_to_set(
     run: Run, monkeypatch: pytest.MonkeyPatch, command: str

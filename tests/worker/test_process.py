@@ -1,10 +1,13 @@
 """A worker process: its heartbeat, its wake-ups, and a database that goes away under it."""
 
 import asyncio
+from pathlib import Path
 
 from sqlalchemy import select, text, update
 
+from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.core.db import Database
+from meta_sync.core.migrations import upgrade
 from meta_sync.core.queue import JobName, MemoryJobQueue
 from meta_sync.sync.tables import worker_heartbeats
 from meta_sync.worker.process import run_worker
@@ -106,3 +109,47 @@ async def age_seconds(database: Database) -> float:
             select(text("extract(epoch FROM now() - seen_at)")).select_from(worker_heartbeats)
         )
     return float(age or 0)
+
+
+async def test_a_worker_goes_on_when_the_database_was_restarted_under_it(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "postgres", {"fsync": "off", "shared_buffers": "16MB"})
+    await asyncio.to_thread(server.start)
+    try:
+        await asyncio.to_thread(server.create_database)
+        await upgrade(server.url())
+        database = Database.connect(server.url(), pool_size=8)
+        work, stop = Work(), asyncio.Event()
+        asked = 0
+
+        async def ask() -> int:
+            nonlocal asked
+            async with database.platform() as connection:
+                await connection.execute(text("SELECT 1"))
+            asked += 1
+            return 0
+
+        work.drain_tick = ask  # type: ignore[method-assign]  # a pipeline that needs the database
+        task = asyncio.create_task(
+            run_worker(
+                worker_id="w",
+                database=database,
+                queue=MemoryJobQueue(),
+                redis_url=None,
+                pipeline=work,
+                imports=work,
+                stop=stop,
+            )
+        )
+        await until(lambda: asked > 0)
+        await asyncio.to_thread(server.stop)
+        before = asked
+        await asyncio.sleep(1)
+        assert not task.done()
+        await asyncio.to_thread(server.start)
+        await until(lambda: asked > before, 20)
+        await until_heartbeats(database, ["in-process"])
+        stop.set()
+        await asyncio.wait_for(task, 10)
+        await database.dispose()
+    finally:
+        await asyncio.to_thread(server.stop)

@@ -58,8 +58,8 @@ async def show_report(api: ApiClient, system: System, store: SandboxStore) -> No
 async def _reason(api: ApiClient, row: dict[str, Any]) -> tuple[str, str]:
     detail = (await api.get(f"/admin/meta/items/{quote(row['variantId'], safe='')}"))["data"]
     eligibility = detail["eligibility"]
-    reason = row["lastError"] or eligibility.get("message") or eligibility["reason"] or ""
-    return row["variantId"], str(reason)
+    said = (row["lastError"] or eligibility.get("message"), eligibility.get("nextStep"))
+    return row["variantId"], " ".join(filter(None, said))
 
 
 def _reasons(title: str, rows: list[tuple[str, str]]) -> Table:

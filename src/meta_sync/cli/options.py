@@ -9,7 +9,9 @@ import typer
 
 from meta_sync.cli import console
 from meta_sync.core.config import Settings, load_settings, unknown_names
+from meta_sync.core.errors import StartError
 from meta_sync.core.logging import configure_logging
+from meta_sync.core.queue import redis_settings
 
 __all__ = ["Descriptor", "Host", "JsonOutput", "Port", "StoreId", "Supervised", "read_settings"]
 
@@ -39,6 +41,17 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
     settings = load_settings(host=host, port=port)
     # Of a short command only trouble is worth a line, and standard output belongs to its result. What serves says more.
     configure_logging("WARNING", "console")
+    if settings.redis_url is not None:
+        _require_redis_address(settings.redis_url.get_secret_value())
     for sentence in unknown_names(os.environ):
         console.note(sentence)
     return settings
+
+
+def _require_redis_address(url: str) -> None:
+    try:
+        redis_settings(url)
+    except (RuntimeError, ValueError):
+        raise StartError(
+            "META_SYNC_REDIS_URL is not an address such as redis://host:6379/0, rediss://… or unix:///path."
+        ) from None

@@ -18,11 +18,18 @@ __all__ = ["in_thread", "run", "stop_event", "to_the_end"]
 T = TypeVar("T")
 P = ParamSpec("P")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+def _stop_signals() -> list[signal.Signals]:
+    """What asks a process to end: Ctrl-C, a service manager, a terminal that is closed unless ``nohup`` says otherwise."""
+    return [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
 
 def run(main: Coroutine[Any, Any, T], *, fast_loop: bool = False, ends_by_signal: bool = False) -> T:
-    """Run a command. SIGINT and SIGTERM cancel it once, so that it cleans up; later ones change nothing.
+    """Run a command. SIGINT, SIGTERM and SIGHUP cancel it once, so that it cleans up; later ones change nothing.
 
     Parameters
     ----------
@@ -51,7 +58,7 @@ def run(main: Coroutine[Any, Any, T], *, fast_loop: bool = False, ends_by_signal
             received.append(number)
 
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
+        for number in _stop_signals():
             loop.add_signal_handler(number, on_signal, number)
         return await main
 
@@ -65,7 +72,7 @@ def run(main: Coroutine[Any, Any, T], *, fast_loop: bool = False, ends_by_signal
 
 
 def stop_event(*, supervised: bool) -> asyncio.Event:
-    """An event that SIGINT and SIGTERM set instead of cancelling anything.
+    """An event that SIGINT, SIGTERM and SIGHUP set instead of cancelling anything.
 
     Parameters
     ----------
@@ -75,7 +82,7 @@ def stop_event(*, supervised: bool) -> asyncio.Event:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
+    for number in _stop_signals():
         loop.add_signal_handler(number, stop.set)
     if supervised:
         descriptor = sys.stdin.fileno()
