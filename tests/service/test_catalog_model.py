@@ -106,7 +106,7 @@ class Model:
     def item(self, variant_id: str) -> CatalogItem:
         owner, one = self.variants[variant_id]
         of, counted = self.products[owner], self.stock.get(variant_id)
-        siblings = sum(self.is_live(other, owner) for other in self.variants)
+        siblings = min(2, sum(self.is_live(other, owner) for other in self.variants))
         return CatalogItem(
             variant_id, owner, of.title, of.subtitle, of.description, of.slug, of.link, of.status, of.visibility,
             of.brand, of.vendor, of.thumbnail, of.images, of.categories, of.google_product_category,

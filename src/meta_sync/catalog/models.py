@@ -133,7 +133,7 @@ class CatalogItem:
     reserved_quantity: int | None
     allow_backorder: bool | None
     live_variant_count: int
-    """Live variants of the product, this one included."""
+    """Live variants of the product, this one included, counted no further than two: whether it is a group matters."""
     group_id_taken: bool
     """Some variant of the store has the product's id as its own."""
 
