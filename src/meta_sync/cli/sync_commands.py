@@ -16,6 +16,7 @@ from meta_sync.cli.running import run
 from meta_sync.cli.session import Session, open_session
 from meta_sync.core.config import Settings
 from meta_sync.core.db import Database
+from meta_sync.core.errors import ConflictError
 from meta_sync.sync.models import Status
 from meta_sync.sync.status import StoreStatus
 from meta_sync.sync.tables import worker_heartbeats
@@ -76,8 +77,15 @@ def _sync(
 
     async def sync(settings: Settings) -> None:
         async with open_session(settings) as session:
-            started = await session.factory.jobs().start_bootstrap(store, requested_by="command line")
-            console.say(f"Started the job {started.job_id} over {started.total} variants.")
+            try:
+                started = await session.factory.jobs().start_bootstrap(store, requested_by="command line")
+            except ConflictError as error:
+                if not watch or error.code != ConflictError.code:
+                    raise
+                # It is running already, which is as good a thing to watch.
+                console.say(error.message)
+            else:
+                console.say(f"Started the job {started.job_id} over {started.total} variants.")
             if watch:
                 await _watch(session, store)
 
