@@ -65,7 +65,8 @@ _RECORD = text(
     INSERT INTO store_pauses AS p (store_id, reason, link_id, until, code, message)
     VALUES (:store_id, :reason, :link_id, CAST(:until AS timestamptz), :code, :message)
     ON CONFLICT (store_id, reason, link_id) DO UPDATE
-    SET until = CASE WHEN excluded.until IS NULL THEN NULL ELSE GREATEST(p.until, excluded.until) END,
+    SET until = CASE WHEN p.until IS NULL OR excluded.until IS NULL THEN NULL
+                     ELSE GREATEST(p.until, excluded.until) END,
         code = excluded.code, message = excluded.message, failures = p.failures + 1
     RETURNING p.failures
     """
