@@ -52,12 +52,13 @@ _DUE_SCHEDULE = text(
     """
 )
 _PARTITIONS = text("SELECT ensure_partitions((now() AT TIME ZONE 'UTC')::date)")
-# The longest retention of any store rules, because a partition holds every store's rows.
+# The longest retention of any store rules, because a partition holds every store's rows. Attempts of a batch that is not
+# over stay, however old: without them its items would be in flight for ever.
 _DROP_PARTITIONS = text(
     """
     SELECT drop_partitions(
-        ((now() AT TIME ZONE 'UTC')::date - (SELECT GREATEST(30, max((settings ->> 'retention_batch_history_days')::int))
-            FROM stores)),
+        LEAST((SELECT min(created_on) FROM batches WHERE state <> 'over'), (now() AT TIME ZONE 'UTC')::date
+            - (SELECT GREATEST(30, max((settings ->> 'retention_batch_history_days')::int)) FROM stores)),
         ((now() AT TIME ZONE 'UTC')::date - (SELECT GREATEST(180, max((settings ->> 'retention_timeline_days')::int))
             FROM stores)))
     """
