@@ -47,7 +47,8 @@ class Outcomes:
     unknown: list[BatchItem] = field(default_factory=list)
     messages: dict[str, str] = field(default_factory=dict)
     to_read_back: list[BatchItem] = field(default_factory=list)
-    """Unnamed by errors, but a warning says that a required field is missing: look before believing either."""
+    """Unnamed by errors, but a warning says that a required field is missing, or the item was alone in a batch whose
+    report is incomplete: look before believing either."""
     is_complete: bool = True
 
 
@@ -71,51 +72,60 @@ def classify_report(items: Sequence[BatchItem], report: BatchReport) -> Outcomes
     """One verdict per item that is still without one.
 
     A report is complete when every page was read, the total is known and at least that many errors are listed, every
-    id in it is one we sent (byte for byte), and nothing contradicts. Then the unnamed are accepted; otherwise they are
-    unknown. In a batch of one, every error is that item's.
+    id that an error or a "required field" warning names is one we sent (byte for byte), and nothing contradicts. Then
+    the unnamed are accepted; otherwise they are unknown. In a batch of one, every error is that item's, listed or only
+    counted, and a report that is incomplete without one is settled by reading the item back: sending it again would
+    bring the same report for ever.
     """
-    pending = [item for item in items if item.outcome is None]
     by_retailer_id = {item.retailer_id: item for item in items}
-    named: dict[str, list[str]] = {}
-    has_stranger = False
-    lines = [(line.retailer_id, line.message) for line in report.errors]
-    lines += [(retailer_id, "") for retailer_id in report.invalid_ids]
-    for retailer_id, message in lines:
-        item = by_retailer_id.get(retailer_id)
-        if item is None and len(items) == 1:
-            item = items[0]
-        if item is None:
-            has_stranger = True
-            continue
-        texts = named.setdefault(item.variant_id, [])
-        if message and message not in texts:
-            texts.append(message)
-    is_alone = len(items) == 1
-    outcomes = Outcomes(
-        is_complete=_is_complete(report, has_stranger=has_stranger, is_alone=is_alone, named=named)
-    )
+    alone = items[0] if len(items) == 1 else None
+    named, has_stranger = _named(report, by_retailer_id, alone)
     warned = {line.retailer_id for line in report.warnings if is_required_field_warning(line.message)}
-    for item in pending:
+    if alone is None:
+        has_stranger = has_stranger or not warned <= by_retailer_id.keys()
+    outcomes = Outcomes(is_complete=_is_complete(report, has_stranger=has_stranger))
+    if alone is not None and named:
+        outcomes.is_complete = True
+    for item in items:
+        if item.outcome is not None:
+            continue
         if item.variant_id in named:
             outcomes.rejected.append(item)
-            texts = named[item.variant_id]
-            outcomes.messages[item.variant_id] = (
-                " ".join(texts) or "Meta refused the item without saying why."
-            )
+            said = " ".join(named[item.variant_id])
+            outcomes.messages[item.variant_id] = said or "Meta refused the item without saying why."
+        elif alone is not None and (warned or not outcomes.is_complete):
+            outcomes.to_read_back.append(item)
         elif not outcomes.is_complete:
             outcomes.unknown.append(item)
-        elif item.retailer_id in warned or (is_alone and warned):
+        elif item.retailer_id in warned:
             outcomes.to_read_back.append(item)
         else:
             outcomes.accepted.append(item)
     return outcomes
 
 
-def _is_complete(
-    report: BatchReport, *, has_stranger: bool, is_alone: bool, named: Mapping[str, Sequence[str]]
-) -> bool:
-    if is_alone and named:
-        return True
+def _named(
+    report: BatchReport, by_retailer_id: Mapping[str, BatchItem], alone: BatchItem | None
+) -> tuple[dict[str, list[str]], bool]:
+    """Meta's distinct texts per variant that an error names, and whether one names nobody we know."""
+    named: dict[str, list[str]] = {}
+    has_stranger = False
+    lines = [(line.retailer_id, line.message) for line in report.errors]
+    lines += [(retailer_id, "") for retailer_id in report.invalid_ids]
+    if alone is not None and report.errors_total_count:
+        lines.append((alone.retailer_id, ""))
+    for retailer_id, message in lines:
+        item = by_retailer_id.get(retailer_id, alone)
+        if item is None:
+            has_stranger = True
+            continue
+        texts = named.setdefault(item.variant_id, [])
+        if message and message not in texts:
+            texts.append(message)
+    return named, has_stranger
+
+
+def _is_complete(report: BatchReport, *, has_stranger: bool) -> bool:
     total = report.errors_total_count
     if total is None:
         # Without a total, a list may be a sample. Only a report that knows of no trouble at all can do without.
