@@ -178,6 +178,5 @@ class Factory:
             context.settings,
             context.queue,
             owner=owner or worker_id(),
-            clock=context.clock,
             timing=timing,
         )

@@ -99,7 +99,6 @@ class World:
             self.settings,
             self.queue,
             owner=owner,
-            clock=utc_now,
             timing=self.timing,
             jitter=lambda: 0.0,
         )

@@ -39,6 +39,9 @@ __all__ = ["Drain", "Timing"]
 
 _logger = get_logger(__name__)
 
+_AFTER_FAILURE_SECONDS = 30.0
+"""Until a turn that failed is tried again: short enough for a database that was away, long enough not to spin."""
+
 _LEASE_MARGIN_SECONDS = 5.0
 """What must be left of a lease when the call is over, for writing what came of it."""
 
@@ -54,6 +57,8 @@ class Timing:
     unknown_hold_seconds: float = 180.0
     resend_seconds: float = 10.0
     """Before the same bytes are sent again after an unknown end; doubled each time."""
+    read_back_seconds: float = 900.0
+    """How long an item that Meta does not show as it was sent is looked at again before that is believed."""
     job_look_seconds: float = 2.0
     """Between two looks at whether everything a job asked for has ended."""
     retry_factor: float = 1.0
@@ -66,6 +71,7 @@ class _Next:
 
     again: bool = False
     at: datetime | None = None
+    in_seconds: float | None = None
 
 
 class Drain:
@@ -79,7 +85,6 @@ class Drain:
         process: Settings,
         *,
         owner: str,
-        clock: Callable[[], datetime],
         timing: Timing,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -88,7 +93,6 @@ class Drain:
         self._cipher = cipher
         self._process = process
         self._owner = owner
-        self._clock = clock
         self._timing = timing
         self._recorder = CallRecorder(database, timing=timing, jitter=jitter)
 
@@ -98,14 +102,17 @@ class Drain:
             lease = await leases.take(connection, self._owner)
         if lease is None:
             return False
-        following = _Next(at=self._clock() + timedelta(seconds=30))
+        following = _Next(in_seconds=_AFTER_FAILURE_SECONDS)
         try:
             following = await self._work(lease)
         finally:
             # A turn that fails is looked at again soon; one that is killed, when its lease ends.
             with suppress(Exception):
                 async with self._database.platform() as connection:
-                    await leases.release(connection, lease, again=following.again, next_look=following.at)
+                    next_look = following.at
+                    if following.in_seconds is not None:
+                        next_look = await database_time(connection) + timedelta(seconds=following.in_seconds)
+                    await leases.release(connection, lease, again=following.again, next_look=next_look)
         return True
 
     async def _work(self, lease: Lease) -> _Next:
@@ -118,7 +125,8 @@ class Drain:
                 return _Next(at=standstill.until)
             budget = await load_budget(connection, context.access.link.link_id)
             again = await resend.due_batch(connection, context)
-        waits = decide_call(budget, self._clock(), "call")
+            now = await database_time(connection)
+        waits = decide_call(budget, now, "call")
         if again is not None:
             if isinstance(waits, WaitUntil):
                 return _Next(at=waits.at)
@@ -163,19 +171,20 @@ class Drain:
 
     async def _send(self, context: StoreContext, lease: Lease, batch: OpenBatch) -> None:
         """Make the call of a batch whose attempts are committed, and record what came of it."""
-        began = asyncio.get_running_loop().time()
-        if not await self._may_call(context, lease):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        allowed_seconds = await self._may_call(context, lease, batch)
+        if allowed_seconds <= 0:
             await self._recorder.not_called(batch)
             return
         await failpoint("submit.before_call")
-        # The deadline began when it was written: a process that stood still must not call late.
-        left = self._timing.call_deadline_seconds - (asyncio.get_running_loop().time() - began)
+        left = allowed_seconds - (loop.time() - began)
         catalog = CatalogEndpoints(self._graph.for_version(context.access.graph_version))
         result = await catalog.submit_batch(
             context.access.credential, batch.catalog_id, batch.body, deadline_seconds=max(left, 0.1)
         )
         await failpoint("submit.after_call")
-        await self._recorder.record(context, batch, result, self._clock())
+        await self._recorder.record(context, batch, result)
         _logger.info(
             "A batch was submitted.",
             action="submit",
@@ -186,16 +195,32 @@ class Drain:
             result=type(result).__name__,
         )
 
-    async def _may_call(self, context: StoreContext, lease: Lease) -> bool:
+    async def _may_call(self, context: StoreContext, lease: Lease, batch: OpenBatch) -> float:
+        """Seconds that the call may take; 0 when it must not be made.
+
+        Its deadline began when it was written: a process that stood still must not call late, when others have given
+        the call up already.
+        """
         needed = self._timing.call_deadline_seconds + _LEASE_MARGIN_SECONDS
+        call = {"batch_id": batch.batch_id, "call_number": batch.call_number}
         async with self._database.platform() as connection:
             if not await leases.renew(connection, lease):
-                return False
+                return 0.0
             if not await leases.holds(connection, lease, for_seconds=needed):
-                return False
-            return not await active_pauses(connection, context.store_id, context.access.link.link_id)
+                return 0.0
+            if await active_pauses(connection, context.store_id, context.access.link.link_id):
+                return 0.0
+            return float(await connection.scalar(_SECONDS_LEFT, call) or 0.0)
 
 
+_SECONDS_LEFT = text(
+    """
+    SELECT EXTRACT(EPOCH FROM c.deadline_at - clock_timestamp())
+    FROM batch_calls AS c JOIN batches AS b USING (batch_id)
+    WHERE c.batch_id = :batch_id AND c.call_number = :call_number AND c.state = 'sending'
+      AND b.state = 'sending' AND b.calls = c.call_number
+    """
+)
 _NOW = text("SELECT clock_timestamp()")
 
 

@@ -38,6 +38,7 @@ from meta_sync.sync.budget import load_budget
 from meta_sync.sync.context import Access, link_access
 from meta_sync.sync.drain import Timing, database_time
 from meta_sync.sync.models import BatchItem
+from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.outcome import Outcomes, classify_report, next_batch_limit
 from meta_sync.sync.readback import READ_BACK_FIELDS, agrees, sent_payloads
 from meta_sync.sync.record import answer_facts, batch_items, cleared_fields
@@ -83,17 +84,40 @@ _LOST_CALL = text(
     """
     UPDATE batches SET state = 'unknown', hold_until = now() + make_interval(secs => :hold_seconds), due_at = now(),
         error_code = 'no_answer', error_text = 'The call was begun and no answer was stored.'
-    WHERE batch_id = :batch_id AND state = 'sending'
+    WHERE batch_id = :batch_id AND state = 'sending' AND calls = :calls
     """
 )
 _LOST_CALLS = text(
     "UPDATE batch_calls SET state = 'unknown', unknown_at = now() WHERE batch_id = :batch_id AND state = 'sending'"
 )
+_HOLD = text(
+    """
+    SELECT state = 'unknown' AND COALESCE(hold_until <= now(), true), hold_until FROM batches
+    WHERE batch_id = :batch_id FOR UPDATE
+    """
+)
+# A call of the batch other than the one whose handle was asked about, with a handle of its own or perhaps still at work.
+_OTHER_CALL = text(
+    """
+    SELECT handle, free_at FROM (
+        SELECT call_number, handle, state,
+            COALESCE(unknown_at, deadline_at) + make_interval(secs => :hold_seconds) AS free_at
+        FROM batch_calls WHERE batch_id = :batch_id AND handle IS DISTINCT FROM :handle
+    ) AS c
+    WHERE state = 'open' OR (state IN ('sending', 'unknown') AND free_at > now())
+    ORDER BY state = 'open' DESC, call_number LIMIT 1
+    """
+)
+_NEXT_HANDLE = text(
+    """
+    WITH done AS (
+        UPDATE batch_calls SET state = 'over' WHERE batch_id = :batch_id AND handle = :handle AND state = 'open'
+    )
+    UPDATE batches SET handle = :next_handle, due_at = now() WHERE batch_id = :batch_id AND state = 'open'
+    """
+)
 _BODY = text("SELECT body FROM batches WHERE batch_id = :batch_id")
 _POLLED = text("UPDATE store_queue SET last_poll_at = now() WHERE store_id = :store_id")
-_DUE_NOW = text(
-    "UPDATE store_queue SET due_at = now() WHERE store_id = :store_id AND (due_at IS NULL OR due_at > now())"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +136,19 @@ class _Batch:
     hold_until: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A batch that is asked about, with what its answer is judged by. ``now`` is the database's."""
+
+    batch: _Batch
+    settings: StoreSettings
+    now: datetime
+
+    @property
+    def age(self) -> timedelta:
+        return self.now - (self.batch.sent_at or self.batch.created_at)
+
+
 def next_poll_seconds(polls: int, ceiling_seconds: float, first_seconds: float) -> float:
     """The wait before the next question about a handle: growing by half each time, up to the store's ceiling."""
     return min(ceiling_seconds, first_seconds * 1.5 ** min(polls, 20))
@@ -127,7 +164,6 @@ class Poll:
         cipher: Cipher,
         process: Settings,
         *,
-        clock: Callable[[], datetime],
         timing: Timing,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -135,7 +171,6 @@ class Poll:
         self._graph = graph
         self._cipher = cipher
         self._process = process
-        self._clock = clock
         self._timing = timing
         self._jitter = jitter
 
@@ -148,18 +183,23 @@ class Poll:
     async def follow(self, batch: _Batch) -> None:
         """Do what is due about one claimed batch."""
         if batch.state == "sending":
-            await self._lost_call(batch)
+            await retry_transaction(lambda: self._lost_call(batch))
         elif batch.state == "unknown":
-            await self._hold_over(batch)
+            await retry_transaction(lambda: self._hold_over(batch))
         else:
             await self._ask(batch)
 
     async def _lost_call(self, batch: _Batch) -> None:
         async with self._database.platform() as connection:
-            identity = {"batch_id": batch.batch_id, "hold_seconds": self._timing.unknown_hold_seconds}
-            await connection.execute(_LOST_CALL, identity)
+            identity = {
+                "batch_id": batch.batch_id,
+                "calls": batch.calls,
+                "hold_seconds": self._timing.unknown_hold_seconds,
+            }
+            if (await connection.execute(_LOST_CALL, identity)).rowcount == 0:
+                return
             await connection.execute(_LOST_CALLS, identity)
-            await connection.execute(_DUE_NOW, {"store_id": batch.store_id})
+            await mark_due(connection, batch.store_id)
         _logger.warning(
             "A call was left without an answer.", store_id=batch.store_id, batch_id=batch.batch_id
         )
@@ -167,10 +207,11 @@ class Poll:
     async def _hold_over(self, batch: _Batch) -> None:
         """The hold after the last unknown call is over: nothing of it can still be at work, so the items are free."""
         async with self._database.platform() as connection:
-            now = await database_time(connection)
-            if batch.hold_until is not None and batch.hold_until > now:
+            # Read again under its lock: a further call may have been begun since the batch was claimed.
+            is_over, hold_until = (await connection.execute(_HOLD, {"batch_id": batch.batch_id})).one()
+            if not is_over:
                 await connection.execute(
-                    _LATER, {"batch_id": batch.batch_id, "seconds": 0, "until": batch.hold_until}
+                    _LATER, {"batch_id": batch.batch_id, "seconds": 0, "until": hold_until}
                 )
                 return
             items, _ = await batch_items(connection, batch.batch_id)
@@ -185,23 +226,25 @@ class Poll:
 
     async def _ask(self, batch: _Batch) -> None:
         async with self._database.platform() as connection:
+            now = await database_time(connection)
             link = await link_of(connection, batch.link_id)
             assert link is not None
             settings, _ = await load_settings(connection, batch.store_id)
             access = await link_access(connection, link, settings, self._cipher, self._process)
             budget = await load_budget(connection, batch.link_id, with_calls=False)
-            waits = decide_call(budget, self._clock(), "question")
+            waits = decide_call(budget, now, "question")
+        case = _Case(batch, settings, now)
         if access is None or access.is_dead or isinstance(waits, WaitUntil):
             # Not being able to ask never ages a handle.
-            await self._later(batch, settings, until=waits.at if isinstance(waits, WaitUntil) else None)
+            await self._later(case, until=waits.at if isinstance(waits, WaitUntil) else None)
             return
         assert batch.handle is not None
         await failpoint("poll.before_ask")
         catalog = CatalogEndpoints(self._graph.for_version(access.graph_version))
         answer = await catalog.batch_status(access.credential, batch.catalog_id, batch.handle)
         await failpoint("poll.after_ask")
-        await self._note(batch, access, answer)
-        await self._act(batch, access, settings, answer)
+        await retry_transaction(lambda: self._note(batch, access, answer))
+        await self._act(case, access, answer)
 
     async def _note(self, batch: _Batch, access: Access, answer: BatchStatusAnswer) -> None:
         error = answer.error if isinstance(answer, CannotAsk) else None
@@ -212,106 +255,135 @@ class Poll:
                 answer.usage,
                 error,
                 purpose="question",
-                now=self._clock(),
+                now=await database_time(connection),
                 jitter=self._jitter(),
                 retry_factor=self._timing.retry_factor,
                 pause_scope_link=True,
             )
             await connection.execute(_POLLED, {"store_id": batch.store_id})
 
-    async def _act(
-        self, batch: _Batch, access: Access, settings: StoreSettings, answer: BatchStatusAnswer
-    ) -> None:
+    async def _act(self, case: _Case, access: Access, answer: BatchStatusAnswer) -> None:
         match answer:
             case StillRunning():
-                await self._still_running(batch, settings)
+                await self._still_running(case)
             case UnknownHandle():
-                if self._age(batch) > _UNKNOWN_HANDLE_PATIENCE:
-                    await self._give_up(batch)
+                if case.age > _UNKNOWN_HANDLE_PATIENCE:
+                    await self._give_up(case)
                 else:
-                    await self._later(batch, settings)
+                    await self._later(case)
             case CannotAsk():
-                await self._later(batch, settings)
+                await self._later(case)
             case Ended(status=status):
-                await self._ended(batch, status)
+                await self._ended(case, status)
             case Finished(report=report):
-                await self._finished(batch, access, report)
+                await self._finished(case, access, report)
 
-    async def _still_running(self, batch: _Batch, settings: StoreSettings) -> None:
-        too_old = timedelta(minutes=settings.handle_poll_max_age_minutes)
-        if batch.state == "open" and self._age(batch) > too_old:
-            await self._give_up(batch)
+    async def _still_running(self, case: _Case) -> None:
+        too_old = timedelta(minutes=case.settings.handle_poll_max_age_minutes)
+        if case.batch.state == "open" and case.age > too_old:
+            await self._give_up(case)
         else:
-            await self._later(batch, settings)
+            await self._later(case)
 
-    def _age(self, batch: _Batch) -> timedelta:
-        return self._clock() - (batch.sent_at or batch.created_at)
-
-    async def _later(self, batch: _Batch, settings: StoreSettings, *, until: datetime | None = None) -> None:
+    async def _later(self, case: _Case, *, until: datetime | None = None) -> None:
+        batch = case.batch
         seconds = next_poll_seconds(
-            batch.polls, settings.poll_interval_seconds, self._timing.first_poll_seconds
+            batch.polls, case.settings.poll_interval_seconds, self._timing.first_poll_seconds
         )
         if batch.state == "given_up":
             seconds = _GIVEN_UP_SECONDS
-            if self._age(batch) > _GIVEN_UP_FOR:
+            if case.age > _GIVEN_UP_FOR:
                 await self._end_given_up(batch)
                 return
         async with self._database.platform() as connection:
             await connection.execute(_LATER, {"batch_id": batch.batch_id, "seconds": seconds, "until": until})
 
-    async def _give_up(self, batch: _Batch) -> None:
+    async def _give_up(self, case: _Case) -> None:
+        batch = case.batch
         if batch.state != "open":
-            await self._end_or_wait(batch)
+            await self._later(case)
             return
-        async with self._database.platform() as connection:
-            await give_up(connection, batch.batch_id)
+
+        async def work() -> None:
+            async with self._database.platform() as connection:
+                await give_up(connection, batch.batch_id)
+
+        await retry_transaction(work)
         _logger.warning("A handle was given up.", store_id=batch.store_id, batch_id=batch.batch_id)
 
-    async def _end_or_wait(self, batch: _Batch) -> None:
-        if self._age(batch) > _GIVEN_UP_FOR:
-            await self._end_given_up(batch)
-            return
-        async with self._database.platform() as connection:
-            await connection.execute(
-                _LATER, {"batch_id": batch.batch_id, "seconds": _GIVEN_UP_SECONDS, "until": None}
-            )
-
     async def _end_given_up(self, batch: _Batch) -> None:
-        async with self._database.platform() as connection:
-            items, _ = await batch_items(connection, batch.batch_id)
-            await disturb_late(
-                connection,
-                batch.batch_id,
-                already_rejected=_rejected(items),
-                unsettled=len(items) - _rejected(items),
-            )
+        async def work() -> None:
+            async with self._database.platform() as connection:
+                items, _ = await batch_items(connection, batch.batch_id)
+                await disturb_late(
+                    connection,
+                    batch.batch_id,
+                    already_rejected=_rejected(items),
+                    unsettled=len(items) - _rejected(items),
+                )
 
-    async def _ended(self, batch: _Batch, status: str) -> None:
+        await retry_transaction(work)
+
+    async def _ended(self, case: _Case, status: str) -> None:
         """Meta stopped the batch without a verdict: some items may have been saved. They go again, in smaller batches."""
+        batch = case.batch
         if batch.state == "given_up":
             await self._end_given_up(batch)
             return
-        async with self._database.platform() as connection:
-            items, _ = await batch_items(connection, batch.batch_id)
-            await release_unknown(
-                connection,
-                batch.batch_id,
-                already_rejected=_rejected(items),
-                unsettled=_unsettled(items),
-                code=f"batch_{status}",
-                message=f"Meta ended the batch with {status}; the items are sent again.",
-                batch_limit=max(1, batch.sent // 2),
-            )
+        if await self._waits_for_another_call(batch):
+            return
 
-    async def _finished(self, batch: _Batch, access: Access, report: BatchReport) -> None:
+        async def work() -> None:
+            async with self._database.platform() as connection:
+                items, _ = await batch_items(connection, batch.batch_id)
+                await release_unknown(
+                    connection,
+                    batch.batch_id,
+                    already_rejected=_rejected(items),
+                    unsettled=_unsettled(items),
+                    code=f"batch_{status}",
+                    message=f"Meta ended the batch with {status}; the items are sent again.",
+                    batch_limit=max(1, batch.sent // 2),
+                )
+
+        await retry_transaction(work)
+
+    async def _waits_for_another_call(self, batch: _Batch) -> bool:
+        """Whether another call of the batch is not over, which then decides when the items are free.
+
+        The contents are equal, so the report of the last one is the one that counts.
+        """
+        if batch.calls == 1:
+            return False
+        said = {
+            "batch_id": batch.batch_id,
+            "handle": batch.handle,
+            "hold_seconds": self._timing.unknown_hold_seconds,
+        }
+        async with self._database.platform() as connection:
+            other = (await connection.execute(_OTHER_CALL, said)).one_or_none()
+            if other is None:
+                return False
+            handle, free_at = other
+            if handle is not None:
+                await connection.execute(_NEXT_HANDLE, {**said, "next_handle": handle})
+            else:
+                await connection.execute(_LATER, {**said, "seconds": 0, "until": free_at})
+        return True
+
+    async def _finished(self, case: _Case, access: Access, report: BatchReport) -> None:
+        batch = case.batch
         if batch.state == "given_up":
             await self._end_given_up(batch)
+            return
+        if await self._waits_for_another_call(batch):
             return
         async with self._database.platform() as connection:
             items, cleared = await batch_items(connection, batch.batch_id)
         outcomes = classify_report(items, report)
-        if outcomes.to_read_back:
-            await self._read_back(batch, access, outcomes)
+        if outcomes.to_read_back and not await self._read_back(case, access, outcomes):
+            await self._later(case)
+            return
         codes = cleared_fields(items, outcomes.messages, cleared)
         limit = None if not outcomes.unknown else next_batch_limit(batch.sent)
         settled = await retry_transaction(
@@ -350,34 +422,54 @@ class Poll:
             await failpoint("settle.before_commit")
             return settled
 
-    async def _read_back(self, batch: _Batch, access: Access, outcomes: Outcomes) -> None:
-        """Look at the items that a "required field" warning names; what agrees is saved, the rest goes again alone."""
+    async def _read_back(self, case: _Case, access: Access, outcomes: Outcomes) -> bool:
+        """Look at the items that the report leaves in doubt; what Meta shows as it was sent is saved.
+
+        The rest goes again in smaller batches. An item that is alone already is looked at again for a while, because
+        Meta shows an item some time after it has saved it. Returns ``False`` when it is too early to settle.
+        """
+        batch = case.batch
         async with self._database.platform() as connection:
             body = await connection.scalar(_BODY, {"batch_id": batch.batch_id})
         sent = sent_payloads(body or b"")
-        found: dict[str, dict[str, Any]] = {}
+        found = await self._find(batch, access, [item.retailer_id for item in outcomes.to_read_back])
+        is_early = case.age < timedelta(seconds=self._timing.read_back_seconds)
+        for item in outcomes.to_read_back:
+            if found is not None and agrees(
+                sent.get(item.retailer_id), found.get(item.retailer_id), item.method
+            ):
+                outcomes.accepted.append(item)
+            elif batch.sent > 1:
+                outcomes.unknown.append(item)
+            elif is_early or found is None:
+                return False
+            else:
+                outcomes.rejected.append(item)
+                outcomes.messages[item.variant_id] = _NOT_SHOWN
+        outcomes.to_read_back.clear()
+        return True
+
+    async def _find(
+        self, batch: _Batch, access: Access, retailer_ids: Sequence[str]
+    ) -> dict[str, dict[str, Any]] | None:
+        """The items as Meta shows them, by id; ``None`` when not all of them could be looked for."""
         catalog = CatalogEndpoints(self._graph.for_version(access.graph_version))
-        ids = [item.retailer_id for item in outcomes.to_read_back]
         try:
             page = (
-                await catalog.find_items(access.credential, batch.catalog_id, ids, READ_BACK_FIELDS)
+                await catalog.find_items(access.credential, batch.catalog_id, retailer_ids, READ_BACK_FIELDS)
             ).value
-            found = {str(one.get("retailer_id")): one for one in page.items}
         except GraphError as error:
             _logger.warning(
                 "Items could not be read back.", batch_id=batch.batch_id, **error.to_log_context()
             )
-        for item in outcomes.to_read_back:
-            if agrees(sent.get(item.retailer_id), found.get(item.retailer_id), item.method):
-                outcomes.accepted.append(item)
-            elif batch.sent == 1 and found.get(item.retailer_id) is None:
-                outcomes.rejected.append(item)
-                outcomes.messages[item.variant_id] = (
-                    "Meta says that a required field is missing, and the item is not in the catalog."
-                )
-            else:
-                outcomes.unknown.append(item)
-        outcomes.to_read_back.clear()
+            return None
+        return None if page.has_next else {str(one.get("retailer_id")): one for one in page.items}
+
+
+_NOT_SHOWN = (
+    "Meta's report leaves open whether the item was saved, and Meta does not show it as it was sent. "
+    "Look for missing fields in Commerce Manager, then change the item or resync it."
+)
 
 
 def _rejected(items: Sequence[BatchItem]) -> int:

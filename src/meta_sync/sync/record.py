@@ -23,7 +23,12 @@ from meta_sync.sync.context import Access, StoreContext
 from meta_sync.sync.models import BatchItem, Method, OpenBatch
 from meta_sync.sync.outcome import immediate_refusals
 from meta_sync.sync.pauses import PauseReason, clear_pause, failures_in_a_row, pause_for, record_pause
-from meta_sync.sync.settle import refusal_code, release_refused, settle_refused_at_once
+from meta_sync.sync.settle import (
+    follow_late_handle,
+    refusal_code,
+    release_refused,
+    settle_refused_at_once,
+)
 
 __all__ = ["CallRecorder", "answer_facts", "batch_items", "cleared_fields"]
 
@@ -50,13 +55,20 @@ _CALL_UNKNOWN = text(
     WHERE batch_id = :batch_id AND call_number = :call_number AND state = 'sending'
     """
 )
+# The end of the latest call decides what is done next; that of an earlier one, which came late, only makes the hold
+# longer, under whatever state the batch is in by now.
 _UNKNOWN = text(
     """
-    UPDATE batches SET state = 'unknown', error_code = :code, error_text = :message,
-        hold_until = now() + make_interval(secs => :hold_seconds),
-        due_at = now() + make_interval(secs => LEAST(:resend_seconds * power(2, calls - 1), :hold_seconds))
-    WHERE batch_id = :batch_id AND state = 'sending'
-    RETURNING store_id, link_id
+    UPDATE batches SET
+        error_code = :code, error_text = :message,
+        hold_until = GREATEST(hold_until, now() + make_interval(secs => :hold_seconds)),
+        due_at = CASE
+            WHEN state = 'open' THEN GREATEST(due_at, now() + make_interval(secs => :hold_seconds))
+            WHEN state = 'sending' AND calls = :call_number
+                THEN now() + make_interval(secs => LEAST(:resend_seconds * power(2, calls - 1), :hold_seconds))
+            ELSE due_at END,
+        state = CASE WHEN state = 'sending' AND calls = :call_number THEN 'unknown' ELSE state END
+    WHERE batch_id = :batch_id AND state IN ('sending', 'unknown', 'open')
     """
 )
 _CALL_REFUSED = text(
@@ -65,14 +77,16 @@ _CALL_REFUSED = text(
     WHERE batch_id = :batch_id AND call_number = :call_number
     """
 )
-# A refused re-send leaves the earlier, unknown call as it was.
+# A refused re-send leaves the earlier, unknown call as it was. It counts as a call; one that was never made does not.
 _BACK_TO_UNKNOWN = text(
     """
-    UPDATE batches SET state = 'unknown', calls = calls - 1,
-        due_at = GREATEST(now() + make_interval(secs => :resend_seconds), now())
-    WHERE batch_id = :batch_id AND state = 'sending'
+    UPDATE batches SET state = 'unknown', calls = calls - :not_made,
+        due_at = now() + make_interval(secs => :resend_seconds)
+    WHERE batch_id = :batch_id AND state = 'sending' AND calls = :call_number
     """
 )
+_NOW = text("SELECT clock_timestamp()")
+_CALLS = text("SELECT calls FROM batches WHERE batch_id = :batch_id FOR UPDATE")
 _DROP_CALL = text("DELETE FROM batch_calls WHERE batch_id = :batch_id AND call_number = :call_number")
 _ITEMS = text(
     """
@@ -162,23 +176,22 @@ class CallRecorder:
 
     async def not_called(self, batch: OpenBatch) -> None:
         """The call was not made after all (a pause, a lost lease): give everything back."""
-        if batch.call_number > 1:
-            async with self._database.platform() as connection:
-                await self._call_failed(connection, batch, None, None, drop=True)
-            return
+        await retry_transaction(lambda: self._not_called(batch))
+
+    async def _not_called(self, batch: OpenBatch) -> None:
         async with self._database.platform() as connection:
+            if not await self._is_only_call(connection, batch):
+                await self._call_failed(connection, batch, None, None, drop=True)
+                return
+            await self._call_refused(connection, batch, None, None)
             await release_refused(connection, batch.batch_id, code=None, message="The call was not made.")
 
-    async def record(
-        self, context: StoreContext, batch: OpenBatch, result: SubmitResult, now: datetime
-    ) -> None:
+    async def record(self, context: StoreContext, batch: OpenBatch, result: SubmitResult) -> None:
         """Store the outcome of the call and what the answer says of budget, token and store."""
-        await retry_transaction(lambda: self._record(context, batch, result, now))
+        await retry_transaction(lambda: self._record(context, batch, result))
         await failpoint("outcome.after_commit")
 
-    async def _record(
-        self, context: StoreContext, batch: OpenBatch, result: SubmitResult, now: datetime
-    ) -> None:
+    async def _record(self, context: StoreContext, batch: OpenBatch, result: SubmitResult) -> None:
         error = None if isinstance(result, Taken | NothingTaken) else result.error
         async with self._database.platform() as connection:
             await answer_facts(
@@ -187,7 +200,7 @@ class CallRecorder:
                 result.usage,
                 None if isinstance(result, TooLarge) else error,
                 purpose="call",
-                now=now,
+                now=await connection.scalar(_NOW),
                 jitter=self._jitter(),
                 retry_factor=self._timing.retry_factor,
                 pause_scope_link=False,
@@ -217,7 +230,10 @@ class CallRecorder:
             await connection.execute(_TAKEN, {**said, "first_poll_seconds": self._timing.first_poll_seconds})
         ).one_or_none()
         if row is None:
-            _logger.warning("A handle came back for a batch that is over.", **said)
+            # Another call of the batch has brought a handle before: the poll follows both. Or the batch is over.
+            first = self._timing.first_poll_seconds
+            is_late = await follow_late_handle(connection, batch.batch_id, handle, first_poll_seconds=first)
+            _logger.warning("A further handle came back for a batch.", **said, is_over=is_late)
             return
         await connection.execute(_LAST_HANDLE, said)
         await self._refuse_named(connection, batch, row, messages)
@@ -243,6 +259,9 @@ class CallRecorder:
     async def _nothing_taken(
         self, connection: AsyncConnection, batch: OpenBatch, messages: Mapping[str, ItemMessages]
     ) -> None:
+        if not await self._is_only_call(connection, batch):
+            await self._call_failed(connection, batch, "nothing_taken", _NOTHING_TAKEN, drop=False)
+            return
         row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
         rejected = await self._refuse_named(connection, batch, (None, None, row[0]), messages)
         limit = None
@@ -253,7 +272,7 @@ class CallRecorder:
             connection,
             batch.batch_id,
             code="nothing_taken",
-            message="Meta ingested nothing of the call.",
+            message=_NOTHING_TAKEN,
             already_rejected=rejected,
             batch_limit=limit,
         )
@@ -265,7 +284,9 @@ class CallRecorder:
             "code": None if error.code is None else str(error.code),
             "message": error.message,
         }
-        await connection.execute(_CALL_UNKNOWN, said)
+        if (await connection.execute(_CALL_UNKNOWN, said)).rowcount == 0:
+            # It was found without an answer before; the hold counts from then.
+            return
         await connection.execute(
             _UNKNOWN,
             {
@@ -276,6 +297,9 @@ class CallRecorder:
         )
 
     async def _too_large(self, connection: AsyncConnection, batch: OpenBatch, error: GraphError) -> None:
+        if not await self._is_only_call(connection, batch):
+            await self._call_failed(connection, batch, "too_large", error.message, drop=False)
+            return
         if batch.count > 1:
             await release_refused(
                 connection,
@@ -295,10 +319,22 @@ class CallRecorder:
 
     async def _refused(self, connection: AsyncConnection, batch: OpenBatch, error: GraphError) -> None:
         code = None if error.code is None else str(error.code)
-        if batch.call_number > 1:
+        if not await self._is_only_call(connection, batch):
             await self._call_failed(connection, batch, code, error.message, drop=False)
             return
+        await self._call_refused(connection, batch, code, error.message)
         await release_refused(connection, batch.batch_id, code=code, message=error.message)
+
+    async def _is_only_call(self, connection: AsyncConnection, batch: OpenBatch) -> bool:
+        """Whether no other call of the batch was ever begun. Locks the batch, so that none begins now."""
+        calls = await connection.scalar(_CALLS, {"batch_id": batch.batch_id})
+        return batch.call_number == 1 and calls == 1
+
+    async def _call_refused(
+        self, connection: AsyncConnection, batch: OpenBatch, code: str | None, message: str | None
+    ) -> None:
+        said = {"batch_id": batch.batch_id, "call_number": batch.call_number}
+        await connection.execute(_CALL_REFUSED, {**said, "code": code, "message": message})
 
     async def _call_failed(
         self,
@@ -309,18 +345,17 @@ class CallRecorder:
         *,
         drop: bool,
     ) -> None:
-        """A further call of a batch was refused: its earlier, unknown call still decides when the items are free."""
-        said = {
-            "batch_id": batch.batch_id,
-            "call_number": batch.call_number,
-            "code": code,
-            "message": message,
-        }
-        await connection.execute(_DROP_CALL if drop else _CALL_REFUSED, said)
+        """One of several calls of a batch was refused: the others still decide when the items are free."""
+        said = {"batch_id": batch.batch_id, "call_number": batch.call_number}
+        if drop:
+            await connection.execute(_DROP_CALL, said)
+        else:
+            await self._call_refused(connection, batch, code, message)
         await connection.execute(
             _BACK_TO_UNKNOWN,
-            {"batch_id": batch.batch_id, "resend_seconds": self._timing.resend_seconds},
+            {**said, "not_made": int(drop), "resend_seconds": self._timing.resend_seconds},
         )
 
 
 _CREATED_ON = text("SELECT created_on FROM batches WHERE batch_id = :batch_id")
+_NOTHING_TAKEN = "Meta ingested nothing of the call."

@@ -30,6 +30,12 @@ _OPEN = text(
         due_at = clock_timestamp() + make_interval(secs => :deadline_seconds)
     WHERE batch_id = :batch_id AND state = 'unknown' AND due_at <= now() AND calls < {MAX_CALLS}
       AND (SELECT count(*) FROM sync_state WHERE in_flight = :batch_id) = sent
+      AND EXISTS (
+          SELECT FROM catalog_links AS l JOIN stores AS s ON s.store_id = l.store_id
+          WHERE l.link_id = batches.link_id AND l.active AND l.epoch = batches.link_epoch
+            AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
+            AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
+      )
     RETURNING calls, body, sent, catalog_id, hold_until
     """
 )

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.sync.bulk import expect_bulk
 from meta_sync.sync.mapping_fields import FIELDS
 from meta_sync.sync.models import BatchItem
 from meta_sync.sync.outbox import mark_due
@@ -20,6 +21,7 @@ from meta_sync.sync.states import Event, status_case
 
 __all__ = [
     "disturb_late",
+    "follow_late_handle",
     "give_up",
     "refusal_code",
     "release_refused",
@@ -30,8 +32,8 @@ __all__ = [
 
 _OVER = text(
     """
-    UPDATE batches SET state = 'over', accepted = :accepted, rejected = :rejected, unknown = :unknown, sent = :sent,
-        due_at = NULL, finished_at = now(), error_code = :error_code, error_text = :error_text
+    UPDATE batches SET state = 'over', accepted = :accepted, rejected = :rejected, unknown = :unknown,
+        sent = CASE WHEN :was_refused THEN :rejected ELSE sent END, due_at = NULL, finished_at = now(), error_code = :error_code, error_text = :error_text
     WHERE batch_id = :batch_id AND state <> 'over'
     RETURNING store_id, link_id, created_on, link_epoch, lane, created_at
     """
@@ -39,8 +41,12 @@ _OVER = text(
 _CALLS_OVER = text(
     "UPDATE batch_calls SET state = :state WHERE batch_id = :batch_id AND state IN ('sending', 'open', 'given_up')"
 )
-_HAS_UNKNOWN_CALL = text(
-    "SELECT EXISTS (SELECT FROM batch_calls WHERE batch_id = :batch_id AND state = 'unknown')"
+# A verdict is proof only where no other call of the batch may have carried the items.
+_IS_CERTAIN = text(
+    """
+    SELECT count(*) <= 1 AND count(*) FILTER (WHERE state = 'unknown') = 0 FROM batch_calls
+    WHERE batch_id = :batch_id AND state <> 'refused'
+    """
 )
 _DROP_BODY = text("UPDATE batches SET body = NULL WHERE batch_id = :batch_id")
 
@@ -108,8 +114,9 @@ _CONFIRM_DELETE = text(
     DELETE FROM item_payloads AS p USING deleted AS d WHERE p.link_id = :link_id AND p.variant_id = d.variant_id
     """
 )
-# Proved unsaved: what was known before the attempt holds again, unless the item was disturbed since the claim or a
-# call of the batch had an unknown end.
+# Proved unsaved: what was known before the attempt holds again, unless the item was disturbed since the claim or another
+# call of the batch may have saved it. An item that was never sent before has no id of its own either: a row with an id
+# is one that this link may delete.
 _RESTORED = "(:is_certain AND s.disturbed_at IS NULL)"
 _RESTORE = f"""
         in_flight = NULL, updated_at = now(),
@@ -117,6 +124,7 @@ _RESTORE = f"""
         confirmed_epoch = CASE WHEN {_RESTORED} THEN a.previous_confirmed_epoch ELSE s.confirmed_epoch END,
         may_hold = CASE WHEN {_RESTORED} THEN a.previous_may_hold ELSE s.may_hold END,
         presence = CASE WHEN {_RESTORED} THEN a.previous_presence ELSE 'maybe' END,
+        retailer_id = CASE WHEN {_RESTORED} AND a.previous_confirmed_epoch IS NULL THEN NULL ELSE s.retailer_id END,
         disturbed_at = NULL
 """
 _REFUSE = text(
@@ -211,7 +219,26 @@ _INTEND_AGAIN = text(
         first_at = LEAST(i.first_at, excluded.first_at), job_id = NULL
     """
 )
-_UNPARK = text("UPDATE intents SET parked_by = NULL WHERE parked_by = :batch_id")
+# Locked in the order in which writers take them.
+_UNPARK = text(
+    """
+    UPDATE intents AS i SET parked_by = NULL
+    FROM (SELECT store_id, variant_id FROM intents WHERE parked_by = :batch_id ORDER BY variant_id FOR UPDATE) AS p
+    WHERE i.store_id = p.store_id AND i.variant_id = p.variant_id
+    """
+)
+_REOPEN = text(
+    """
+    UPDATE batches AS b SET state = 'given_up', handle = :handle, sent_at = now(), finished_at = NULL,
+        accepted = 0, rejected = 0, unknown = 0, due_at = now() + make_interval(secs => :first_poll_seconds),
+        sent = (SELECT count(*) FROM batch_items AS i WHERE i.created_on = b.created_on AND i.batch_id = b.batch_id)
+    WHERE b.batch_id = :batch_id AND b.state = 'over'
+    RETURNING b.created_on
+    """
+)
+_EVERY_OUTCOME_UNKNOWN = text(
+    "UPDATE batch_items SET outcome = 'unknown' WHERE created_on = :created_on AND batch_id = :batch_id"
+)
 
 
 def refusal_code(item: BatchItem, message: str, cleared: Mapping[str, Sequence[str]]) -> str:
@@ -228,8 +255,11 @@ async def _begin(
     batch_id: int,
     counts: tuple[int, int, int],
     error: tuple[str | None, str | None],
+    *,
+    was_refused: bool = False,
 ) -> dict[str, Any] | None:
     accepted, rejected, unknown = counts
+    await expect_bulk(connection)
     row = (
         await connection.execute(
             _OVER,
@@ -238,7 +268,7 @@ async def _begin(
                 "accepted": accepted,
                 "rejected": rejected,
                 "unknown": unknown,
-                "sent": accepted + rejected + unknown,
+                "was_refused": was_refused,
                 "error_code": error[0],
                 "error_text": error[1],
             },
@@ -287,7 +317,7 @@ async def settle_finished(
     batch = await _begin(connection, batch_id, counts, (None, None))
     if batch is None:
         return False
-    is_certain = not await connection.scalar(_HAS_UNKNOWN_CALL, batch)
+    is_certain = await connection.scalar(_IS_CERTAIN, batch)
     batch |= {"is_certain": is_certain, "except_ids": rejected_ids + unknown_ids}
     if outcomes.accepted:
         await connection.execute(_CONFIRM, batch)
@@ -311,8 +341,9 @@ async def settle_refused_at_once(
     codes: Mapping[str, str],
 ) -> None:
     """Refuse the items that Meta refused in its answer to the call; the batch itself goes on."""
+    await expect_bulk(connection)
     parameters = dict(batch)
-    parameters["is_certain"] = not await connection.scalar(_HAS_UNKNOWN_CALL, parameters)
+    parameters["is_certain"] = await connection.scalar(_IS_CERTAIN, parameters)
     await _refuse(connection, parameters, messages, codes)
     await connection.execute(_UNPARK_OF, {**parameters, "variant_ids": sorted(messages)})
 
@@ -352,10 +383,10 @@ async def release_refused(
 
     ``already_rejected`` items have had their verdict in the same answer.
     """
-    batch = await _begin(connection, batch_id, (0, already_rejected, 0), (code, message))
+    batch = await _begin(connection, batch_id, (0, already_rejected, 0), (code, message), was_refused=True)
     if batch is None:
         return False
-    is_certain = not await connection.scalar(_HAS_UNKNOWN_CALL, batch)
+    is_certain = await connection.scalar(_IS_CERTAIN, batch)
     batch |= {"is_certain": is_certain, "batch_limit": batch_limit}
     await connection.execute(_RELEASE, batch)
     await connection.execute(_INTEND_AGAIN, {**batch, "only_without_outcome": True})
@@ -389,6 +420,7 @@ async def release_unknown(
 
 async def give_up(connection: AsyncConnection, batch_id: int) -> bool:
     """Stop waiting for a handle: its items go again, nothing is confirmed, and the handle is asked on now and then."""
+    await expect_bulk(connection)
     row = (await connection.execute(_GIVE_UP, {"batch_id": batch_id})).one_or_none()
     if row is None:
         return False
@@ -417,4 +449,20 @@ async def disturb_late(
     await connection.execute(_INTEND_AGAIN, {**batch, "only_without_outcome": True})
     await connection.execute(_CALLS_OVER, {**batch, "state": "over"})
     await _finish(connection, batch)
+    return True
+
+
+async def follow_late_handle(
+    connection: AsyncConnection, batch_id: int, handle: str, *, first_poll_seconds: float
+) -> bool:
+    """Follow a handle that came back for a batch that is over, like one that was given up.
+
+    What it carried is applied late, over whatever was sent since; when it ends, its items are disturbed. Returns
+    ``False`` when the batch is not over.
+    """
+    said = {"batch_id": batch_id, "handle": handle, "first_poll_seconds": first_poll_seconds}
+    row = (await connection.execute(_REOPEN, said)).one_or_none()
+    if row is None:
+        return False
+    await connection.execute(_EVERY_OUTCOME_UNKNOWN, {**said, "created_on": row[0]})
     return True

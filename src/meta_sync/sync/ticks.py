@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from datetime import datetime
 
 import meta_sync
 from meta_sync.core.config import Settings
@@ -48,17 +47,14 @@ class Pipeline:
         queue: JobQueue,
         *,
         owner: str,
-        clock: Callable[[], datetime],
         timing: Timing | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         timing = timing or Timing(unknown_hold_seconds=process.unknown_hold_seconds)
         self._database = database
         self._owner = owner
-        self._drain = Drain(
-            database, graph, cipher, process, owner=owner, clock=clock, timing=timing, jitter=jitter
-        )
-        self._poll = Poll(database, graph, cipher, process, clock=clock, timing=timing, jitter=jitter)
+        self._drain = Drain(database, graph, cipher, process, owner=owner, timing=timing, jitter=jitter)
+        self._poll = Poll(database, graph, cipher, process, timing=timing, jitter=jitter)
         self._jobs = JobRunner(database, cipher, process, queue, look_seconds=timing.job_look_seconds)
         self._beaten_at = -_BEAT_SECONDS
 
