@@ -74,7 +74,7 @@ format: $(INSTALLED) ## Put the code into its format
 
 .PHONY: bench
 bench: $(INSTALLED) ## The drain against its limit, in one run
-	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 
 .PHONY: openapi
 openapi: $(INSTALLED) ## Write openapi/meta-sync.json; a test fails when it is stale
