@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from unittest.mock import AsyncMock
 
 import httpx
@@ -12,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
 from meta_sync.catalog.service import CatalogService
+from meta_sync.core.db import Database
 from meta_sync.core.errors import ServiceError
 from tests.support.api import Api, Caller, assert_error, open_api, product_body
 from tests.support.world import World
@@ -182,6 +184,17 @@ async def test_a_database_that_is_away(store: Caller, monkeypatch: pytest.Monkey
         response = await store.get("/catalog/products/p")
         assert_error(response, 503, "SERVICE_UNAVAILABLE")
         assert int(response.headers["retry-after"]) > 0
+
+
+async def test_a_database_that_is_really_away(world: World) -> None:
+    away = Database.connect("postgresql://nobody@127.0.0.1:1/nothing")
+    async with open_api(replace(world, database=away)) as api:
+        assert (await api.http.get("/health/live")).status_code == 200
+        for path in ("/health/ready", "/admin/meta/status"):
+            response = await api.http.get(path, headers={"X-API-Key": "mk_" + "x" * 43})
+            assert_error(response, 503, "SERVICE_UNAVAILABLE")
+            assert "127.0.0.1" not in response.text
+    await away.dispose()
 
 
 async def test_what_meta_said_goes_along(store: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,9 @@ from meta_sync.sync.models import Status
 __all__ = [
     "NO_LINK",
     "ItemFilter",
+    "ItemQuery",
     "ItemSort",
+    "Search",
     "Segment",
     "StateCounts",
     "count_items",
@@ -29,13 +31,11 @@ __all__ = [
     "item_rows",
     "search_pattern",
     "state_counts",
+    "status_count",
 ]
 
 NO_LINK = -1
 """Stands for the link of a store that has none: no state row carries it."""
-
-_MOST_FOUND = 200_000
-"""Bound of one search. Whoever finds more than this has not searched for anything."""
 
 
 class ItemSort(StrEnum):
@@ -82,59 +82,129 @@ def search_pattern(search: str) -> str:
     return f"%{escaped}%"
 
 
-def _source(item_filter: ItemFilter, segment: Segment) -> str:
-    state_join = "JOIN" if item_filter.needs_state or segment is Segment.PUSHED else "LEFT JOIN"
-    products = (
+_FOUND = text("SELECT f.id FROM search_variants(:pattern, :most) AS f (id)")
+_FEW_FOUND = 5_000
+"""Up to here the found ids are looked up one by one; beyond, every two-hundredth row of a million matches."""
+
+
+class Search:
+    """How a search is carried out: by the ids it found when they are few, by looking at each row when they are many.
+
+    Neither way alone is fast for both: the index finds few at once, and among many the walk soon has its page.
+    """
+
+    def __init__(self, pattern: str, found: list[str] | None) -> None:
+        self._pattern = pattern
+        self._found = found
+
+    @classmethod
+    async def prepare(cls, connection: AsyncConnection, search: str | None) -> Search | None:
+        """Look up the text; ``None`` when there is nothing to look for."""
+        if not search:
+            return None
+        pattern = search_pattern(search)
+        rows = await connection.execute(_FOUND, {"pattern": pattern, "most": _FEW_FOUND + 1})
+        found = list(rows.scalars())
+        return cls(pattern, found if len(found) <= _FEW_FOUND else None)
+
+    def condition(self, variant_id: str, values: dict[str, Any]) -> str:
+        """The condition on the column, its values added to those given."""
+        if self._found is not None:
+            values["found"] = self._found
+            return f"{variant_id} = ANY(CAST(:found AS text[]))"
+        values["pattern"] = self._pattern
+        return (
+            "EXISTS (SELECT FROM search_documents AS d WHERE d.store_id = :store_id"
+            f" AND d.variant_id = {variant_id} AND d.document LIKE :pattern)"
+        )
+
+
+_OF_VARIANT = (
+    "SELECT v.product_id, v.deleted_at FROM variants AS v"
+    " WHERE v.store_id = :store_id AND v.variant_id = s.variant_id LIMIT 1"
+)
+_OF_STATE = (
+    "SELECT s.variant_id, s.status, s.code, s.last_pushed_at FROM sync_state AS s"
+    " WHERE s.link_id = :link_id AND s.variant_id = v.variant_id LIMIT 1"
+)
+_OF_PRODUCT = (
+    "SELECT FROM products AS p WHERE p.store_id = :store_id AND p.product_id = v.product_id"
+    " AND p.deleted_at IS NULL AND p.status = 'active' AND p.visibility = 'public' LIMIT 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemQuery:
+    """One list of one store: what both its pages and its total are read from."""
+
+    store_id: str
+    link_id: int
+    item_filter: ItemFilter
+    search: Search | None
+
+    def source(self, segment: Segment) -> tuple[str, str]:
+        """The FROM clause, and the column with the variant's id.
+
+        A list that only state rows can be in is walked along them; every state row has its variant. Whatever else is
+        needed is looked up per row by its key: a LIMIT within keeps the planner from joining whole tables in another
+        order, which it does badly on tables that have just been filled and have no statistics yet.
         """
-        JOIN products AS p ON p.store_id = v.store_id AND p.product_id = v.product_id"""
-        if item_filter.eligible_only
-        else ""
-    )
-    return f"""FROM variants AS v
-        {state_join} sync_state AS s ON s.link_id = :link_id AND s.variant_id = v.variant_id{products}"""
+        wanted = self.item_filter
+        if wanted.product_id is None and (segment is Segment.PUSHED or wanted.needs_state):
+            source, variant_id = "sync_state AS s", "s.variant_id"
+            if wanted.eligible_only:
+                source += f" JOIN LATERAL ({_OF_VARIANT}) AS v ON true"
+        else:
+            source, variant_id = f"variants AS v LEFT JOIN LATERAL ({_OF_STATE}) AS s ON true", "v.variant_id"
+        if wanted.eligible_only:
+            source += f" JOIN LATERAL ({_OF_PRODUCT}) AS p ON true"
+        return source, variant_id
 
+    def select(self, columns: str, segment: Segment, *more: str) -> tuple[str, dict[str, Any]]:
+        """The statement up to its conditions, and the values bound in it. ``{id}`` stands for the variant's id."""
+        source, variant_id = self.source(segment)
+        values: dict[str, Any] = {"store_id": self.store_id, "link_id": self.link_id}
+        conditions = [*self._conditions(segment, source, variant_id, values), *more]
+        statement = f"SELECT {columns} FROM {source} WHERE {' AND '.join(conditions)}"
+        return statement.replace("{id}", variant_id), values
 
-def _conditions(item_filter: ItemFilter, segment: Segment) -> tuple[list[str], dict[str, Any]]:
-    conditions = ["v.store_id = :store_id", "(v.deleted_at IS NULL OR s.variant_id IS NOT NULL)"]
-    values: dict[str, Any] = {}
-    if segment is Segment.PUSHED:
-        conditions.append("s.last_pushed_at IS NOT NULL")
-    elif segment is Segment.UNPUSHED:
-        conditions.append("s.last_pushed_at IS NULL")
-    if item_filter.status is Status.NEVER_SYNCED:
-        conditions.append("(s.variant_id IS NULL OR s.status = 'never_synced')")
-    elif item_filter.status is not None:
-        conditions.append("s.status = :status")
-        values["status"] = item_filter.status.value
-    if item_filter.search:
-        conditions.append(
-            "v.variant_id IN (SELECT f.id FROM search_variants(:pattern, :most_found) AS f (id))"
-        )
-        values.update(pattern=search_pattern(item_filter.search), most_found=_MOST_FOUND)
-    if item_filter.eligible_only:
-        conditions.append(
-            "v.deleted_at IS NULL AND p.deleted_at IS NULL AND p.status = 'active' AND p.visibility = 'public'"
-        )
-    if item_filter.product_id is not None:
-        conditions.append("v.product_id = :product_id")
-        values["product_id"] = item_filter.product_id
-    if item_filter.lane is not None:
-        conditions.append(
-            "EXISTS (SELECT FROM intents AS i WHERE i.store_id = v.store_id AND i.variant_id = v.variant_id"
-            " AND i.lane = :lane)"
-        )
-        values["lane"] = int(item_filter.lane)
-    if item_filter.error_code is not None:
-        conditions.append("s.code = :error_code")
-        values["error_code"] = item_filter.error_code
-    return conditions, values
+    def _conditions(
+        self, segment: Segment, source: str, variant_id: str, values: dict[str, Any]
+    ) -> list[str]:
+        wanted = self.item_filter
+        if source.startswith("variants"):
+            conditions = ["v.store_id = :store_id", "(v.deleted_at IS NULL OR s.variant_id IS NOT NULL)"]
+        else:
+            conditions = ["s.link_id = :link_id", "s.store_id = :store_id"]
+        if segment is not Segment.BY_ID:
+            conditions.append(f"s.last_pushed_at IS {'NOT NULL' if segment is Segment.PUSHED else 'NULL'}")
+        if wanted.status is Status.NEVER_SYNCED:
+            conditions.append("(s.variant_id IS NULL OR s.status = 'never_synced')")
+        elif wanted.status is not None:
+            conditions.append("s.status = :status")
+            values["status"] = wanted.status.value
+        if self.search is not None:
+            conditions.append(self.search.condition(variant_id, values))
+        if wanted.eligible_only:
+            conditions.append("v.deleted_at IS NULL")
+        if wanted.product_id is not None:
+            conditions.append("v.product_id = :product_id")
+            values["product_id"] = wanted.product_id
+        if wanted.lane is not None:
+            conditions.append(
+                "EXISTS (SELECT FROM intents AS i WHERE i.store_id = :store_id"
+                f" AND i.variant_id = {variant_id} AND i.lane = :lane)"
+            )
+            values["lane"] = int(wanted.lane)
+        if wanted.error_code is not None:
+            conditions.append("s.code = :error_code")
+            values["error_code"] = wanted.error_code
+        return conditions
 
 
 async def item_keys(
     connection: AsyncConnection,
-    store_id: str,
-    link_id: int,
-    item_filter: ItemFilter,
+    query: ItemQuery,
     segment: Segment,
     *,
     limit: int,
@@ -143,50 +213,33 @@ async def item_keys(
     after_at: datetime | None = None,
 ) -> list[tuple[str, datetime | None]]:
     """Ids of one segment with their last push, in order; after a position, or past an offset."""
-    conditions, values = _conditions(item_filter, segment)
+    more: list[str] = []
+    position: dict[str, Any] = {}
+    order = "{id}"
     if segment is Segment.PUSHED:
-        order = "s.last_pushed_at DESC NULLS LAST, s.variant_id"
+        order = "s.last_pushed_at DESC NULLS LAST, {id}"
         if after_at is not None:
             # The first condition bounds the index scan, the second finds the place among equal times.
-            conditions.append("s.last_pushed_at <= CAST(:after_at AS timestamptz)")
-            conditions.append(
-                "(s.last_pushed_at < CAST(:after_at AS timestamptz) OR s.variant_id > :after_id)"
-            )
-            values.update(after_at=after_at, after_id=after_id)
-    else:
-        order = "v.variant_id"
-        if after_id is not None:
-            conditions.append("v.variant_id > :after_id")
-            values["after_id"] = after_id
-    statement = f"""
-        SELECT v.variant_id, s.last_pushed_at
-        {_source(item_filter, segment)}
-        WHERE {" AND ".join(conditions)}
-        ORDER BY {order} LIMIT :limit OFFSET :offset
-    """
-    values.update(store_id=store_id, link_id=link_id, limit=limit, offset=offset)
-    rows = await connection.execute(text(statement), values)
+            more = [
+                "s.last_pushed_at <= CAST(:after_at AS timestamptz)",
+                "(s.last_pushed_at < CAST(:after_at AS timestamptz) OR {id} > :after_id)",
+            ]
+            position = {"after_at": after_at, "after_id": after_id}
+    elif after_id is not None:
+        more = ["{id} > :after_id"]
+        position = {"after_id": after_id}
+    statement, values = query.select("{id}, s.last_pushed_at", segment, *more)
+    _, variant_id = query.source(segment)
+    statement += f" ORDER BY {order.replace('{id}', variant_id)} LIMIT :limit OFFSET :offset"
+    rows = await connection.execute(text(statement), {**values, **position, "limit": limit, "offset": offset})
     return [(variant_id, pushed_at) for variant_id, pushed_at in rows]
 
 
-async def count_items(
-    connection: AsyncConnection,
-    store_id: str,
-    link_id: int,
-    item_filter: ItemFilter,
-    segment: Segment,
-    *,
-    most: int,
-) -> int:
+async def count_items(connection: AsyncConnection, query: ItemQuery, segment: Segment, *, most: int) -> int:
     """How many items match, counted no further than ``most``."""
-    conditions, values = _conditions(item_filter, segment)
-    statement = f"""
-        SELECT count(*) FROM (
-            SELECT 1 {_source(item_filter, segment)} WHERE {" AND ".join(conditions)} LIMIT :most
-        ) AS counted
-    """
-    values.update(store_id=store_id, link_id=link_id, most=most)
-    return int(await connection.scalar(text(statement), values) or 0)
+    statement, values = query.select("1", segment)
+    counted = text(f"SELECT count(*) FROM ({statement} LIMIT :most) AS counted")
+    return int(await connection.scalar(counted, {**values, "most": most}) or 0)
 
 
 _ITEM_ROWS = text(
@@ -231,21 +284,35 @@ class StateCounts:
 
 
 # Counters are exact only together with the deltas not yet folded into them; one statement, so that a fold cannot come
-# between. Tombstones with a state row are the difference between state rows and live variants with one.
+# between.
+_COUNTERS = """
+    SELECT name, link_id, value FROM counters WHERE store_id = :store_id AND link_id IN (0, :link_id)
+    UNION ALL
+    SELECT name, link_id, delta FROM counter_deltas WHERE store_id = :store_id AND link_id IN (0, :link_id)
+"""
+# State rows of deleted variants: what is left of the state rows belongs to live ones.
+_TOMBSTONES = """
+    SELECT 'tombstones', 0, count(*) FROM variants AS v
+    JOIN LATERAL (
+        SELECT FROM sync_state AS s WHERE s.link_id = :link_id AND s.variant_id = v.variant_id LIMIT 1
+    ) AS s ON true
+    WHERE v.store_id = :store_id AND v.deleted_at IS NOT NULL
+"""
 _STATE_COUNTS = text(
-    """
-    SELECT name, link_id, sum(value)::bigint FROM (
-        SELECT name, link_id, value FROM counters WHERE store_id = :store_id AND link_id IN (0, :link_id)
-        UNION ALL
-        SELECT name, link_id, delta FROM counter_deltas WHERE store_id = :store_id AND link_id IN (0, :link_id)
-        UNION ALL
-        SELECT 'tombstones', 0, count(*) FROM variants AS v
-        JOIN sync_state AS s ON s.link_id = :link_id AND s.variant_id = v.variant_id
-        WHERE v.store_id = :store_id AND v.deleted_at IS NOT NULL
-    ) AS counted
-    GROUP BY name, link_id
-    """
+    f"SELECT name, link_id, sum(value)::bigint FROM ({_COUNTERS} UNION ALL {_TOMBSTONES}) AS counted"
+    " GROUP BY name, link_id"
 )
+_STATUS_COUNT = text(
+    f"SELECT sum(value)::bigint FROM ({_COUNTERS}) AS counted WHERE name = :status AND link_id = :link_id"
+)
+
+
+async def status_count(connection: AsyncConnection, store_id: str, link_id: int, status: Status) -> int:
+    """How many items have a status, from the exact counters."""
+    if status is Status.NEVER_SYNCED:
+        return (await state_counts(connection, store_id, link_id)).by_status[status]
+    values = {"store_id": store_id, "link_id": link_id, "status": status.value}
+    return int(await connection.scalar(_STATUS_COUNT, values) or 0)
 
 
 async def state_counts(connection: AsyncConnection, store_id: str, link_id: int) -> StateCounts:

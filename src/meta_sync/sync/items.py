@@ -24,12 +24,14 @@ from meta_sync.sync.item_detail import ItemDetail, describe, read_record
 from meta_sync.sync.item_queries import (
     NO_LINK,
     ItemFilter,
+    ItemQuery,
     ItemSort,
+    Search,
     Segment,
     count_items,
     item_keys,
     item_rows,
-    state_counts,
+    status_count,
 )
 from meta_sync.sync.models import Presence, Status
 
@@ -144,13 +146,15 @@ class ItemsService:
         async with self._database.store(store_id) as connection:
             link = await active_link(connection, store_id)
             link_id = link.link_id if link is not None else NO_LINK
-            walk = _Walk(connection, store_id, link_id, item_filter)
+            search = await Search.prepare(connection, item_filter.search)
+            query = ItemQuery(store_id, link_id, item_filter, search)
+            walk = _Walk(connection, query)
             if position is None:
                 keys = await walk.from_offset((page - 1) * limit, limit + 1)
             else:
                 keys = await walk.from_position(position, limit + 1)
             rows = await item_rows(connection, store_id, link_id, [key for _, key, _ in keys[:limit]])
-            total, is_exact = await _total(connection, store_id, link_id, item_filter)
+            total, is_exact = await _total(connection, query)
         next_cursor = None
         if len(keys) > limit:
             segment, last_id, last_at = keys[limit - 1]
@@ -209,7 +213,9 @@ _PRODUCT_SYNC = text(
     """
     SELECT v.product_id, COALESCE(s.status, 'never_synced'), count(*), max(s.confirmed_at)
     FROM variants AS v
-    LEFT JOIN sync_state AS s ON s.link_id = :link_id AND s.variant_id = v.variant_id
+    LEFT JOIN LATERAL (
+        SELECT * FROM sync_state AS s WHERE s.link_id = :link_id AND s.variant_id = v.variant_id LIMIT 1
+    ) AS s ON true
     WHERE v.store_id = :store_id AND v.product_id = ANY(CAST(:product_ids AS text[])) AND v.deleted_at IS NULL
     GROUP BY 1, 2
     """
@@ -221,13 +227,11 @@ class _Walk:
     """Walks the list's segments in order."""
 
     connection: AsyncConnection
-    store_id: str
-    link_id: int
-    item_filter: ItemFilter
+    query: ItemQuery
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        if self.item_filter.sort is ItemSort.VARIANT_ID:
+        if self.query.item_filter.sort is ItemSort.VARIANT_ID:
             return (Segment.BY_ID,)
         return (Segment.PUSHED, Segment.UNPUSHED)
 
@@ -242,9 +246,7 @@ class _Walk:
             if segment is Segment.PUSHED:
                 in_segment = offset + len(found)
                 if not found and offset:
-                    in_segment = await count_items(
-                        self.connection, self.store_id, self.link_id, self.item_filter, segment, most=offset
-                    )
+                    in_segment = await count_items(self.connection, self.query, segment, most=offset)
                 offset = max(0, offset - in_segment)
         return keys
 
@@ -266,9 +268,7 @@ class _Walk:
         return keys
 
     async def _keys(self, segment: Segment, **where: Any) -> list[tuple[Segment, str, datetime | None]]:
-        found = await item_keys(
-            self.connection, self.store_id, self.link_id, self.item_filter, segment, **where
-        )
+        found = await item_keys(self.connection, self.query, segment, **where)
         return [(segment, variant_id, pushed_at) for variant_id, pushed_at in found]
 
 
@@ -278,15 +278,11 @@ def _position(packed: list[Any]) -> _Position:
     return _Position(Segment(segment), after_id, datetime.fromisoformat(after_at) if after_at else None)
 
 
-async def _total(
-    connection: AsyncConnection, store_id: str, link_id: int, item_filter: ItemFilter
-) -> tuple[int, bool]:
-    if item_filter.is_status_only and item_filter.status is not None:
-        counts = await state_counts(connection, store_id, link_id)
-        return counts.by_status[item_filter.status], True
-    counted = await count_items(
-        connection, store_id, link_id, item_filter, Segment.BY_ID, most=MAX_PAGE_ROWS + 1
-    )
+async def _total(connection: AsyncConnection, query: ItemQuery) -> tuple[int, bool]:
+    wanted = query.item_filter
+    if wanted.is_status_only and wanted.status is not None:
+        return await status_count(connection, query.store_id, query.link_id, wanted.status), True
+    counted = await count_items(connection, query, Segment.BY_ID, most=MAX_PAGE_ROWS + 1)
     return min(counted, MAX_PAGE_ROWS), counted <= MAX_PAGE_ROWS
 
 

@@ -31,9 +31,9 @@ __all__ = [
     "CatalogView",
     "ConnectionState",
     "LastError",
-    "StoreStatus",
     "StatusService",
     "StoreStandstill",
+    "StoreStatus",
     "SyncOutcome",
 ]
 
