@@ -46,7 +46,7 @@ async def show_report(api: ApiClient, system: System, store: SandboxStore) -> No
             screen.print()
             screen.print(_reasons(title, [await _reason(api, row) for row in rows]))
     console.say()
-    console.say(f"API docs     {system.api_url}/openapi.json")
+    console.say(f"API docs     {system.api_url}/docs")
     console.say(f"Sandbox      {system.sandbox_url}/_sandbox/catalogs/{DEMO_CATALOG_ID}/items")
     console.say("Look at one item, with what Meta has and what would be sent next:")
     console.say(

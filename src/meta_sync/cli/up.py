@@ -78,7 +78,7 @@ def _addresses(system: System, store: SandboxStore | None) -> list[str]:
     lines = [
         f"meta-sync {meta_sync.__version__} is up.",
         f"  API         {system.api_url}",
-        f"  API docs    {system.api_url}/openapi.json",
+        f"  API docs    {system.api_url}/docs",
         f"  data        {system.settings.data_dir}",
         f"  PostgreSQL  {'embedded' if postgres else given.format('DATABASE')}",
         f"  Redis       {wakes}",
