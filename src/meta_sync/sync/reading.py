@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Select, and_, literal_column, select
+from sqlalchemy import Select, and_, bindparam, literal_column, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
 
 from meta_sync.catalog.item_columns import catalog_item_columns, catalog_item_source
 from meta_sync.catalog.models import CatalogItem, Lane
@@ -25,7 +26,7 @@ STATE_COLUMNS = (
     sync_state.c.retailer_id,
     sync_state.c.confirmed_hash,
     sync_state.c.confirmed_epoch,
-    sync_state.c.may_hold,
+    type_coerce(sync_state.c.may_hold, NullType()).label("may_hold"),
     sync_state.c.rejected_hash,
     sync_state.c.discarded_hash,
     sync_state.c.in_flight,
@@ -44,36 +45,29 @@ _LANES = tuple(Lane)
 
 def state_from(values: Sequence[Any]) -> ItemState:
     """The state in the columns of ``STATE_COLUMNS``; no row reads as a new item."""
-    if values[0] is None:
+    status, presence, retailer_id, confirmed_hash, confirmed_epoch, may_hold, *others = values
+    if status is None:
         return NEW_ITEM
     return ItemState(
-        _STATUS[values[0]],
-        _PRESENCE[values[1]],
-        values[2],
-        values[3],
-        values[4],
-        frozenset(values[5]),
-        *values[6:],
+        _STATUS[status],
+        _PRESENCE[presence],
+        retailer_id,
+        confirmed_hash,
+        confirmed_epoch,
+        frozenset(may_hold),
+        *others,
     )
 
 
-def _item_from(values: Sequence[Any]) -> CatalogItem | None:
-    return None if values[0] is None else CatalogItem(*values)
-
-
-def _with_state(link_id: int) -> Any:
-    return and_(sync_state.c.link_id == link_id, sync_state.c.variant_id == intents.c.variant_id)
-
-
-async def read_ready(
-    connection: AsyncConnection, store_id: str, link_id: int, *, limit: int
-) -> list[ReadyIntent]:
-    """Ready intents by lane and age with their rows, in one snapshot. Locks nothing."""
+def _ready_statement() -> Select[Any]:
     base = intents.outerjoin(
         variants,
-        (variants.c.store_id == intents.c.store_id) & (variants.c.variant_id == intents.c.variant_id),
+        and_(variants.c.store_id == intents.c.store_id, variants.c.variant_id == intents.c.variant_id),
     )
-    statement: Select[Any] = (
+    state = and_(
+        sync_state.c.link_id == bindparam("link_id"), sync_state.c.variant_id == intents.c.variant_id
+    )
+    return (
         select(
             intents.c.variant_id,
             intents.c.version,
@@ -85,26 +79,52 @@ async def read_ready(
             *catalog_item_columns(),
             *STATE_COLUMNS,
         )
-        .select_from(catalog_item_source(base).outerjoin(sync_state, _with_state(link_id)))
-        .where(intents.c.store_id == store_id, intents.c.parked_by.is_(None))
+        .select_from(catalog_item_source(base).outerjoin(sync_state, state))
+        .where(intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None))
         .order_by(intents.c.lane, intents.c.first_at)
-        .limit(limit)
+        .limit(bindparam("most"))
     )
+
+
+def _page_statement() -> Select[Any]:
+    state = and_(
+        sync_state.c.link_id == bindparam("link_id"), sync_state.c.variant_id == variants.c.variant_id
+    )
+    return (
+        select(*catalog_item_columns(), *STATE_COLUMNS)
+        .select_from(catalog_item_source().outerjoin(sync_state, state))
+        .where(variants.c.store_id == bindparam("store_id"))
+        .order_by(variants.c.variant_id)
+        .limit(bindparam("most"))
+    )
+
+
+# Built once: building and hashing a statement of fifty columns costs as much as reading dozens of rows.
+_READY = _ready_statement()
+_FIRST_PAGE = _page_statement()
+_NEXT_PAGE = _FIRST_PAGE.where(variants.c.variant_id > bindparam("after"))
+
+
+async def read_ready(
+    connection: AsyncConnection, store_id: str, link_id: int, *, limit: int
+) -> list[ReadyIntent]:
+    """Ready intents by lane and age with their rows, in one snapshot. Locks nothing."""
+    rows = await connection.execute(_READY, {"store_id": store_id, "link_id": link_id, "most": limit})
     ready: list[ReadyIntent] = []
-    split = 7 + _ITEM_WIDTH
-    for row in await connection.execute(statement):
-        values = tuple(row)
-        state = state_from(values[split:])
+    for row in rows.all():
+        variant_id, version, lane, first_at, is_job_only, row_id, state_row_version, *values = row
+        item = None if values[0] is None else CatalogItem(*values[:_ITEM_WIDTH])
+        state = state_from(values[_ITEM_WIDTH:])
         ready.append(
             ReadyIntent(
-                values[0],
-                values[1],
-                _LANES[values[2]],
-                values[3],
-                values[4],
-                values[5],
-                values[6],
-                _item_from(values[7:split]),
+                variant_id,
+                version,
+                _LANES[lane],
+                first_at,
+                is_job_only,
+                row_id,
+                state_row_version,
+                item,
                 state,
             )
         )
@@ -115,22 +135,9 @@ async def read_items(
     connection: AsyncConnection, store_id: str, link_id: int, *, after: str | None, limit: int
 ) -> list[tuple[CatalogItem, ItemState]]:
     """A page of the store's variants, tombstones included, in the order of their ids, with their state."""
-    statement: Select[Any] = (
-        select(*catalog_item_columns(), *STATE_COLUMNS)
-        .select_from(
-            catalog_item_source().outerjoin(
-                sync_state,
-                and_(sync_state.c.link_id == link_id, sync_state.c.variant_id == variants.c.variant_id),
-            )
-        )
-        .where(variants.c.store_id == store_id)
-        .order_by(variants.c.variant_id)
-        .limit(limit)
-    )
-    if after is not None:
-        statement = statement.where(variants.c.variant_id > after)
-    page: list[tuple[CatalogItem, ItemState]] = []
-    for row in await connection.execute(statement):
-        values = tuple(row)
-        page.append((CatalogItem(*values[:_ITEM_WIDTH]), state_from(values[_ITEM_WIDTH:])))
-    return page
+    given = {"store_id": store_id, "link_id": link_id, "most": limit}
+    if after is None:
+        rows = await connection.execute(_FIRST_PAGE, given)
+    else:
+        rows = await connection.execute(_NEXT_PAGE, {**given, "after": after})
+    return [(CatalogItem(*row[:_ITEM_WIDTH]), state_from(row[_ITEM_WIDTH:])) for row in rows.all()]
