@@ -17,6 +17,7 @@ def upgrade() -> None:
     # Waiting for a lock makes everybody behind us wait; fail fast and run again.
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    op.execute("CREATE EXTENSION IF NOT EXISTS btree_gin")
     op.execute(sa.schema.CreateSequence(sa.Sequence("version_seq", data_type=sa.BigInteger)))
     op.create_table(
         "api_keys",
@@ -465,7 +466,7 @@ def upgrade() -> None:
     op.create_index(
         "search_documents_document_trgm_idx",
         "search_documents",
-        ["document"],
+        ["store_id", "document"],
         unique=False,
         postgresql_using="gin",
         postgresql_ops={"document": "gin_trgm_ops"},
@@ -630,6 +631,13 @@ def upgrade() -> None:
     op.create_index(
         op.f("variants_store_id_product_id_idx"), "variants", ["store_id", "product_id"], unique=False
     )
+    op.create_index(
+        "variants_deleted_idx",
+        "variants",
+        ["store_id", "variant_id"],
+        unique=False,
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
+    )
     op.create_table(
         "worker_heartbeats",
         sa.Column("worker_id", sa.Text(collation="C"), nullable=False),
@@ -643,6 +651,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("worker_heartbeats")
+    op.drop_index("variants_deleted_idx", table_name="variants")
     op.drop_index(op.f("variants_store_id_product_id_idx"), table_name="variants")
     op.drop_table("variants")
     op.drop_index("sync_state_status_idx", table_name="sync_state")

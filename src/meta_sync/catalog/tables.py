@@ -94,6 +94,8 @@ variants = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("store_id", "variant_id"),
     Index(None, "store_id", "product_id"),
+    # Tombstones are few; what counts or lists them must not walk the living.
+    Index("variants_deleted_idx", "store_id", "variant_id", postgresql_where=text("deleted_at IS NOT NULL")),
 )
 
 inventory = Table(
@@ -119,8 +121,10 @@ search_documents = Table(
     # Title, sku, slug and ids in lower case, one per line, so that a search never spans two of them.
     Column("document", Text, nullable=False),
     PrimaryKeyConstraint("store_id", "variant_id"),
+    # The store leads, so that a word which is common in other stores costs this one nothing.
     Index(
         "search_documents_document_trgm_idx",
+        "store_id",
         "document",
         postgresql_using="gin",
         postgresql_ops={"document": "gin_trgm_ops"},

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from typing_extensions import override
 
 from meta_sync.api.app import create_app
+from meta_sync.api.protocol import GuardedProtocol
 from meta_sync.cli import console
 from meta_sync.cli.network import address_of, listening_socket
 from meta_sync.cli.running import stop_event
@@ -138,7 +139,7 @@ async def _serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event, set
         uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=GuardedProtocol,
             ws="none",
             log_config=None,
             # Ours says the same without the query, where a token might stand.
