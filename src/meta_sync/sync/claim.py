@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.core.logging import get_logger
 from meta_sync.graph.endpoints.catalog import build_batch_body
+from meta_sync.sync.bulk import expect_bulk
 from meta_sync.sync.context import StoreContext
 from meta_sync.sync.decide import decide, known_may_hold, known_presence
 from meta_sync.sync.lease import Lease
@@ -115,23 +116,18 @@ _GUARD = text(
     FOR SHARE
     """
 )
-# By row id and version, never by id: after a vacuum of an emptied table the planner would walk the whole index per
-# probe. A row that a writer holds is being changed right now, so it is skipped, which also rules out deadlocks.
+# By row id, never by id: after a vacuum of an emptied table the planner would walk the whole index per probe. The
+# version tells whether the row there is still the one that was read. A row that a writer holds is being changed right
+# now, so it is skipped, which also rules out deadlocks.
 _LOCK_INTENTS = text(
     """
     SELECT version FROM intents
-    WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND version = ANY(CAST(:versions AS bigint[])) AND parked_by IS NULL
+    WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND parked_by IS NULL
     FOR UPDATE SKIP LOCKED
     """
 )
-_DELETE_INTENTS = text(
-    """
-    DELETE FROM intents
-    WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND version = ANY(CAST(:versions AS bigint[]))
-    """
-)
-# A row that is locked is being settled: its intent stays ready for the next turn. Waiting here, with intents locked,
-# would be a deadlock with the settle, which writes intents of its own.
+# Rows that were locked and compared stay where they are.
+_DELETE_INTENTS = text("DELETE FROM intents WHERE ctid = ANY(CAST(:row_ids AS tid[]))")
 _LOCK_IN_FLIGHT = text(
     """
     SELECT variant_id, in_flight FROM sync_state
@@ -143,7 +139,7 @@ _PARK = text(
     """
     UPDATE intents AS i SET parked_by = u.batch_id
     FROM unnest(CAST(:variant_ids AS text[]), CAST(:batch_ids AS bigint[])) AS u (variant_id, batch_id)
-    WHERE i.store_id = :store_id AND i.variant_id = u.variant_id
+    WHERE i.store_id = :store_id AND i.variant_id = ANY(CAST(:variant_ids AS text[])) AND i.variant_id = u.variant_id
     """
 )
 _NEW_STATES = text(
@@ -154,6 +150,8 @@ _NEW_STATES = text(
     ON CONFLICT (link_id, variant_id) DO NOTHING
     """
 )
+_NEW_STATES_READ = text(f"{_NEW_STATES.text} RETURNING variant_id, ctid, xmin")
+# By row id and version for the same reasons: another version means that the row moved since it was read.
 _TAKE_IN_FLIGHT = text(
     f"""
     UPDATE sync_state AS s SET
@@ -163,7 +161,8 @@ _TAKE_IN_FLIGHT = text(
         last_pushed_at = now(), updated_at = now()
     FROM unnest(CAST(:variant_ids AS text[]), CAST(:row_versions AS xid[]), CAST(:retailer_ids AS text[]),
                 CAST(:may_hold AS text[])) AS u (variant_id, row_version, retailer_id, may_hold)
-    WHERE s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL AND s.xmin = u.row_version
+    WHERE s.ctid = ANY(CAST(:row_ids AS tid[]))
+      AND s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL AND s.xmin = u.row_version
     RETURNING s.variant_id
     """
 )
@@ -177,7 +176,8 @@ _SETTLE_WITHOUT_CALL = text(
         updated_at = now()
     FROM unnest(CAST(:variant_ids AS text[]), CAST(:statuses AS text[]), CAST(:codes AS text[]))
         AS u (variant_id, status, code)
-    WHERE s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL
+    WHERE s.link_id = :link_id AND s.variant_id = ANY(CAST(:variant_ids AS text[]))
+      AND s.variant_id = u.variant_id AND s.in_flight IS NULL
     """
 )
 _DROP_STATES = text(
@@ -259,17 +259,13 @@ async def apply_plan(
     Returns the batch whose call may be made once the transaction is committed, or ``None`` when nothing is to be sent
     or the world changed under the plan (link, epochs, preview, pause, lease): then the next turn decides anew.
     """
+    await expect_bulk(connection)
     if not await _still_holds(connection, context, lease):
         return None
     await _leave_out_taken_ids(connection, context, plan)
     every = [attempt.intent for attempt in plan.attempts] + [one for one, _ in plan.settled] + plan.in_flight
     locked = set(
-        (
-            await connection.execute(
-                _LOCK_INTENTS,
-                {"row_ids": [one.row_id for one in every], "versions": [one.version for one in every]},
-            )
-        ).scalars()
+        (await connection.execute(_LOCK_INTENTS, {"row_ids": [one.row_id for one in every]})).scalars()
     )
     await _park(connection, context, [one for one in plan.in_flight if one.version in locked])
     settled = [(one, decision) for one, decision in plan.settled if one.version in locked]
@@ -281,10 +277,7 @@ async def apply_plan(
         attempts, batch = await _open_batch(connection, context, attempts, deadline_seconds)
         done += [attempt.intent for attempt in attempts]
     if done:
-        await connection.execute(
-            _DELETE_INTENTS,
-            {"row_ids": [one.row_id for one in done], "versions": [one.version for one in done]},
-        )
+        await connection.execute(_DELETE_INTENTS, {"row_ids": [one.row_id for one in done]})
     return batch
 
 
@@ -427,26 +420,29 @@ async def _take_in_flight(
     connection: AsyncConnection, context: StoreContext, attempts: list[Attempt], batch_id: int, names: _Names
 ) -> set[str]:
     link = context.access.link
-    missing = sorted(one.intent.variant_id for one in attempts if one.intent.state_row_version is None)
-    versions: dict[str, int] = {}
+    rows_read = {
+        one.intent.variant_id: (one.intent.state_row_id, one.intent.state_row_version) for one in attempts
+    }
+    missing = sorted(one for one, (row_id, _) in rows_read.items() if row_id is None)
     if missing:
         identity = {"link_id": link.link_id, "store_id": context.store_id, "variant_ids": missing}
-        rows = await connection.execute(text(f"{_NEW_STATES.text} RETURNING variant_id, xmin"), identity)
-        versions = dict(rows.all())
-    ordered = sorted(attempts, key=lambda one: one.intent.variant_id)
+        for variant_id, row_id, row_version in await connection.execute(_NEW_STATES_READ, identity):
+            rows_read[variant_id] = (row_id, row_version)
+    # A row that somebody else made meanwhile stays without a version, and so is not taken.
+    ordered = sorted(
+        (one for one in attempts if rows_read[one.intent.variant_id][0] is not None),
+        key=lambda one: one.intent.variant_id,
+    )
+    ids = [one.intent.variant_id for one in ordered]
     rows = await connection.execute(
         _TAKE_IN_FLIGHT,
         {
             "batch_id": batch_id,
             "link_id": link.link_id,
             "epoch": link.epoch,
-            "variant_ids": [one.intent.variant_id for one in ordered],
-            "row_versions": [
-                one.intent.state_row_version
-                if one.intent.state_row_version is not None
-                else versions.get(one.intent.variant_id)
-                for one in ordered
-            ],
+            "variant_ids": ids,
+            "row_ids": [rows_read[one][0] for one in ids],
+            "row_versions": [rows_read[one][1] for one in ids],
             "retailer_ids": [one.decision.retailer_id for one in ordered],
             "may_hold": [names.text(one.base_may_hold | one.decision.fields) for one in ordered],
         },

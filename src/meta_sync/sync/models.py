@@ -127,6 +127,8 @@ class ReadyIntent:
     is_job_only: bool
     row_id: tuple[int, int]
     """Where the intent's row stood (its ctid). With the version, which is unique, it names the row without an index."""
+    state_row_id: tuple[int, int] | None
+    """Where the state row stood; ``None`` when there was none."""
     state_row_version: int | None
     """The xmin of the state row that was read; ``None`` when there was no row. Another one means it moved since."""
     item: CatalogItem | None

@@ -75,6 +75,7 @@ def _ready_statement() -> Select[Any]:
             intents.c.first_at,
             intents.c.job_id.is_not(None),
             literal_column("intents.ctid"),
+            literal_column("sync_state.ctid"),
             literal_column("sync_state.xmin"),
             *catalog_item_columns(),
             *STATE_COLUMNS,
@@ -112,7 +113,9 @@ async def read_ready(
     rows = await connection.execute(_READY, {"store_id": store_id, "link_id": link_id, "most": limit})
     ready: list[ReadyIntent] = []
     for row in rows.all():
-        variant_id, version, lane, first_at, is_job_only, row_id, state_row_version, *values = row
+        variant_id, version, lane, first_at, is_job_only, row_id, state_row_id, state_row_version, *values = (
+            row
+        )
         item = None if values[0] is None else CatalogItem(*values[:_ITEM_WIDTH])
         state = state_from(values[_ITEM_WIDTH:])
         ready.append(
@@ -123,6 +126,7 @@ async def read_ready(
                 first_at,
                 is_job_only,
                 row_id,
+                state_row_id,
                 state_row_version,
                 item,
                 state,

@@ -111,7 +111,8 @@ _CONFIRM_DELETE = text(
           AND s.link_id = :link_id AND s.variant_id = a.variant_id AND s.in_flight = :batch_id
         RETURNING s.variant_id
     )
-    DELETE FROM item_payloads AS p USING deleted AS d WHERE p.link_id = :link_id AND p.variant_id = d.variant_id
+    DELETE FROM item_payloads
+    WHERE link_id = :link_id AND variant_id = ANY(ARRAY(SELECT variant_id FROM deleted))
     """
 )
 # Proved unsaved: what was known before the attempt holds again, unless the item was disturbed since the claim or another
@@ -202,6 +203,9 @@ _DISTURB = text(
     FROM batch_items AS a
     WHERE a.created_on = :created_on AND a.batch_id = :batch_id AND a.outcome = 'unknown'
       AND s.link_id = :link_id AND s.variant_id = a.variant_id
+      AND s.variant_id = ANY(ARRAY(
+          SELECT variant_id FROM batch_items WHERE created_on = :created_on AND batch_id = :batch_id
+      ))
     """
 )
 # Items go again under the age and lane of their batch; a parked intent stays parked until the end of the transaction.
@@ -222,9 +226,10 @@ _INTEND_AGAIN = text(
 # Locked in the order in which writers take them.
 _UNPARK = text(
     """
-    UPDATE intents AS i SET parked_by = NULL
-    FROM (SELECT store_id, variant_id FROM intents WHERE parked_by = :batch_id ORDER BY variant_id FOR UPDATE) AS p
-    WHERE i.store_id = p.store_id AND i.variant_id = p.variant_id
+    UPDATE intents SET parked_by = NULL
+    WHERE store_id = :store_id AND variant_id = ANY(ARRAY(
+        SELECT variant_id FROM intents WHERE parked_by = :batch_id ORDER BY variant_id FOR UPDATE
+    ))
     """
 )
 _REOPEN = text(
