@@ -111,7 +111,7 @@ def before_claim(pipeline: Pipeline, action: Callable[[], Awaitable[Any]]) -> No
 
 
 class Gate:
-    """Holds an answer back until it is opened. ``reached`` is set when the call has been carried out."""
+    """Holds an answer (or its loss) back until it is opened. ``reached`` is set when the call has been carried out."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -126,16 +126,18 @@ class _Gated(httpx.AsyncBaseTransport):
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await self._inner.handle_async_request(request)
-        if self._gate is not None and request.url.path.endswith(self._edge):
-            gate, self._gate = self._gate, None
+        if self._gate is None or not request.url.path.endswith(self._edge):
+            return await self._inner.handle_async_request(request)
+        gate, self._gate = self._gate, None
+        try:
+            return await self._inner.handle_async_request(request)
+        finally:
             gate.reached.set()
             await gate.opened.wait()
-        return response
 
 
 def gated(world: World, edge: str = "items_batch") -> Gate:
-    """Hold back the answer of the next call to an edge."""
+    """Hold back the answer of the next call to an edge, for pipelines made from now on."""
     gate = Gate()
     world.http = httpx.AsyncClient(transport=_Gated(world.http._transport, edge, gate))
     return gate
