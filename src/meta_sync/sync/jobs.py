@@ -121,7 +121,8 @@ _UNLEASE = text(
     WHERE job_id = :job_id AND fence = :fence AND status = 'running'
     """
 )
-# Done when everything it asked for has been decided and nothing sent since is open. The stage is looked at again: a
+# Done when everything it asked for has been decided, with what waited already when it began (a first sync finds the
+# intents of the products that were put before), and nothing that was sent is open. The stage is looked at again: a
 # setting that changed since the lease has sent the job back to its first row.
 _FINISH = text(
     """
@@ -130,7 +131,10 @@ _FINISH = text(
             SELECT FROM sync_state AS s WHERE s.link_id = j.link_id AND s.status = 'failed'
         ) THEN 'partial' ELSE 'success' END
     WHERE j.job_id = :job_id AND j.fence = :fence AND j.status = 'running' AND j.stage = 'syncing'
-      AND NOT EXISTS (SELECT FROM intents AS i WHERE i.store_id = j.store_id AND i.job_id = j.job_id)
+      AND NOT EXISTS (
+          SELECT FROM intents AS i
+          WHERE i.store_id = j.store_id AND (i.job_id = j.job_id OR i.first_at <= j.started_at)
+      )
       AND NOT EXISTS (
           SELECT FROM batches AS b WHERE b.link_id = j.link_id AND b.state NOT IN ('over', 'given_up')
       )
