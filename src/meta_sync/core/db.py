@@ -93,6 +93,8 @@ def create_engine(url: str, *, role: DatabaseRole | None, pool_size: int = 8) ->
         "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
         "timezone": "UTC",
         "jit": "off",
+        # Statements are many and short; starting helpers for one costs more than they save, and takes others' turn.
+        "max_parallel_workers_per_gather": "0",
     }
     if role is not None:
         server_settings["role"] = role.value

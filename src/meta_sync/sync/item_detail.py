@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, literal, select, text
+from sqlalchemy import and_, func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.item_columns import catalog_item_columns, catalog_item_source
@@ -26,7 +26,7 @@ from meta_sync.sync.mapping_issues import MappingIssue
 from meta_sync.sync.mapping_settings import MappingSettings
 from meta_sync.sync.models import Decision, DecisionKind, ItemState, Link, Method
 from meta_sync.sync.reading import STATE_COLUMNS, state_from
-from meta_sync.sync.tables import intents, sync_state
+from meta_sync.sync.tables import batches, intents, sync_state
 
 __all__ = [
     "Eligibility",
@@ -124,8 +124,13 @@ _LAST_PUSHED_HASH = text(
     """
 )
 
-_STATE_EXTRAS = (
+# Of an item in flight it stands with the batch.
+_LAST_HANDLE = func.coalesce(
+    select(batches.c.handle).where(batches.c.batch_id == sync_state.c.in_flight).scalar_subquery(),
     sync_state.c.last_handle,
+).label("last_handle")
+_STATE_EXTRAS = (
+    _LAST_HANDLE,
     sync_state.c.last_pushed_at,
     sync_state.c.error_text,
     sync_state.c.confirmed_at,

@@ -246,7 +246,9 @@ _ITEM_ROWS = text(
     """
     SELECT v.variant_id, v.product_id, p.title, p.slug, p.status, p.visibility, v.sku, v.price,
            COALESCE(NULLIF(v.thumbnail, ''), v.images[1], NULLIF(p.thumbnail, ''), p.images[1]),
-           v.deleted_at, s.status, s.presence, s.retailer_id, s.last_handle, s.last_pushed_at, s.error_text,
+           v.deleted_at, s.status, s.presence, s.retailer_id,
+           COALESCE((SELECT b.handle FROM batches AS b WHERE b.batch_id = s.in_flight), s.last_handle),
+           s.last_pushed_at, s.error_text,
            s.code, s.attempts, s.confirmed_at, s.retry_at, i.lane
     FROM unnest(CAST(:variant_ids AS text[])) WITH ORDINALITY AS wanted (variant_id, place)
     JOIN variants AS v ON v.store_id = :store_id AND v.variant_id = wanted.variant_id

@@ -48,7 +48,6 @@ _CALL_TAKEN = text(
     WHERE batch_id = :batch_id AND call_number = :call_number
     """
 )
-_LAST_HANDLE = text("UPDATE sync_state SET last_handle = :handle WHERE in_flight = :batch_id")
 _CALL_UNKNOWN = text(
     """
     UPDATE batch_calls SET state = 'unknown', unknown_at = now(), error_code = :code, error_text = :message
@@ -235,7 +234,6 @@ class CallRecorder:
             is_late = await follow_late_handle(connection, batch.batch_id, handle, first_poll_seconds=first)
             _logger.warning("A further handle came back for a batch.", **said, is_over=is_late)
             return
-        await connection.execute(_LAST_HANDLE, said)
         await self._refuse_named(connection, batch, row, messages)
 
     async def _refuse_named(

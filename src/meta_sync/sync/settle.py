@@ -50,6 +50,11 @@ _IS_CERTAIN = text(
 )
 _DROP_BODY = text("UPDATE batches SET body = NULL WHERE batch_id = :batch_id")
 
+# While an item is in flight, its handle stands with the batch: writing it to every item at the call would rewrite each
+# row, with all its index entries, once more.
+_KEEP_HANDLE = """
+            last_handle = COALESCE((SELECT b.handle FROM batches AS b WHERE b.batch_id = :batch_id), s.last_handle)"""
+
 # The confirmed payload is cut out of the stored body here, so that it never travels. The body is JSON text, of which
 # PostgreSQL's json type keeps every byte.
 _CONFIRM = text(
@@ -65,7 +70,7 @@ _CONFIRM = text(
           AND NOT (a.variant_id = ANY(CAST(:except_ids AS text[])))
     ), confirmed AS (
         UPDATE sync_state AS s SET
-            in_flight = NULL, disturbed_at = NULL, updated_at = now(), confirmed_epoch = :link_epoch,
+            in_flight = NULL, disturbed_at = NULL, updated_at = now(), confirmed_epoch = :link_epoch,{_KEEP_HANDLE},
             status = CASE WHEN s.disturbed_at IS NULL THEN {status_case(Event.CONFIRMED, "s.status")}
                           ELSE {status_case(Event.UNKNOWN, "s.status")} END,
             presence = CASE WHEN s.disturbed_at IS NULL THEN 'present' ELSE 'maybe' END,
@@ -97,7 +102,7 @@ _CONFIRM_DELETE = text(
     f"""
     WITH deleted AS (
         UPDATE sync_state AS s SET
-            in_flight = NULL, disturbed_at = NULL, updated_at = now(), confirmed_epoch = :link_epoch,
+            in_flight = NULL, disturbed_at = NULL, updated_at = now(), confirmed_epoch = :link_epoch,{_KEEP_HANDLE},
             status = CASE WHEN s.disturbed_at IS NULL THEN {status_case(Event.DELETED, "s.status")}
                           ELSE {status_case(Event.UNKNOWN, "s.status")} END,
             presence = CASE WHEN s.disturbed_at IS NULL THEN 'absent' ELSE 'maybe' END,
@@ -120,7 +125,7 @@ _CONFIRM_DELETE = text(
 # is one that this link may delete.
 _RESTORED = "(:is_certain AND s.disturbed_at IS NULL)"
 _RESTORE = f"""
-        in_flight = NULL, updated_at = now(),
+        in_flight = NULL, updated_at = now(),{_KEEP_HANDLE},
         confirmed_hash = CASE WHEN {_RESTORED} THEN a.previous_confirmed_hash END,
         confirmed_epoch = CASE WHEN {_RESTORED} THEN a.previous_confirmed_epoch ELSE s.confirmed_epoch END,
         may_hold = CASE WHEN {_RESTORED} THEN a.previous_may_hold ELSE s.may_hold END,
@@ -163,10 +168,10 @@ _RELEASE = text(
       AND s.link_id = :link_id AND s.variant_id = a.variant_id AND s.in_flight = :batch_id
     """
 )
-_FORGET = """
+_FORGET = f"""
     UPDATE sync_state AS s SET
         in_flight = NULL, disturbed_at = NULL, updated_at = now(), confirmed_hash = NULL, presence = 'maybe',
-        batch_limit = COALESCE(CAST(:batch_limit AS smallint), s.batch_limit), {more}
+        batch_limit = COALESCE(CAST(:batch_limit AS smallint), s.batch_limit),{_KEEP_HANDLE}, {{more}}
     FROM batch_items AS a
     WHERE a.created_on = :created_on AND a.batch_id = :batch_id AND a.outcome IS NULL
       AND (CAST(:only_ids AS text[]) IS NULL OR a.variant_id = ANY(CAST(:only_ids AS text[])))

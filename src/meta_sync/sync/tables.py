@@ -92,6 +92,7 @@ sync_state = Table(
     Column("code", Text),
     Column("error_text", Text),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    # Of the last batch that is over; while an item is in flight, its handle stands with the batch.
     Column("last_handle", Text),
     Column("last_pushed_at", DateTime(timezone=True)),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
