@@ -53,18 +53,22 @@ _LISTINGS = {
     "destination": ("destination_id",),
 }
 _ROOT = re.compile(r"<([A-Za-z_][\w.:-]*)")
-_PROLOG = re.compile(r"\s*(?:<\?.*?\?>|<!--.*?-->|<!DOCTYPE(?:[^\[>]|\[.*?\])*>)", re.DOTALL | re.IGNORECASE)
+_PROLOG = re.compile(
+    r"\s*+(?:<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*+(?:\[.*?\]\s*+)?>)", re.DOTALL | re.IGNORECASE
+)
+"""Each part can end in one place only: a file of brackets must not be matched in every way there is."""
 _CODE = re.compile(r"[0-9]{8}|[0-9]{12,14}")
 
 
 def root_element(text: str) -> str | None:
     """Name of the first element of an XML or HTML text, as written; ``None`` for any other text."""
     text = text.lstrip().lstrip("\ufeff")
-    while match := _PROLOG.match(text):
+    end = 0
+    while match := _PROLOG.match(text, end):
         if "html" in match.group()[:20].casefold():
             return "html"
-        text = text[match.end() :]
-    match = _ROOT.match(text.lstrip())
+        end = match.end()
+    match = _ROOT.match(text[end:].lstrip())
     return match.group(1) if match else None
 
 

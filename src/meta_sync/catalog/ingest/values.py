@@ -139,7 +139,8 @@ def read_quantity(text: str) -> int:
 
 # --- text and lists -----------------------------------------------------------------------------------------------
 
-_NEXT_ADDRESS = re.compile(r"\s*[,;|]\s*(?=(?:https?:)?//)|\s+(?=https?://)", re.IGNORECASE)
+_NEXT_ADDRESS = re.compile(r"[,;|](?=\s*(?:https?:)?//)|(?<!\s)\s++(?=https?://)", re.IGNORECASE)
+"""What stands before a further address. A run of spaces is looked at once, however long it is."""
 _UNESCAPED_COMMA = re.compile(r"(?<!\\),")
 
 

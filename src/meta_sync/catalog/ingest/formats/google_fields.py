@@ -70,7 +70,6 @@ _MEANINGS = {name: meaning for meaning, names in _SYNONYMS.items() for name in n
 _OPTIONS = ("color", "size", "material", "pattern", "gender", "age_group")
 _PREFIX = re.compile(r"g\s*:\s*", re.IGNORECASE)
 _NUMBERED_IMAGE = re.compile(r"(?:image|additional_image_link)_[0-9]+_url|(?:additional_)?image_link_[0-9]+")
-_ATTRIBUTE = re.compile(r"\s*([^:,]+?)\s*:\s*([^,]*?)\s*(?:,|$)")
 
 
 @lru_cache(maxsize=1_024)  # a feed repeats the same few dozen names in every item
@@ -154,8 +153,9 @@ class FeedRows:
 def _options(reader: RowReader) -> dict[str, str]:
     options = {name: plain_text(text) for name in _OPTIONS if (text := reader.text(name))}
     for text in reader.texts("additional_variant_attribute"):
-        for name, value in _ATTRIBUTE.findall(plain_text(text)):
-            if value:
+        for pair in plain_text(text).split(","):
+            name, _, value = (part.strip() for part in pair.partition(":"))
+            if name and value:
                 options.setdefault(name, value)
     return options
 
