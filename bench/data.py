@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from bench.mapping_speed import PLAIN, make_item
 from pydantic import SecretStr
 
-from bench.mapping_speed import PLAIN, make_item
 from meta_sync.connection.repository import token_context
 from meta_sync.core.crypto import Cipher
 
@@ -58,7 +58,14 @@ _VARIANT_COLUMNS = (
     *("position", "version"),
 )
 _INVENTORY_COLUMNS = (
-    *("store_id", "variant_id", "track_inventory", "quantity_on_hand", "reserved_quantity", "allow_backorder"),
+    *(
+        "store_id",
+        "variant_id",
+        "track_inventory",
+        "quantity_on_hand",
+        "reserved_quantity",
+        "allow_backorder",
+    ),
     "version",
 )
 _SERVICE_TABLES = (

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import asyncpg
 import msgspec
+from bench.data import STORE_ID
+from bench.program import Place, Work, connect, serve
 from typing_extensions import override
 
-from bench.data import STORE_ID
-from bench.program import Place, Work, serve
 from meta_sync.catalog.models import CatalogItem
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.mapping_settings import MappingSettings
@@ -74,7 +74,7 @@ class _Post(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -115,6 +115,7 @@ class Limit:
                 if not rows:
                     break
                 ids, hashes, payloads = self._changed(rows)
+                batch_id = 0
                 if ids:
                     batch_id = await self._reader.fetchval(_INSERT_BATCH, STORE_ID, len(ids))
                     await self._reader.execute(_UPSERT, STORE_ID, ids, hashes, batch_id)
@@ -155,10 +156,8 @@ class Limit:
 
 
 async def _connect(url: str) -> asyncpg.Connection[Any]:
-    connection: asyncpg.Connection[Any] = await asyncpg.connect(url)
-    await connection.set_type_codec(
-        "jsonb", schema="pg_catalog", encoder=str, decoder=msgspec.json.decode
-    )
+    connection = await connect(url)
+    await connection.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=msgspec.json.decode)
     return connection
 
 

@@ -79,7 +79,7 @@ class NullSink(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -114,7 +114,9 @@ class NullSink(asyncio.Protocol):
             body = b"".join(self._chunks) if self._counts.is_recording else None
             answer = self._counts.add(body, self._length)
         self._chunks = []
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+            answer
+        )
         self._transport.write(head + answer)
 
 

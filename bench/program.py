@@ -14,9 +14,13 @@ from dataclasses import asdict, dataclass
 from time import perf_counter, process_time
 from typing import Any
 
+import asyncpg
 import uvloop
+from sqlalchemy import make_url
 
-__all__ = ["Place", "Program", "Timed", "Work", "serve"]
+from meta_sync.core.collector import calm_collector
+
+__all__ = ["Place", "Program", "Timed", "Work", "connect", "serve"]
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,26 @@ class Timed:
 Work = Callable[[], Awaitable[None]]
 
 
+async def connect(database_url: str) -> asyncpg.Connection[Any]:
+    """A plain connection to the embedded server."""
+    url = make_url(database_url)
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(
+        user=url.username,
+        database=url.database,
+        host=url.query["host"],
+        port=int(str(url.query.get("port", 5432))),
+        ssl=False,
+        command_timeout=300,
+    )
+    return connection
+
+
 def serve(open_works: Callable[[Place], Awaitable[dict[str, Work]]]) -> None:
     """Run a measured program: the place comes as the only argument, then one name of a work per line."""
 
     async def run() -> None:
         works = await open_works(Place(**json.loads(sys.argv[1])))
+        calm_collector()
         loop = asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             began, cpu_began = perf_counter(), process_time()
