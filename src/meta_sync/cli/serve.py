@@ -19,11 +19,12 @@ from meta_sync.cli import console
 from meta_sync.cli.network import address_of, listening_socket
 from meta_sync.cli.running import stop_event
 from meta_sync.cli.session import with_kept_key
+from meta_sync.core.collector import calm_collector
 from meta_sync.core.config import Settings
 from meta_sync.core.errors import StartError
 from meta_sync.core.failpoints import arm_from_environment
 from meta_sync.core.logging import configure_logging
-from meta_sync.core.migrations import require_current_schema
+from meta_sync.core.migrations import require_ready
 from meta_sync.factory import Factory, ProcessContext, worker_id
 from meta_sync.sandbox import app as sandbox_app
 from meta_sync.sandbox.options import SandboxOptions
@@ -90,6 +91,7 @@ async def serve_worker(settings: Settings, *, supervised: bool) -> None:
     async with _context(settings) as context:
         factory = Factory(context)
         name = worker_id()
+        calm_collector()
         await run_worker(
             worker_id=name,
             database=context.database,
@@ -118,7 +120,7 @@ def _with_database(settings: Settings) -> Settings:
 async def _context(settings: Settings) -> AsyncIterator[ProcessContext]:
     context = await ProcessContext.open(settings)
     try:
-        await require_current_schema(context.database.worker)
+        await require_ready(context.database)
         yield context
     finally:
         await context.close()
