@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from bench.mapping_speed import PLAIN, make_item
 from pydantic import SecretStr
 
+from bench.mapping_speed import PLAIN, make_item
 from meta_sync.connection.repository import token_context
 from meta_sync.core.crypto import Cipher
 

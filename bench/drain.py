@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bench.program import Place, Work, serve
-
 from meta_sync.core.config import load_settings
 from meta_sync.core.logging import configure_logging
 from meta_sync.factory import Factory, ProcessContext

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import asyncpg
 import msgspec
-from bench.data import STORE_ID
-from bench.program import Place, Work, connect, serve
 from typing_extensions import override
 
+from bench.data import STORE_ID
+from bench.program import Place, Work, connect, serve
 from meta_sync.catalog.models import CatalogItem
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.mapping_settings import MappingSettings

@@ -20,7 +20,6 @@ from urllib.request import Request, urlopen
 
 from bench import data
 from bench.mapping_speed import PLAIN, make_item
-
 from meta_sync.access.models import Permission
 from meta_sync.access.service import AccessService
 from meta_sync.core.db import Database

@@ -21,11 +21,11 @@ from urllib.request import urlopen
 
 import asyncpg
 import psutil
+
 from bench import data, plans
 from bench.memory import api_memory, worker_memory
 from bench.program import Place, Program, connect
 from bench.report import Pair, Pass, report
-
 from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.core.config import load_settings
 from meta_sync.core.crypto import Cipher, generate_encryption_key
