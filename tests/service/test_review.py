@@ -11,6 +11,7 @@ import pytest
 
 from meta_sync.catalog.ingest.describe import root_element
 from meta_sync.catalog.ingest.detect import detect, format_by_name
+from meta_sync.catalog.ingest.formats.slugs import wordpress_slug
 from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext, ImportedVariant
 from meta_sync.catalog.ingest.values import split_images
 
@@ -76,6 +77,12 @@ def test_no_cell_takes_long_to_read(column: str, cell: str) -> None:
     file = ("\t".join(row) + "\n" + "\t".join(row.values()) + "\n").encode()
     with within(5):
         assert list(format_by_name("google-tsv").parse(io.BytesIO(file), FormatContext("EUR")))
+
+
+def test_no_product_name_takes_long_to_make_an_address_of() -> None:
+    with within(2):
+        assert wordpress_slug("<" * LONG) is None
+    assert wordpress_slug("A <b>Shirt</b>") == "a-shirt"
 
 
 def test_attributes_and_images_are_split_as_before() -> None:

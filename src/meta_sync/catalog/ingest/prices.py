@@ -21,7 +21,7 @@ MAX_MINOR_UNITS = 2**53 - 1
 _MAX_DIGITS = 24
 """More digits than any price has, and fewer than the 28 that decimal arithmetic keeps exact by default."""
 _LONGEST_PRICE = 200
-"""Characters with each run of spaces counted as one. More is no price, and not looked at closely."""
+"""Characters with each run of spaces counted as one. A longer text is no price, and is not looked at closely."""
 
 _DOLLARS = (
     "USD CAD AUD NZD SGD HKD TWD MXN ARS CLP COP UYU DOP BSD BBD BMD BND BZD FJD GYD JMD KYD LRD NAD SBD SRD TTD "
@@ -136,9 +136,7 @@ def read_price(text: str, currency: str, *, label: str = "price", grouped: bool 
         than the store's.
     """
     plain = _plain(text)
-    if len(plain) > _LONGEST_PRICE:
-        raise _unreadable(label, text)
-    found = _NUMBER.search(plain := _WHOLE_MARK.sub("", plain))
+    found = _NUMBER.search(plain)
     if found is None or any(char.isdigit() for char in plain[found.end() :]):
         raise _unreadable(label, text)
     before, after = plain[: found.start()].strip(), plain[found.end() :].strip()
@@ -168,7 +166,7 @@ def _plain(text: str) -> str:
     text = _SPACES.sub(" ", text.translate(_TRANSLATED)).strip()
     if not text.isascii():
         text = "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
-    return text
+    return _WHOLE_MARK.sub("", text) if len(text) <= _LONGEST_PRICE else text
 
 
 def _unreadable(label: str, text: str) -> UnreadableValueError:

@@ -19,7 +19,7 @@ _LETTERS = str.maketrans(
         "€": "E", "£": "", "×": "x",
     }
 )  # fmt: skip
-_TAG = re.compile(r"<[^>]*>")
+_TAG = re.compile(r"<[^<>]*+>")
 _DASHES = re.compile(r"[./\u00a0\u2010-\u2015]")
 _DROPPED = frozenset(
     "«»‹›“”‘’‚‛„‟•©®°…™¡¿´ˊ\u0300\u0301\u0304\u030c\u0341"
