@@ -393,6 +393,7 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("cursor", sa.Text(collation="C"), nullable=True),
         sa.Column("mapping_epoch", sa.BigInteger(), nullable=True),
+        sa.Column("last_batch_id", sa.BigInteger(), nullable=True),
         sa.Column("total", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("looked_at", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("enqueued", sa.BigInteger(), server_default=sa.text("0"), nullable=False),

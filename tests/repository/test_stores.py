@@ -31,7 +31,7 @@ class Listener:
         self.fails = False
 
     async def settings_changed(
-        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool
+        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool, access_changed: bool
     ) -> None:
         _, epoch = await repository.load_settings(connection, store_id)
         self.told.append((store_id, mapping_changed, epoch))

@@ -46,8 +46,10 @@ async def _newest(world: World, kind: str) -> JobView:
 
 async def _pages(world: World) -> int:
     pipeline, pages = world.pipeline(), 0
-    while await pipeline.jobs_tick():
-        pages += 1
+    while await one(
+        world, "SELECT count(*) FROM jobs WHERE status IN ('queued', 'running') AND stage <> 'syncing'"
+    ):
+        pages += await pipeline.jobs_tick()
     return pages
 
 

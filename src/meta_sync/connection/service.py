@@ -246,6 +246,9 @@ class ConnectionService:
             link = await repository.active_link(connection, store_id)
             if link is not None and (link.graph_host, link.catalog_id) == (self._host, catalog.id):
                 await repository.update_catalog_facts(connection, link.link_id, catalog)
+                # Meta has just shown it to us: access that was lost is there again.
+                if await neighbours.end_reconnect_pause(connection, store_id):
+                    await neighbours.make_due(connection, store_id)
                 return link, None
             link, is_known = await repository.activate_link(
                 connection,

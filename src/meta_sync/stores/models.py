@@ -35,7 +35,7 @@ class SettingsListener(Protocol):
     """Acts on a change of settings within its transaction."""
 
     async def settings_changed(
-        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool
+        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool, access_changed: bool
     ) -> None:
         """Called after the settings were written and before they are committed.
 
@@ -47,5 +47,7 @@ class SettingsListener(Protocol):
             The store.
         mapping_changed
             Whether payloads may differ now. The mapping epoch was raised if so.
+        access_changed
+            Whether Meta may now accept what it refused: the app, its secret or the API version is another one.
         """
         ...

@@ -190,7 +190,13 @@ class StoreService:
         )
         await repository.write_secrets(connection, store_id, checked.secrets, self._cipher)
         if self._listener is not None:
-            await self._listener.settings_changed(connection, store_id, mapping_changed=mapping_changed)
+            access_changed = bool(checked.secrets) or any(
+                getattr(before, name) != getattr(checked.settings, name)
+                for name in ("app_id", "graph_version")
+            )
+            await self._listener.settings_changed(
+                connection, store_id, mapping_changed=mapping_changed, access_changed=access_changed
+            )
 
 
 async def _require_nothing_sent(connection: AsyncConnection, store_id: str, settings: StoreSettings) -> None:

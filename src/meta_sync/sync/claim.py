@@ -50,10 +50,25 @@ class Plan:
 
 
 def plan_turn(
-    ready: Sequence[ReadyIntent], context: StoreContext, *, now: datetime, may_send: bool = True
+    ready: Sequence[ReadyIntent],
+    context: StoreContext,
+    *,
+    now: datetime,
+    may_send: bool = True,
+    limited_first: bool | None = None,
 ) -> Plan:
-    """Decide about every ready intent and fill one batch. Pure but for the log of a broken row."""
+    """Decide about every ready intent and fill one batch. Pure but for the log of a broken row.
+
+    Parameters
+    ----------
+    limited_first
+        Whether items that only go in small batches come before the others, or after them; ``None`` leaves the order.
+        Turns alternate: an item that goes alone would wait for ever behind steady live work, and live work behind many
+        such items.
+    """
     plan = Plan()
+    if limited_first is not None:
+        ready = sorted(ready, key=lambda one: (one.state.batch_limit is None) is limited_first)
     mapper = Mapper(context.mapping)
     link = context.link
     most, size = context.settings.batch_size, 0

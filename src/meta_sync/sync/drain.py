@@ -141,7 +141,7 @@ class Drain:
             )
         if not ready:
             return _Next()
-        plan = plan_turn(ready, context, now=now, may_send=waits is None)
+        plan = plan_turn(ready, context, now=now, may_send=waits is None, limited_first=lease.fence % 2 == 0)
         batch = await retry_transaction(lambda: self._claim(context, lease, plan))
         if batch is not None:
             await self._send(context, lease, batch)

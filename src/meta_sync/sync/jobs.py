@@ -29,6 +29,7 @@ from meta_sync.sync.drain import database_time
 from meta_sync.sync.mapping import Mapper
 from meta_sync.sync.models import DecisionKind, ItemState, Status
 from meta_sync.sync.outbox import mark_due
+from meta_sync.sync.pauses import end_access_pauses
 from meta_sync.sync.reading import read_items
 
 __all__ = ["JobRunner", "JobService", "JobView", "PipelineListener", "StartedJob", "needs_intent"]
@@ -58,7 +59,7 @@ _RUNNING = text(
 # A raised epoch restarts the running re-evaluation at its first row.
 _RESTART = text(
     """
-    UPDATE jobs SET cursor = NULL, looked_at = 0, unchanged = 0, stage = 'waiting',
+    UPDATE jobs SET cursor = NULL, looked_at = 0, unchanged = 0, stage = 'waiting', last_batch_id = NULL,
         mapping_epoch = (SELECT mapping_epoch FROM stores WHERE store_id = :store_id)
     WHERE store_id = :store_id AND type = 'reevaluation' AND status IN ('queued', 'running')
     RETURNING job_id
@@ -68,6 +69,8 @@ _VIEW = """
     SELECT job_id, type, status, stage, message, total, looked_at, enqueued, unchanged, error, requested_by,
         created_at, started_at, finished_at FROM jobs WHERE store_id = :store_id
 """
+# Those never looked at first, then those not looked at for the longest: jobs that wait for a store that stands still
+# keep no other store's from moving.
 _LEASE = text(
     f"""
     UPDATE jobs AS j SET status = 'running', leased_until = now() + make_interval(secs => {_LEASE_SECONDS}),
@@ -75,7 +78,7 @@ _LEASE = text(
     WHERE j.job_id = (
         SELECT job_id FROM jobs
         WHERE status IN ('queued', 'running') AND (leased_until IS NULL OR leased_until < now())
-        ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        ORDER BY leased_until NULLS FIRST, created_at LIMIT 1 FOR UPDATE SKIP LOCKED
     )
     RETURNING j.job_id, j.store_id, j.link_id, j.type, j.cursor, j.mapping_epoch, j.fence, j.stage
     """
@@ -121,9 +124,22 @@ _UNLEASE = text(
     WHERE job_id = :job_id AND fence = :fence AND status = 'running'
     """
 )
-# Done when everything it asked for has been decided, with what waited already when it began (a first sync finds the
-# intents of the products that were put before), and nothing that was sent is open. The stage is looked at again: a
-# setting that changed since the lease has sent the job back to its first row.
+# Everything it asked for has been decided, with what waited already when it began (a first sync finds the intents of
+# the products that were put before). What is sent from now on is no matter of the job.
+_NOTE_LAST_BATCH = text(
+    """
+    UPDATE jobs AS j SET last_batch_id = (
+        SELECT COALESCE(max(b.batch_id), 0) FROM batches AS b WHERE b.store_id = j.store_id
+    )
+    WHERE j.job_id = :job_id AND j.fence = :fence AND j.stage = 'syncing' AND j.last_batch_id IS NULL
+      AND NOT EXISTS (
+          SELECT FROM intents AS i
+          WHERE i.store_id = j.store_id AND (i.job_id = j.job_id OR i.first_at <= j.started_at)
+      )
+    """
+)
+# Done when nothing that was sent by then is open. The stage is looked at again: a setting that changed since the lease
+# has sent the job back to its first row.
 _FINISH = text(
     """
     UPDATE jobs AS j SET finished_at = now(), stage = 'done', leased_until = NULL,
@@ -132,12 +148,9 @@ _FINISH = text(
         ) THEN 'partial' ELSE 'success' END
     WHERE j.job_id = :job_id AND j.fence = :fence AND j.status = 'running' AND j.stage = 'syncing'
       AND NOT EXISTS (
-          SELECT FROM intents AS i
-          WHERE i.store_id = j.store_id AND (i.job_id = j.job_id OR i.first_at <= j.started_at)
-      )
-      AND NOT EXISTS (
-          SELECT FROM batches AS b WHERE b.link_id = j.link_id AND b.state NOT IN ('over', 'given_up')
-      )
+          SELECT FROM batches AS b
+          WHERE b.link_id = j.link_id AND b.batch_id <= j.last_batch_id AND b.state NOT IN ('over', 'given_up')
+      ) AND j.last_batch_id IS NOT NULL
     RETURNING 1
     """
 )
@@ -308,7 +321,7 @@ class JobRunner:
         self._look_seconds = look_seconds
 
     async def run_next(self) -> bool:
-        """Do one page of the oldest free job; ``False`` when there was nothing to do at once."""
+        """Move the job on that waits the longest, by one page or one look; ``False`` when none is free."""
         async with self._database.platform() as connection:
             row = (await connection.execute(_LEASE)).one_or_none()
         if row is None:
@@ -323,9 +336,11 @@ class JobRunner:
 
     async def _finish(self, job: _Leased) -> bool:
         async with self._database.platform() as connection:
-            if await connection.scalar(_FINISH, {"job_id": job.job_id, "fence": job.fence}) is None:
+            identity = {"job_id": job.job_id, "fence": job.fence}
+            await connection.execute(_NOTE_LAST_BATCH, identity)
+            if await connection.scalar(_FINISH, identity) is None:
                 await self._give_back(connection, job, self._look_seconds)
-        return False
+        return True
 
     async def _give_back(self, connection: AsyncConnection, job: _Leased, seconds: float) -> None:
         await connection.execute(_UNLEASE, {"job_id": job.job_id, "fence": job.fence, "seconds": seconds})
@@ -359,7 +374,8 @@ class JobRunner:
                 },
             )
             if advanced is None:
-                await connection.rollback()
+                # Sent back to its first row, or no longer ours. Nothing was written yet.
+                await self._give_back(connection, job, 0)
                 return True
             if variant_ids:
                 await connection.execute(_ENQUEUE, identity)
@@ -387,7 +403,11 @@ class JobRunner:
         mapper = Mapper(context.mapping)
         wanted = []
         for item, state in page:
-            decision = decide(item, state, context.link, mapper, now=now, is_job_only=True)
+            try:
+                decision = decide(item, state, context.link, mapper, now=now, is_job_only=True)
+            except Exception:  # noqa: BLE001 - the drain says what is wrong with it; the others go on
+                wanted.append(item.variant_id)
+                continue
             if needs_intent(decision.kind, decision.reason, state):
                 wanted.append(item.variant_id)
         return wanted
@@ -397,13 +417,15 @@ class PipelineListener:
     """What a change of settings or of the catalog means for the pipeline, inside the transaction that makes it."""
 
     async def settings_changed(
-        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool
+        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool, access_changed: bool
     ) -> None:
         """Look at the store again; where payloads depend on the change, at every item."""
         if mapping_changed:
             link = await active_link(connection, store_id)
             if link is not None and await connection.scalar(_RESTART, {"store_id": store_id}) is None:
                 await _insert_job(connection, store_id, link.link_id, "reevaluation", requested_by=None)
+        if access_changed:
+            await end_access_pauses(connection, store_id)
         await mark_due(connection, store_id)
 
     async def link_selected(

@@ -28,8 +28,10 @@ __all__ = [
     "PauseReason",
     "active_pauses",
     "clear_pause",
+    "end_access_pauses",
     "failures_in_a_row",
     "pause_for",
+    "questions_paused_until",
     "record_pause",
     "retry_delay",
 ]
@@ -79,7 +81,14 @@ _ACTIVE = text(
     """
 )
 _CLEAR = text(
-    "DELETE FROM store_pauses WHERE store_id = :store_id AND reason = :reason AND link_id IN (0, :link_id)"
+    "DELETE FROM store_pauses WHERE store_id = :store_id AND reason = :reason AND link_id = :link_id RETURNING 1"
+)
+# A pause without an end waits for somebody who acts; one for a version that Meta no longer serves, for another version.
+_END_ACCESS = text(
+    "DELETE FROM store_pauses WHERE store_id = :store_id AND (reason = 'needs_reconnect' OR code LIKE '2635%')"
+)
+_QUESTIONS_UNTIL = text(
+    "SELECT max(until) FROM store_pauses WHERE store_id = :store_id AND link_id = :link_id AND until > now()"
 )
 _FAILURES = text(
     "SELECT failures FROM store_pauses WHERE store_id = :store_id AND reason = :reason AND link_id = :link_id"
@@ -138,6 +147,26 @@ async def active_pauses(connection: AsyncConnection, store_id: str, link_id: int
     return [Pause(PauseReason(reason), until, code, message) for reason, until, code, message in rows]
 
 
-async def clear_pause(connection: AsyncConnection, store_id: str, link_id: int, reason: PauseReason) -> None:
-    """End a pause, because its cause is gone."""
-    await connection.execute(_CLEAR, {"store_id": store_id, "reason": reason, "link_id": link_id})
+async def clear_pause(connection: AsyncConnection, store_id: str, link_id: int, reason: PauseReason) -> bool:
+    """End a pause, because its cause is gone; whether there was one.
+
+    ``link_id`` is the pause's own: an answered question about a link says nothing of the calls that are refused.
+    """
+    identity = {"store_id": store_id, "reason": reason, "link_id": link_id}
+    return await connection.scalar(_CLEAR, identity) is not None
+
+
+async def end_access_pauses(connection: AsyncConnection, store_id: str) -> None:
+    """End the pauses that another app secret or API version may have ended the cause of; the next call tells.
+
+    A token that Meta refuses stays refused: it is marked apart from any pause.
+    """
+    await connection.execute(_END_ACCESS, {"store_id": store_id})
+
+
+async def questions_paused_until(connection: AsyncConnection, store_id: str, link_id: int) -> datetime | None:
+    """When questions about a link may be asked again; ``None``: now."""
+    until: datetime | None = await connection.scalar(
+        _QUESTIONS_UNTIL, {"store_id": store_id, "link_id": link_id}
+    )
+    return until

@@ -40,6 +40,7 @@ from meta_sync.sync.drain import Timing, database_time
 from meta_sync.sync.models import BatchItem
 from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.outcome import Outcomes, classify_report, next_batch_limit
+from meta_sync.sync.pauses import questions_paused_until
 from meta_sync.sync.readback import READ_BACK_FIELDS, agrees, sent_payloads
 from meta_sync.sync.record import answer_facts, batch_items, cleared_fields
 from meta_sync.sync.resend import MAX_CALLS
@@ -233,10 +234,14 @@ class Poll:
             access = await link_access(connection, link, settings, self._cipher, self._process)
             budget = await load_budget(connection, batch.link_id, with_calls=False)
             waits = decide_call(budget, now, "question")
+            # One question that failed speaks for all: each of many handles would hold a slot until its deadline.
+            until = await questions_paused_until(connection, batch.store_id, batch.link_id)
+        if isinstance(waits, WaitUntil):
+            until = max(until or waits.at, waits.at)
         case = _Case(batch, settings, now)
-        if access is None or access.is_dead or isinstance(waits, WaitUntil):
+        if access is None or access.is_dead or until is not None:
             # Not being able to ask never ages a handle.
-            await self._later(case, until=waits.at if isinstance(waits, WaitUntil) else None)
+            await self._later(case, until=until)
             return
         assert batch.handle is not None
         await failpoint("poll.before_ask")
@@ -441,8 +446,10 @@ class Poll:
                 outcomes.accepted.append(item)
             elif batch.sent > 1:
                 outcomes.unknown.append(item)
-            elif is_early or found is None:
+            elif is_early:
                 return False
+            elif found is None:
+                outcomes.unknown.append(item)
             else:
                 outcomes.rejected.append(item)
                 outcomes.messages[item.variant_id] = _NOT_SHOWN

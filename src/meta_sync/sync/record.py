@@ -21,10 +21,12 @@ from meta_sync.graph.wire import ItemMessages
 from meta_sync.sync.budget import load_budget, save_budget
 from meta_sync.sync.context import Access, StoreContext
 from meta_sync.sync.models import BatchItem, Method, OpenBatch
+from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.outcome import immediate_refusals
 from meta_sync.sync.pauses import PauseReason, clear_pause, failures_in_a_row, pause_for, record_pause
 from meta_sync.sync.settle import (
     follow_late_handle,
+    note_refused,
     refusal_code,
     release_refused,
     settle_refused_at_once,
@@ -147,11 +149,16 @@ async def answer_facts(
     )
     scope = link.link_id if pause_scope_link else 0
     if error is None:
-        await clear_pause(connection, link.store_id, scope, PauseReason.META_UNREACHABLE)
+        ended = await clear_pause(connection, link.store_id, scope, PauseReason.META_UNREACHABLE)
+        if pause_scope_link:
+            # A question was refused before, for a permission or a catalog out of reach, and is answered now.
+            ended |= await clear_pause(connection, link.store_id, scope, PauseReason.NEEDS_RECONNECT)
+        if ended:
+            await mark_due(connection, link.store_id)
         return
     if isinstance(error, ThrottledError):
         return
-    if isinstance(error, CredentialsError):
+    if isinstance(error, CredentialsError) and error.account_state == "needs_reconnect":
         await mark_dead(connection, access.credential_id, error.code, error.subcode, error.message)
     failures = await failures_in_a_row(connection, link.store_id, scope)
     pause = pause_for(error, now, failures=failures, jitter=jitter, factor=retry_factor)
@@ -251,7 +258,9 @@ class CallRecorder:
                 "created_on": row[2],
             }
             codes = cleared_fields(items, refused, cleared)
-            await settle_refused_at_once(connection, identity, refused, codes)
+            is_only = await self._is_only_call(connection, batch)
+            settle = settle_refused_at_once if is_only else note_refused
+            await settle(connection, identity, refused, codes)
         return len(refused)
 
     async def _nothing_taken(

@@ -23,6 +23,7 @@ __all__ = [
     "disturb_late",
     "follow_late_handle",
     "give_up",
+    "note_refused",
     "refusal_code",
     "release_refused",
     "release_unknown",
@@ -156,6 +157,27 @@ _RECORD_REFUSALS = text(
     )
     INSERT INTO item_events (store_id, link_id, variant_id, kind, code, message)
     SELECT :store_id, :link_id, u.variant_id, 'refused', u.code, u.message FROM said AS u
+    """
+)
+# Refused at once by one call while another may still be at work: the verdict is noted, and the item is freed with the
+# batch.
+_NOTE_REFUSED = text(
+    """
+    UPDATE sync_state AS s SET code = u.code, error_text = u.message, attempts = s.attempts + 1, updated_at = now()
+    FROM unnest(CAST(:variant_ids AS text[]), CAST(:codes AS text[]), CAST(:messages AS text[]))
+        AS u (variant_id, code, message)
+    WHERE s.link_id = :link_id AND s.variant_id = ANY(CAST(:variant_ids AS text[])) AND s.variant_id = u.variant_id
+      AND s.in_flight = :batch_id
+    """
+)
+_FREE_REFUSED = text(
+    f"""
+    UPDATE sync_state AS s SET {_RESTORE},
+        status = {status_case(Event.REFUSED, "s.status")},
+        rejected_hash = CASE WHEN s.disturbed_at IS NULL THEN a.payload_hash END, batch_limit = NULL
+    FROM batch_items AS a
+    WHERE a.created_on = :created_on AND a.batch_id = :batch_id AND a.outcome = 'rejected'
+      AND s.link_id = :link_id AND s.variant_id = a.variant_id AND s.in_flight = :batch_id
     """
 )
 _RELEASE = text(
@@ -334,6 +356,8 @@ async def settle_finished(
         await connection.execute(_CONFIRM_DELETE, batch)
     if rejected_ids:
         await _refuse(connection, batch, {one: outcomes.messages[one] for one in rejected_ids}, codes)
+    if already_rejected:
+        await connection.execute(_FREE_REFUSED, batch)
     if unknown_ids:
         some = {**batch, "only_ids": unknown_ids, "batch_limit": batch_limit}
         await connection.execute(_MAKE_UNKNOWN, some)
@@ -358,6 +382,19 @@ async def settle_refused_at_once(
     await connection.execute(_UNPARK_OF, {**parameters, "variant_ids": sorted(messages)})
 
 
+async def note_refused(
+    connection: AsyncConnection,
+    batch: Mapping[str, Any],
+    messages: Mapping[str, str],
+    codes: Mapping[str, str],
+) -> None:
+    """Note what Meta refused in its answer to one of several calls: the items stay in flight until all are over."""
+    await expect_bulk(connection)
+    said = _said(batch, messages, codes)
+    await connection.execute(_NOTE_REFUSED, said)
+    await connection.execute(_RECORD_REFUSALS, said)
+
+
 _UNPARK_OF = text(
     """
     UPDATE intents SET parked_by = NULL
@@ -369,15 +406,19 @@ _UNPARK_OF = text(
 async def _refuse(
     connection: AsyncConnection, batch: dict[str, Any], messages: Mapping[str, str], codes: Mapping[str, str]
 ) -> None:
+    said = _said(batch, messages, codes)
+    await connection.execute(_REFUSE, said)
+    await connection.execute(_RECORD_REFUSALS, said)
+
+
+def _said(batch: Mapping[str, Any], messages: Mapping[str, str], codes: Mapping[str, str]) -> dict[str, Any]:
     ids = sorted(messages)
-    said = {
+    return {
         **batch,
         "variant_ids": ids,
         "codes": [codes.get(one, "rejected_by_meta") for one in ids],
         "messages": [messages[one] for one in ids],
     }
-    await connection.execute(_REFUSE, said)
-    await connection.execute(_RECORD_REFUSALS, said)
 
 
 async def release_refused(
@@ -419,7 +460,9 @@ async def release_unknown(
     batch = await _begin(connection, batch_id, (0, already_rejected, unsettled), (code, message))
     if batch is None:
         return False
-    batch |= {"batch_limit": batch_limit}
+    batch |= {"batch_limit": batch_limit, "is_certain": False}
+    if already_rejected:
+        await connection.execute(_FREE_REFUSED, batch)
     await connection.execute(_MAKE_UNKNOWN, batch)
     await connection.execute(_MARK_UNKNOWN, batch)
     await connection.execute(_INTEND_AGAIN, {**batch, "only_without_outcome": True})
@@ -435,6 +478,7 @@ async def give_up(connection: AsyncConnection, batch_id: int) -> bool:
     if row is None:
         return False
     batch = _identity(row, batch_id)
+    await connection.execute(_FREE_REFUSED, {**batch, "is_certain": False})
     await connection.execute(_MAKE_GIVEN_UP, batch)
     await connection.execute(_MARK_UNKNOWN, batch)
     await connection.execute(_INTEND_AGAIN, {**batch, "only_without_outcome": True})

@@ -10,18 +10,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 __all__ = ["due_schedule", "fold_counters", "mark_forgotten_stores", "purge"]
 
+# Stores that could not do a thing are left out: their turn would change nothing, every second. Whatever ends that marks
+# them. A row that a writer holds is being marked just now.
 _FORGOTTEN = text(
     """
-    UPDATE store_queue AS q SET due_at = now()
-    FROM stores AS s, catalog_links AS l
-    WHERE q.due_at IS NULL AND s.store_id = q.store_id AND l.store_id = q.store_id AND l.active
-      AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
-      AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
-      AND (EXISTS (SELECT FROM intents AS i WHERE i.store_id = q.store_id AND i.parked_by IS NULL)
-           OR EXISTS (SELECT FROM batches AS b WHERE b.link_id = l.link_id AND b.state = 'unknown' AND b.due_at <= now()))
-      AND NOT EXISTS (
-          SELECT FROM store_pauses AS p WHERE p.store_id = q.store_id AND p.until IS NULL AND p.link_id IN (0, l.link_id)
-      )
+    UPDATE store_queue SET due_at = now() WHERE store_id IN (
+        SELECT q.store_id FROM store_queue AS q
+        JOIN stores AS s ON s.store_id = q.store_id
+        JOIN catalog_links AS l ON l.store_id = q.store_id AND l.active
+        JOIN credentials AS c ON c.credential_id = l.credential_id AND c.dead_at IS NULL
+        WHERE q.due_at IS NULL
+          AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
+          AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
+          AND s.settings ->> 'currency' IS NOT NULL AND s.settings ->> 'storefront_base_url' IS NOT NULL
+          AND (EXISTS (SELECT FROM intents AS i WHERE i.store_id = q.store_id AND i.parked_by IS NULL)
+               OR EXISTS (
+                   SELECT FROM batches AS b WHERE b.link_id = l.link_id AND b.state = 'unknown' AND b.due_at <= now()
+               ))
+          AND NOT EXISTS (
+              SELECT FROM store_pauses AS p
+              WHERE p.store_id = q.store_id AND p.until IS NULL AND p.link_id IN (0, l.link_id)
+          )
+        ORDER BY q.store_id FOR UPDATE OF q SKIP LOCKED
+    )
     """
 )
 # An intent parked under a batch that is over would wait for ever; there is no way to make one, and this would heal it.

@@ -314,6 +314,8 @@ jobs = Table(
     # The last variant id that was looked at; the walk goes on after it.
     Column("cursor", Identifier),
     Column("mapping_epoch", BigInteger),
+    # The store's newest batch when nothing that the job asked for was left to decide.
+    Column("last_batch_id", BigInteger),
     Column("total", BigInteger, nullable=False, server_default=text("0")),
     Column("looked_at", BigInteger, nullable=False, server_default=text("0")),
     Column("enqueued", BigInteger, nullable=False, server_default=text("0")),
