@@ -16,6 +16,14 @@ from meta_sync.sync.states import Event, status_case
 __all__ = ["OperationsService"]
 
 _EXISTS = text("SELECT 1 FROM variants WHERE store_id = :store_id AND variant_id = :variant_id")
+# A settle takes the rows of its items before their intents: an item in flight is locked in that order here too. Any
+# other one is taken by a claim, intent first.
+_LOCK_IN_FLIGHT = text(
+    """
+    SELECT 1 FROM sync_state
+    WHERE link_id = :link_id AND variant_id = :variant_id AND in_flight IS NOT NULL FOR UPDATE
+    """
+)
 _NEW_STATE = text(
     """
     INSERT INTO sync_state (link_id, variant_id, store_id, status)
@@ -81,6 +89,7 @@ class OperationsService:
                 if link is None:
                     raise ConflictError("No Meta catalog is selected yet.", code="meta_not_connected")
                 row = {**identity, "link_id": link.link_id, "image_steps": int(refresh_images)}
+                await connection.execute(_LOCK_IN_FLIGHT, row)
                 await write_intents(connection, store_id, [variant_id], [Lane.LIVE])
                 await connection.execute(_NEW_STATE, row)
                 await connection.execute(
