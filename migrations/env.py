@@ -36,7 +36,7 @@ def _run(connection: Connection) -> None:
 
 
 async def _connect_and_run(url: str) -> None:
-    engine = create_async_engine(normalise_database_url(url))
+    engine = create_async_engine(normalise_database_url(url), hide_parameters=True)
     async with engine.connect() as connection:
         await connection.run_sync(_run)
         await connection.commit()

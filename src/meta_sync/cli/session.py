@@ -15,7 +15,7 @@ from meta_sync.cli.embedded import running_postgres
 from meta_sync.cli.running import to_the_end
 from meta_sync.core.config import Settings
 from meta_sync.core.errors import StartError
-from meta_sync.core.migrations import require_current_schema, upgrade
+from meta_sync.core.migrations import require_ready, upgrade
 from meta_sync.factory import Factory, ProcessContext
 
 __all__ = ["Session", "located_database", "open_session", "with_kept_key"]
@@ -63,7 +63,7 @@ async def open_session(settings: Settings) -> AsyncIterator[Session]:
     async with located_database(settings) as located:
         context = await ProcessContext.open(located)
         try:
-            await require_current_schema(context.database.worker)
+            await require_ready(context.database)
             yield Session(context, Factory(context))
         finally:
             await to_the_end(context.close())

@@ -47,6 +47,20 @@ Identifier = Text(collation="C")
 
 T = TypeVar("T")
 
+_URL_PARAMETERS = frozenset(
+    {
+        "host",
+        "passfile",
+        "password",
+        "port",
+        "prepared_statement_cache_size",
+        "ssl",
+        "target_session_attrs",
+        "user",
+    }
+)
+"""What may stand behind the ? of an address: the driver fails on anything else, deep inside and without a sentence."""
+
 _STATEMENT_TIMEOUT_MS = 30_000
 """No statement of a request or a turn takes seconds; half a minute means a broken plan or a lost lock."""
 _LOCK_TIMEOUT_MS = 10_000
@@ -77,11 +91,19 @@ def normalise_database_url(url: str) -> str:
         raise StartError(
             "META_SYNC_DATABASE_URL is not an address such as postgresql://user:password@host/name."
         ) from None
-    if parsed.get_backend_name() not in {"postgresql", "postgres"} and not parsed.drivername.startswith(
-        "postgres"
-    ):
+    if not parsed.drivername.startswith("postgres"):
         raise StartError("META_SYNC_DATABASE_URL must be a PostgreSQL address (postgresql://…).")
-    return parsed.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+    query = dict(parsed.query)
+    if "sslmode" in query:
+        # libpq's name, which every provider writes into its addresses.
+        query["ssl"] = query.pop("sslmode")
+    unknown = sorted(query.keys() - _URL_PARAMETERS)
+    if unknown:
+        raise StartError(
+            f"META_SYNC_DATABASE_URL has a parameter that is not known here: {unknown[0][:40]}. "
+            f"Known are sslmode and {', '.join(sorted(_URL_PARAMETERS))}."
+        )
+    return parsed.set(drivername="postgresql+asyncpg", query=query).render_as_string(hide_password=False)
 
 
 def create_engine(url: str, *, role: DatabaseRole | None, pool_size: int = 8) -> AsyncEngine:
@@ -105,6 +127,8 @@ def create_engine(url: str, *, role: DatabaseRole | None, pool_size: int = 8) ->
         pool_timeout=10,
         pool_pre_ping=True,
         pool_recycle=1800,
+        # Errors are logged; what was being stored is nobody's business there.
+        hide_parameters=True,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={"server_settings": server_settings, "timeout": 10, "command_timeout": 60},

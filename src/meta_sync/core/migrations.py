@@ -13,9 +13,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import meta_sync
+from meta_sync.core.db import Database, DatabaseRole
 from meta_sync.core.errors import StartError
 
-__all__ = ["expected_revision", "migrations_directory", "require_current_schema", "upgrade"]
+__all__ = ["expected_revision", "migrations_directory", "require_current_schema", "require_ready", "upgrade"]
 
 
 def migrations_directory() -> Path:
@@ -86,6 +87,31 @@ async def require_current_schema(engine: AsyncEngine) -> None:
         raise StartError(
             f"The database schema ({found}) is newer than this version knows ({expected}). Deploy a newer meta-sync."
         )
+
+
+async def require_ready(database: Database) -> None:
+    """Refuse a database that is not ours to work on: another schema, or connections that act as somebody else.
+
+    A pooler may drop the parameter by which a connection takes its role. It would then act as the owner, whom no
+    row-level policy holds, and one store could see another.
+
+    Raises
+    ------
+    StartError
+        The schema is not the one this code was written for, or a pool does not act in its role.
+    """
+    await require_current_schema(database.worker)
+    for engine, role in ((database.app, DatabaseRole.APP), (database.worker, DatabaseRole.WORKER)):
+        try:
+            async with engine.connect() as connection:
+                acting = (await connection.execute(text("SELECT current_user"))).scalar_one()
+        except (OSError, SQLAlchemyError) as error:
+            raise StartError(f"The database cannot be reached: {_reason(error)}") from error
+        if acting != role.value:
+            raise StartError(
+                f"The database lets connections act as {acting} where they asked to be {role.value}. A connection pooler "
+                "that drops the start-up parameter role does that; connect to PostgreSQL directly, or let it pass."
+            )
 
 
 def _reason(error: BaseException) -> str:
