@@ -10,34 +10,41 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-_STORE_TABLES = (
-    "stores",
-    "api_keys",
-    "idempotency_keys",
-    "credentials",
-    "catalog_links",
-    "products",
-    "variants",
-    "inventory",
-    "search_documents",
-    "imports",
-    "import_chunks",
-    "import_findings",
-    "import_seen",
-    "intents",
-    "sync_state",
-    "item_payloads",
-    "batches",
-    "batch_calls",
-    "batch_items",
-    "item_events",
-    "store_queue",
-    "store_pauses",
-    "counters",
-    "counter_deltas",
-    "jobs",
-)
-"""Tables with a store_id: a request sees the rows of its own store and no other."""
+_ALL = "SELECT, INSERT, UPDATE, DELETE"
+_APP_MAY = {
+    # Its ids and dates are given once.
+    "stores": "SELECT, UPDATE (name, settings, app_secret, verify_token, conversions_access_token, mapping_epoch,"
+    " updated_at)",
+    # Keys are looked up before the store is known, and ended by the platform.
+    "api_keys": "SELECT, INSERT",
+    "idempotency_keys": _ALL,
+    "credentials": _ALL,
+    "catalog_links": "SELECT, INSERT, UPDATE",
+    # What is deleted stays as a tombstone.
+    "products": "SELECT, INSERT, UPDATE",
+    "variants": "SELECT, INSERT, UPDATE",
+    "inventory": "SELECT, INSERT, UPDATE",
+    "search_documents": "SELECT, INSERT, UPDATE",
+    "imports": "SELECT, INSERT, UPDATE",
+    "import_chunks": "SELECT, INSERT, DELETE",
+    "import_findings": "SELECT, INSERT",
+    "import_seen": "SELECT, INSERT, DELETE",
+    "intents": "SELECT, INSERT, UPDATE",
+    "sync_state": "SELECT, INSERT, UPDATE",
+    # The pipeline's own.
+    "item_payloads": "SELECT",
+    "batches": "SELECT",
+    "batch_calls": "SELECT",
+    "batch_items": "SELECT",
+    "item_events": "SELECT, INSERT",
+    "store_queue": "SELECT, INSERT, UPDATE",
+    "store_pauses": "SELECT, DELETE",
+    "counters": "SELECT",
+    # Written by the triggers of whoever changes what they count.
+    "counter_deltas": "SELECT, INSERT",
+    "jobs": "SELECT, INSERT, UPDATE",
+}
+"""Tables with a store_id: a request sees the rows of its own store and no other, and may do no more than it has to."""
 
 _WORKER_TABLES = ("schedules", "worker_heartbeats")
 
@@ -193,17 +200,16 @@ def upgrade() -> None:
     op.execute(_ROLES)
     op.execute("GRANT USAGE ON SCHEMA public TO meta_sync_app, meta_sync_worker")
     op.execute(_CURRENT_STORE)
-    for table in _STORE_TABLES:
-        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO meta_sync_app, meta_sync_worker")
+    for table, actions in _APP_MAY.items():
+        op.execute(f"GRANT {actions} ON {table} TO meta_sync_app")
+        op.execute(f"GRANT {_ALL} ON {table} TO meta_sync_worker")
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         op.execute(
             f"CREATE POLICY of_the_store ON {table} TO meta_sync_app USING (store_id = (SELECT current_store_id()))"
         )
         op.execute(f"CREATE POLICY across_stores ON {table} TO meta_sync_worker USING (true)")
-    op.execute("REVOKE INSERT, DELETE ON stores FROM meta_sync_app")
     for table in _WORKER_TABLES:
-        op.execute(f"GRANT SELECT ON {table} TO meta_sync_app")
-        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO meta_sync_worker")
+        op.execute(f"GRANT {_ALL} ON {table} TO meta_sync_worker")
     op.execute("GRANT SELECT ON alembic_version TO meta_sync_app, meta_sync_worker")
     op.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO meta_sync_app, meta_sync_worker")
     op.execute(_SEARCH)
@@ -240,7 +246,7 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION drop_partitions(date, date)")
     op.execute("DROP FUNCTION ensure_partitions(date)")
     op.execute("DROP FUNCTION search_variants(text, integer)")
-    for table in _STORE_TABLES:
+    for table in _APP_MAY:
         op.execute(f"DROP POLICY of_the_store ON {table}")
         op.execute(f"DROP POLICY across_stores ON {table}")
         op.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
