@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from meta_sync.cli.server_environment import server_environment
 from meta_sync.cli.socket_directory import private_socket_directory, require_private
 from meta_sync.core.errors import StartError
 
@@ -29,7 +30,11 @@ _STOP_TIMEOUT_SECONDS = 20
 _SYSTEM_USER = "nobody"
 """PostgreSQL refuses to run as root; as root, its files belong to this account, which every system has."""
 
+_PORT = 5432
+"""Part of the socket's name; nothing listens on a network."""
+
 _SETTINGS = {
+    "port": str(_PORT),
     "listen_addresses": "",
     "max_connections": "100",
     "shared_buffers": "256MB",
@@ -76,7 +81,8 @@ class EmbeddedPostgres:
 
     def url(self, database: str = "meta_sync") -> str:
         """The address of a database of this server."""
-        return f"postgresql://postgres@/{database}?host={self.socket_directory}"
+        # Named, so that PGPORT and PGSSLMODE of whoever reads the address change nothing.
+        return f"postgresql://postgres@/{database}?host={self.socket_directory}&port={_PORT}&ssl=disable"
 
     def start(self) -> None:
         """Make the cluster when there is none and start the server; returns when it accepts connections."""
@@ -100,6 +106,7 @@ class EmbeddedPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=server_environment(),
                 **_account(),
                 # Ctrl-C goes to the whole group; the server must outlive the processes that use it.
                 start_new_session=True,
@@ -144,6 +151,7 @@ class EmbeddedPostgres:
             capture_output=True,
             text=True,
             check=False,
+            env=server_environment(),
             timeout=60,
         )
         if result.returncode:
@@ -183,6 +191,7 @@ class EmbeddedPostgres:
             capture_output=True,
             text=True,
             check=False,
+            env=server_environment(),
             **_account(),
             cwd="/",
             timeout=120,
@@ -226,6 +235,7 @@ class EmbeddedPostgres:
                     "postgres",
                 ],
                 check=False,
+                env=server_environment(),
             )
             if ready.returncode == 0:
                 return

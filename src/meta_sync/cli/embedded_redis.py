@@ -16,6 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from meta_sync.cli.server_environment import server_environment
 from meta_sync.cli.socket_directory import private_socket_directory, require_private
 from meta_sync.core.errors import StartError
 
@@ -98,6 +99,7 @@ class EmbeddedRedis:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=server_environment(),
                 # Ctrl-C goes to the whole group; the server must outlive the processes that use it.
                 start_new_session=True,
             )
