@@ -22,7 +22,7 @@ from meta_sync.sync.decide import decide, known_may_hold, known_presence
 from meta_sync.sync.lease import Lease
 from meta_sync.sync.lease import holds as lease_holds
 from meta_sync.sync.mapping import Mapper
-from meta_sync.sync.models import Attempt, Decision, DecisionKind, OpenBatch, ReadyIntent
+from meta_sync.sync.models import Attempt, Decision, DecisionKind, Link, OpenBatch, ReadyIntent
 from meta_sync.sync.pauses import active_pauses
 from meta_sync.sync.states import Event, next_status, status_case
 
@@ -78,7 +78,7 @@ def plan_turn(
         if intent.state.in_flight is not None:
             plan.in_flight.append(intent)
             continue
-        decision = _decide_safely(intent, context, mapper, now)
+        decision = _decide_safely(intent, context, link, mapper, now)
         if decision.method is None:
             plan.settled.append((intent, decision))
             continue
@@ -100,11 +100,11 @@ def plan_turn(
     return plan
 
 
-def _decide_safely(intent: ReadyIntent, context: StoreContext, mapper: Mapper, now: datetime) -> Decision:
+def _decide_safely(
+    intent: ReadyIntent, context: StoreContext, link: Link, mapper: Mapper, now: datetime
+) -> Decision:
     try:
-        return decide(
-            intent.item, intent.state, context.link, mapper, now=now, is_job_only=intent.is_job_only
-        )
+        return decide(intent.item, intent.state, link, mapper, now=now, is_job_only=intent.is_job_only)
     except Exception:
         _logger.exception(
             "An item could not be mapped.", store_id=context.store_id, variant_id=intent.variant_id
@@ -166,19 +166,40 @@ _NEW_STATES = text(
     """
 )
 _NEW_STATES_READ = text(f"{_NEW_STATES.text} RETURNING variant_id, ctid, xmin")
-# By row id and version for the same reasons: another version means that the row moved since it was read.
+# By row id and version for the same reasons: another version means that the row moved since it was read. What the row
+# said before goes into the attempt from the row itself: one statement sees it as it was and writes it as it is now.
 _TAKE_IN_FLIGHT = text(
     f"""
-    UPDATE sync_state AS s SET
-        in_flight = :batch_id, status = {status_case(Event.SENT, "s.status")}, presence = 'maybe',
-        may_hold = COALESCE(string_to_array(NULLIF(u.may_hold, ''), ','), '{{}}'), retailer_id = u.retailer_id,
-        confirmed_hash = NULL, confirmed_epoch = :epoch, disturbed_at = NULL, retry_at = NULL,
-        last_pushed_at = now(), updated_at = now()
-    FROM unnest(CAST(:variant_ids AS text[]), CAST(:row_versions AS xid[]), CAST(:retailer_ids AS text[]),
-                CAST(:may_hold AS text[])) AS u (variant_id, row_version, retailer_id, may_hold)
-    WHERE s.ctid = ANY(CAST(:row_ids AS tid[]))
-      AND s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL AND s.xmin = u.row_version
-    RETURNING s.variant_id
+    WITH sets AS MATERIALIZED (
+        SELECT x.number, COALESCE(string_to_array(NULLIF(x.names, ''), ','), '{{}}') AS names
+        FROM unnest(CAST(:sets AS text[])) WITH ORDINALITY AS x (names, number)
+    ), given AS MATERIALIZED (
+        SELECT * FROM unnest(CAST(:variant_ids AS text[]), CAST(:row_versions AS xid[]), CAST(:retailer_ids AS text[]),
+            CAST(:methods AS text[]), CAST(:payload_hashes AS bytea[]), CAST(:fields AS integer[]),
+            CAST(:cleared AS integer[]), CAST(:may_hold AS integer[]))
+            AS u (variant_id, row_version, retailer_id, method, payload_hash, fields, cleared, may_hold)
+    ), earlier AS MATERIALIZED (
+        SELECT s.variant_id, s.confirmed_hash, s.confirmed_epoch, s.may_hold, s.presence, s.status
+        FROM sync_state AS s WHERE s.ctid = ANY(CAST(:row_ids AS tid[])) AND s.link_id = :link_id
+    ), taken AS (
+        UPDATE sync_state AS s SET
+            in_flight = :batch_id, status = {status_case(Event.SENT, "s.status")}, presence = 'maybe',
+            may_hold = m.names, retailer_id = u.retailer_id,
+            confirmed_hash = NULL, confirmed_epoch = :epoch, disturbed_at = NULL, retry_at = NULL,
+            last_pushed_at = now(), updated_at = now()
+        FROM given AS u JOIN sets AS m ON m.number = u.may_hold
+        WHERE s.ctid = ANY(CAST(:row_ids AS tid[]))
+          AND s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL AND s.xmin = u.row_version
+        RETURNING s.variant_id
+    )
+    INSERT INTO batch_items (created_on, batch_id, variant_id, store_id, link_id, retailer_id, method, payload_hash,
+        fields, cleared, previous_confirmed_hash, previous_confirmed_epoch, previous_may_hold, previous_presence,
+        previous_status)
+    SELECT (now() AT TIME ZONE 'UTC')::date, :batch_id, u.variant_id, :store_id, :link_id, u.retailer_id, u.method,
+        u.payload_hash, f.names, c.names, e.confirmed_hash, e.confirmed_epoch, e.may_hold, e.presence, e.status
+    FROM taken AS t JOIN given AS u ON u.variant_id = t.variant_id JOIN earlier AS e ON e.variant_id = t.variant_id
+    JOIN sets AS f ON f.number = u.fields JOIN sets AS c ON c.number = u.cleared
+    RETURNING variant_id
     """
 )
 _SETTLE_WITHOUT_CALL = text(
@@ -228,23 +249,6 @@ _INSERT_CALL = text(
         clock_timestamp() + make_interval(secs => :deadline_seconds))
     """
 )
-_INSERT_ITEMS = text(
-    """
-    INSERT INTO batch_items (created_on, batch_id, variant_id, store_id, link_id, retailer_id, method, payload_hash,
-        fields, cleared, previous_confirmed_hash, previous_confirmed_epoch, previous_may_hold, previous_presence,
-        previous_status)
-    SELECT (now() AT TIME ZONE 'UTC')::date, :batch_id, u.variant_id, :store_id, :link_id, u.retailer_id, u.method,
-        u.payload_hash, COALESCE(string_to_array(NULLIF(u.fields, ''), ','), '{}'),
-        COALESCE(string_to_array(NULLIF(u.cleared, ''), ','), '{}'), u.hash, u.epoch,
-        COALESCE(string_to_array(NULLIF(u.may_hold, ''), ','), '{}'), u.presence, u.status
-    FROM unnest(CAST(:variant_ids AS text[]), CAST(:retailer_ids AS text[]), CAST(:methods AS text[]),
-        CAST(:payload_hashes AS bytea[]), CAST(:fields AS text[]), CAST(:cleared AS text[]),
-        CAST(:hashes AS bytea[]), CAST(:epochs AS integer[]), CAST(:may_hold AS text[]),
-        CAST(:presences AS text[]), CAST(:statuses AS text[]))
-        AS u (variant_id, retailer_id, method, payload_hash, fields, cleared, hash, epoch, may_hold, presence, status)
-    """
-)
-
 _EVENTS = {
     DecisionKind.NOOP: Event.NOOP,
     DecisionKind.SKIP: Event.SKIP,
@@ -253,17 +257,17 @@ _EVENTS = {
 }
 
 
-class _Names:
-    """Sets of field names as text; items share few distinct sets, so each is sorted and joined once."""
+class _FieldSets:
+    """Sets of field names, each sent once and then meant by its number: items share few distinct ones."""
 
     def __init__(self) -> None:
-        self._texts: dict[frozenset[str], str] = {}
+        self._numbers: dict[frozenset[str], int] = {}
 
-    def text(self, names: frozenset[str]) -> str:
-        found = self._texts.get(names)
-        if found is None:
-            found = self._texts[names] = ",".join(sorted(names))
-        return found
+    def number(self, names: frozenset[str]) -> int:
+        return self._numbers.setdefault(names, len(self._numbers) + 1)
+
+    def texts(self) -> list[str]:
+        return [",".join(sorted(names)) for names in self._numbers]
 
 
 async def apply_plan(
@@ -395,11 +399,10 @@ async def _settle_without_call(
 async def _open_batch(
     connection: AsyncConnection, context: StoreContext, attempts: list[Attempt], deadline_seconds: float
 ) -> tuple[list[Attempt], OpenBatch | None]:
-    """Take the items in flight and write batch, call and attempts. Items whose row moved are left out."""
+    """Take the items in flight and write attempts, batch and call. Items whose row moved are left out."""
     link = context.access.link
-    names = _Names()
     batch_id: int = await connection.scalar(_NEXT_BATCH_ID) or 0
-    taken = await _take_in_flight(connection, context, attempts, batch_id, names)
+    taken = await _take_in_flight(connection, context, attempts, batch_id)
     attempts = [attempt for attempt in attempts if attempt.intent.variant_id in taken]
     if not attempts:
         return [], None
@@ -425,23 +428,25 @@ async def _open_batch(
         },
     )
     await connection.execute(_INSERT_CALL, {**identity, "deadline_seconds": deadline_seconds})
-    await connection.execute(_INSERT_ITEMS, {**identity, **_item_columns(attempts, names)})
     return attempts, OpenBatch(
         batch_id, 1, context.store_id, link.link_id, link.catalog_id, body, len(attempts), None
     )
 
 
 async def _take_in_flight(
-    connection: AsyncConnection, context: StoreContext, attempts: list[Attempt], batch_id: int, names: _Names
+    connection: AsyncConnection, context: StoreContext, attempts: list[Attempt], batch_id: int
 ) -> set[str]:
+    """Mark the items as in flight and write their attempts; which ones it was possible for."""
     link = context.access.link
+    identity = {"link_id": link.link_id, "store_id": context.store_id}
     rows_read = {
         one.intent.variant_id: (one.intent.state_row_id, one.intent.state_row_version) for one in attempts
     }
     missing = sorted(one for one, (row_id, _) in rows_read.items() if row_id is None)
     if missing:
-        identity = {"link_id": link.link_id, "store_id": context.store_id, "variant_ids": missing}
-        for variant_id, row_id, row_version in await connection.execute(_NEW_STATES_READ, identity):
+        for variant_id, row_id, row_version in await connection.execute(
+            _NEW_STATES_READ, {**identity, "variant_ids": missing}
+        ):
             rows_read[variant_id] = (row_id, row_version)
     # A row that somebody else made meanwhile stays without a version, and so is not taken.
     ordered = sorted(
@@ -449,38 +454,25 @@ async def _take_in_flight(
         key=lambda one: one.intent.variant_id,
     )
     ids = [one.intent.variant_id for one in ordered]
+    decisions = [one.decision for one in ordered]
+    sets = _FieldSets()
+    columns = {
+        "variant_ids": ids,
+        "row_ids": [rows_read[one][0] for one in ids],
+        "row_versions": [rows_read[one][1] for one in ids],
+        "retailer_ids": [one.retailer_id for one in decisions],
+        "methods": [_method(one) for one in ordered],
+        "payload_hashes": [one.payload_hash for one in decisions],
+        "fields": [sets.number(one.fields) for one in decisions],
+        "cleared": [sets.number(one.cleared) for one in decisions],
+        "may_hold": [sets.number(one.base_may_hold | one.decision.fields) for one in ordered],
+    }
     rows = await connection.execute(
         _TAKE_IN_FLIGHT,
-        {
-            "batch_id": batch_id,
-            "link_id": link.link_id,
-            "epoch": link.epoch,
-            "variant_ids": ids,
-            "row_ids": [rows_read[one][0] for one in ids],
-            "row_versions": [rows_read[one][1] for one in ids],
-            "retailer_ids": [one.decision.retailer_id for one in ordered],
-            "may_hold": [names.text(one.base_may_hold | one.decision.fields) for one in ordered],
-        },
+        {**identity, "batch_id": batch_id, "epoch": link.epoch, **columns, "sets": sets.texts()},
     )
     return set(rows.scalars())
 
 
 def _method(attempt: Attempt) -> Any:
     return "DELETE" if attempt.decision.kind is DecisionKind.DELETE else "UPDATE"
-
-
-def _item_columns(attempts: list[Attempt], names: _Names) -> dict[str, list[Any]]:
-    states = [one.intent.state for one in attempts]
-    return {
-        "variant_ids": [one.intent.variant_id for one in attempts],
-        "retailer_ids": [one.decision.retailer_id for one in attempts],
-        "methods": [_method(one) for one in attempts],
-        "payload_hashes": [one.decision.payload_hash for one in attempts],
-        "fields": [names.text(one.decision.fields) for one in attempts],
-        "cleared": [names.text(one.decision.cleared) for one in attempts],
-        "hashes": [state.confirmed_hash for state in states],
-        "epochs": [state.confirmed_epoch for state in states],
-        "may_hold": [names.text(state.may_hold) for state in states],
-        "presences": [state.presence.value for state in states],
-        "statuses": [state.status.value for state in states],
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -87,10 +88,15 @@ def _absent(state: ItemState, link: Link, reason: str, *, is_job_only: bool) -> 
     return Decision(DecisionKind.SKIP, reason, state.retailer_id)
 
 
+@lru_cache(maxsize=4096)
+def _to_clear(may_hold: frozenset[str], fields: frozenset[str]) -> frozenset[str]:
+    return may_hold - fields - _NEVER_CLEARED
+
+
 def _present(wanted: MappedItem, state: ItemState, link: Link, *, is_job_only: bool) -> Decision:
     retailer_id: str = wanted.data["id"]
     fields = wanted.fields
-    cleared = known_may_hold(state, link) - fields - _NEVER_CLEARED
+    cleared = _to_clear(known_may_hold(state, link), fields)
     is_confirmed = state.confirmed_hash == wanted.hash and state.confirmed_epoch == link.epoch
     if is_confirmed and not cleared:
         return Decision(DecisionKind.NOOP, None, retailer_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -67,10 +68,16 @@ class MappedItem:
     @property
     def fields(self) -> frozenset[str]:
         """The fields that are sent with a value, ``id`` excepted."""
-        return frozenset(self.data) - _ID
+        return _field_set(tuple(self.data))
 
 
 _ID = frozenset(("id",))
+
+
+@lru_cache(maxsize=4096)
+def _field_set(names: tuple[str, ...]) -> frozenset[str]:
+    """Items share few distinct sets of fields; one object for each makes comparing them cheap."""
+    return frozenset(names) - _ID
 
 
 @dataclass(frozen=True, slots=True)

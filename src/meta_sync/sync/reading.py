@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, literal_column, select, type_coerce
@@ -43,6 +44,12 @@ _PRESENCE = {presence.value: presence for presence in Presence}
 _LANES = tuple(Lane)
 
 
+@lru_cache(maxsize=4096)
+def _field_set(names: tuple[str, ...]) -> frozenset[str]:
+    """Items share few distinct sets; one object for each makes every later comparison and look-up cheap."""
+    return frozenset(names)
+
+
 def state_from(values: Sequence[Any]) -> ItemState:
     """The state in the columns of ``STATE_COLUMNS``; no row reads as a new item."""
     status, presence, retailer_id, confirmed_hash, confirmed_epoch, may_hold, *others = values
@@ -54,7 +61,7 @@ def state_from(values: Sequence[Any]) -> ItemState:
         retailer_id,
         confirmed_hash,
         confirmed_epoch,
-        frozenset(may_hold),
+        _field_set(tuple(may_hold)),
         *others,
     )
 
