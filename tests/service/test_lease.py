@@ -160,7 +160,8 @@ async def test_pauses_by_reason_and_link(database: Database) -> None:
         assert (await active_pauses(connection, "s", 7))[0].until is None
         await record_pause(connection, "s", 0, Pause(unreachable, None, None, None))
         assert [pause.until for pause in await active_pauses(connection, "s", 7)] == [None, None]
-        await clear_pause(connection, "s", 7, unreachable)
+        assert not await clear_pause(connection, "s", 7, unreachable), "the store's, not the link's"
+        assert await clear_pause(connection, "s", 0, unreachable)
         assert [pause.reason for pause in await active_pauses(connection, "s", 7)] == [
             PauseReason.NEEDS_RECONNECT
         ]
