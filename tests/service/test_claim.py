@@ -50,7 +50,7 @@ async def test_the_attempt_is_written_before_the_call(world: World) -> None:
     turn = await Turn.begin(world)
     batch = await turn.claim()
     assert batch is not None
-    assert (batch.count, batch.call_number, batch.hold_until) == (3, 1, None)
+    assert (batch.count, batch.call_number) == (3, 1)
     assert await fetch(world, "SELECT * FROM intents") == []
     row = await one(
         world,

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from meta_sync.core.db import Database
+from meta_sync.core.db import Database, create_engine
 from meta_sync.sandbox.options import (
     DEMO_APP_ID,
     DEMO_APP_SECRET,
     DEMO_BUSINESS_ID,
     DEMO_CATALOG_ID,
 )
+from meta_sync.sync.claim import plan_turn
 from meta_sync.sync.mapping import Mapper
-from meta_sync.sync.sweep import mark_forgotten_stores
+from meta_sync.sync.sweep import keep_partitions, mark_forgotten_stores, purge
 from tests.support.pipeline import arm, assert_sums, execute, fetch, follow_due, one
 from tests.support.world import World, open_world, variant
 
@@ -304,7 +305,79 @@ async def test_a_setting_that_ends_the_cause_of_a_pause_ends_the_pause(world: Wo
     await world.assert_right()
 
 
+async def test_a_handle_meta_does_not_know_gives_way_to_one_that_it_does(world: World) -> None:
+    await world.put("p", variant("a"))
+    pipeline = world.pipeline()
+    await pipeline.drain_tick()
+    # Two calls of one batch, both taken; Meta has forgotten the first.
+    await execute(world, "UPDATE batch_calls SET call_number = 2 WHERE state = 'open'")
+    await execute(
+        world,
+        """
+        INSERT INTO batch_calls (batch_id, call_number, store_id, link_id, state, handle, deadline_at)
+        SELECT batch_id, 1, store_id, link_id, 'open', 'forgotten', now() FROM batches WHERE state = 'open'
+        """,
+    )
+    await execute(
+        world,
+        "UPDATE batches SET handle = 'forgotten', calls = 2, due_at = now(), sent_at = now() - interval '6 minutes' "
+        "WHERE state = 'open'",
+    )
+    await asyncio.sleep(0.03)
+    await follow_due(pipeline)
+    assert (await world.states())["a"]["status"] == "synced"
+    assert world.calls() == 1
+
+
+async def test_a_store_that_may_not_send_costs_little_however_often_it_is_marked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.put("p", *[variant(f"v{number}") for number in range(50)])
+    monkeypatch.setattr("meta_sync.sync.drain._LOOKED_AT_WHILE_WAITING", 5)
+    await execute(world, "UPDATE catalog_links SET calls_blocked_until = now() + interval '1 hour'")
+    pipeline: Any = world.pipeline()
+    sizes = []
+
+    def counting(ready: Any, *args: Any, **values: Any) -> Any:
+        sizes.append(len(ready))
+        return plan_turn(ready, *args, **values)
+
+    monkeypatch.setattr("meta_sync.sync.drain.plan_turn", counting)
+    await pipeline.drain_tick()
+    assert sizes == [5]
+    assert not await _is_due(world)
+    await execute(world, "UPDATE catalog_links SET calls_blocked_until = NULL")
+    await execute(world, "UPDATE store_queue SET due_at = now()")
+    await world.run(pipeline)
+    await world.assert_right()
+
+
 # Sweeps
+
+
+async def test_throwing_old_rows_away_keeps_nobody_from_the_attempts(world: World, database_url: str) -> None:
+    owner = create_engine(database_url, role=None)
+    async with owner.begin() as connection:
+        await connection.execute(
+            text(
+                "CREATE TABLE batch_items_p20200101 PARTITION OF batch_items "
+                "FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"
+            )
+        )
+    await owner.dispose()
+    async with world.database.platform() as connection:
+        await purge(connection)
+        async with asyncio.timeout(3):
+            await one(world, "SELECT count(*) FROM batch_items")
+    async with world.database.platform() as connection:
+        await keep_partitions(connection)
+    assert await one(world, "SELECT to_regclass('batch_items_p20200101') IS NULL")
+
+
+async def test_every_loop_says_that_the_worker_is_alive(world: World) -> None:
+    for tick in ("poll_tick", "jobs_tick", "drain_tick", "sweep_tick"):
+        await getattr(world.pipeline(tick), tick)()
+        assert await one(world, "SELECT count(*) FROM worker_heartbeats WHERE worker_id = :id", id=tick) == 1
 
 
 async def test_the_sweep_does_not_wait_for_a_writer(world: World) -> None:

@@ -429,7 +429,7 @@ async def _open_batch(
     )
     await connection.execute(_INSERT_CALL, {**identity, "deadline_seconds": deadline_seconds})
     return attempts, OpenBatch(
-        batch_id, 1, context.store_id, link.link_id, link.catalog_id, body, len(attempts), None
+        batch_id, 1, context.store_id, link.link_id, link.catalog_id, body, len(attempts)
     )
 
 

@@ -42,6 +42,10 @@ _logger = get_logger(__name__)
 _AFTER_FAILURE_SECONDS = 30.0
 """Until a turn that failed is tried again: short enough for a database that was away, long enough not to spin."""
 
+_LOOKED_AT_WHILE_WAITING = 200
+"""Items decided about in a turn that may not send. Every change marks the store due: deciding about a whole batch each
+time, to send nothing, would keep the worker from other stores."""
+
 _LEASE_MARGIN_SECONDS = 5.0
 """What must be left of a lease when the call is over, for writing what came of it."""
 
@@ -136,9 +140,10 @@ class Drain:
     async def _claim_and_send(self, context: StoreContext, lease: Lease, waits: WaitUntil | None) -> _Next:
         async with self._database.platform() as connection:
             now = await database_time(connection)
-            ready = await read_ready(
-                connection, context.store_id, context.access.link.link_id, limit=context.settings.batch_size
-            )
+            limit = context.settings.batch_size
+            if waits is not None:
+                limit = min(limit, _LOOKED_AT_WHILE_WAITING)
+            ready = await read_ready(connection, context.store_id, context.access.link.link_id, limit=limit)
         if not ready:
             return _Next()
         plan = plan_turn(ready, context, now=now, may_send=waits is None, limited_first=lease.fence % 2 == 0)

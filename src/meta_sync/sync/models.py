@@ -181,8 +181,6 @@ class OpenBatch:
     catalog_id: str
     body: bytes
     count: int
-    hold_until: datetime | None
-    """An earlier call of this batch may still be at work until then."""
 
 
 @dataclass(frozen=True, slots=True)

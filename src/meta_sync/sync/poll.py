@@ -71,7 +71,7 @@ _CLAIM = text(
         ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
     )
     RETURNING b.batch_id, b.store_id, b.link_id, b.catalog_id, b.state, b.handle, b.sent, b.polls, b.calls,
-        b.created_at, b.sent_at, b.hold_until
+        b.created_at, b.sent_at
     """
 )
 _LATER = text(
@@ -134,7 +134,6 @@ class _Batch:
     calls: int
     created_at: datetime
     sent_at: datetime | None
-    hold_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +271,10 @@ class Poll:
             case StillRunning():
                 await self._still_running(case)
             case UnknownHandle():
-                if case.age > _UNKNOWN_HANDLE_PATIENCE:
-                    await self._give_up(case)
-                else:
+                if case.age <= _UNKNOWN_HANDLE_PATIENCE:
                     await self._later(case)
+                elif not await self._waits_for_another_call(case.batch):
+                    await self._give_up(case)
             case CannotAsk():
                 await self._later(case)
             case Ended(status=status):

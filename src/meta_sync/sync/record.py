@@ -249,7 +249,8 @@ class CallRecorder:
         if not any(one.errors for one in messages.values()):
             return 0
         items, cleared = await batch_items(connection, batch.batch_id)
-        refused = immediate_refusals(items, messages)
+        # Of a batch that is over by now, each item has its outcome.
+        refused = immediate_refusals([item for item in items if item.outcome is None], messages)
         if refused:
             identity = {
                 "batch_id": batch.batch_id,

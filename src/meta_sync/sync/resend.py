@@ -36,7 +36,7 @@ _OPEN = text(
             AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
             AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
       )
-    RETURNING calls, body, sent, catalog_id, hold_until
+    RETURNING calls, body, sent, catalog_id
     """
 )
 _INSERT_CALL = text(
@@ -64,7 +64,7 @@ async def open_call(
     ).one_or_none()
     if row is None:
         return None
-    call_number, body, sent, catalog_id, hold_until = row
+    call_number, body, sent, catalog_id = row
     link_id = context.access.link.link_id
     await connection.execute(
         _INSERT_CALL,
@@ -76,4 +76,4 @@ async def open_call(
             "deadline_seconds": deadline_seconds,
         },
     )
-    return OpenBatch(batch_id, call_number, context.store_id, link_id, catalog_id, body, sent, hold_until)
+    return OpenBatch(batch_id, call_number, context.store_id, link_id, catalog_id, body, sent)

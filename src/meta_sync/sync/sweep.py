@@ -8,7 +8,7 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["due_schedule", "fold_counters", "mark_forgotten_stores", "purge"]
+__all__ = ["due_schedule", "fold_counters", "keep_partitions", "mark_forgotten_stores", "purge", "run_soon"]
 
 # Stores that could not do a thing are left out: their turn would change nothing, every second. Whatever ends that marks
 # them. A row that a writer holds is being marked just now.
@@ -62,6 +62,9 @@ _DUE_SCHEDULE = text(
     RETURNING 1
     """
 )
+_RUN_SOON = text("UPDATE schedules SET next_at = now() + make_interval(secs => :seconds) WHERE name = :name")
+# Making or dropping a partition keeps everybody from the whole table; whoever waits for that makes everybody else wait.
+_WAIT_LITTLE = text("SELECT set_config('lock_timeout', '1s', true)")
 _PARTITIONS = text("SELECT ensure_partitions((now() AT TIME ZONE 'UTC')::date)")
 # The longest retention of any store rules, because a partition holds every store's rows. Attempts of a batch that is not
 # over stay, however old: without them its items would be in flight for ever.
@@ -74,13 +77,14 @@ _DROP_PARTITIONS = text(
             FROM stores)))
     """
 )
+_OLD_AT_ONCE = 5000
 _OLD_BATCHES = text(
-    """
+    f"""
     DELETE FROM batches WHERE batch_id IN (
         SELECT b.batch_id FROM batches AS b JOIN stores AS s ON s.store_id = b.store_id
         WHERE b.state = 'over' AND b.finished_at < now() - make_interval(
             days => COALESCE((s.settings ->> 'retention_batch_history_days')::int, 30))
-        LIMIT 5000
+        LIMIT {_OLD_AT_ONCE}
     )
     """
 )
@@ -131,12 +135,23 @@ async def due_schedule(connection: AsyncConnection, name: str, *, every_seconds:
     return await connection.scalar(_DUE_SCHEDULE, {"name": name, "seconds": every_seconds}) is not None
 
 
-async def purge(connection: AsyncConnection) -> None:
-    """Make the coming days' partitions, drop and delete what is older than its retention."""
+async def run_soon(connection: AsyncConnection, name: str, *, in_seconds: float) -> None:
+    """Run the named work again before its usual time."""
+    await connection.execute(_RUN_SOON, {"name": name, "seconds": in_seconds})
+
+
+async def keep_partitions(connection: AsyncConnection) -> None:
+    """Make the coming days' partitions and drop those older than their retention. Commit at once after it."""
+    await connection.execute(_WAIT_LITTLE)
     await connection.execute(_PARTITIONS)
     await connection.execute(_DROP_PARTITIONS)
+
+
+async def purge(connection: AsyncConnection) -> bool:
+    """Delete rows older than their retention; whether there are more."""
     await connection.execute(_UNPARK_ORPHANS)
-    await connection.execute(_OLD_BATCHES)
+    deleted = (await connection.execute(_OLD_BATCHES)).rowcount
     await connection.execute(_OLD_CALLS)
     for statement in _OLD_ROWS:
         await connection.execute(statement)
+    return deleted == _OLD_AT_ONCE

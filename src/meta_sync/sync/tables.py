@@ -159,7 +159,6 @@ batches = Table(
     # When the worker's clockless eye should fall on it next: the call's deadline, the next send, the next poll.
     Column("due_at", DateTime(timezone=True)),
     Column("hold_until", DateTime(timezone=True)),
-    Column("first_unanswered_poll_at", DateTime(timezone=True)),
     Column("error_code", Text),
     Column("error_text", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),

@@ -16,7 +16,14 @@ from meta_sync.sync import lease
 from meta_sync.sync.drain import Drain, Timing
 from meta_sync.sync.jobs import JobRunner
 from meta_sync.sync.poll import Poll
-from meta_sync.sync.sweep import due_schedule, fold_counters, mark_forgotten_stores, purge
+from meta_sync.sync.sweep import (
+    due_schedule,
+    fold_counters,
+    keep_partitions,
+    mark_forgotten_stores,
+    purge,
+    run_soon,
+)
 
 __all__ = ["Pipeline"]
 
@@ -27,6 +34,7 @@ _QUESTIONS_AT_ONCE = 4
 _BEAT_SECONDS = 2.0
 _FOLD_SECONDS = 5.0
 _PURGE_SECONDS = 3600.0
+_PURGE_AGAIN_SECONDS = 10.0
 
 
 class Pipeline:
@@ -74,6 +82,7 @@ class Pipeline:
 
     async def poll_tick(self) -> int:
         """Ask about handles that are due and look after calls without an answer. Returns how many batches were due."""
+        await self.beat()
         batches = await self._poll.claim(_HANDLES_PER_TICK)
         if not batches:
             return 0
@@ -93,6 +102,7 @@ class Pipeline:
 
     async def jobs_tick(self) -> int:
         """Work on one page of a job. Returns 0 when there was nothing to do at once."""
+        await self.beat()
         return int(await self._jobs.run_next())
 
     async def sweep_tick(self) -> None:
@@ -104,5 +114,10 @@ class Pipeline:
             if await due_schedule(connection, "fold_counters", every_seconds=_FOLD_SECONDS):
                 await fold_counters(connection)
         async with self._database.platform() as connection:
-            if await due_schedule(connection, "purge", every_seconds=_PURGE_SECONDS):
-                await purge(connection)
+            if await due_schedule(connection, "purge", every_seconds=_PURGE_SECONDS) and await purge(
+                connection
+            ):
+                await run_soon(connection, "purge", in_seconds=_PURGE_AGAIN_SECONDS)
+        async with self._database.platform() as connection:
+            if await due_schedule(connection, "partitions", every_seconds=_PURGE_SECONDS):
+                await keep_partitions(connection)
