@@ -77,9 +77,8 @@ LONG = 90_000
 @pytest.mark.parametrize(
     ("column", "cell"),
     [
-        ("additional_variant_attribute", " " * LONG),
-        ("additional_variant_attribute", "a" + " " * LONG),
-        ("additional_image_link", "http://a" + " " * LONG),
+        ("additional_variant_attribute", "a" + " " * LONG + "b"),
+        ("additional_image_link", "http://a" + " " * LONG + "b"),
         ("additional_image_link", "http://a" + ", " * (LONG // 2)),
         ("price", ",-" * (LONG // 2)),
         ("price", "1" + " " * LONG),

@@ -72,7 +72,8 @@ def service_error(error: BaseException) -> ServiceError:
         return _from_http(error)
     if _database_is_away(error):
         return UnavailableError(
-            "The database does not answer just now. Nothing was changed; please try again.",
+            # Whether a commit got through when its answer was lost, nobody knows here.
+            "The database does not answer just now, so this may not have been done. Please try again in a moment.",
             retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
     return ServiceError("Something went wrong on our side. Please give the requestId when you report it.")

@@ -20,7 +20,13 @@ from meta_sync.api.context import RequestContext
 from meta_sync.api.json_guard import parse_json_off_loop
 from meta_sync.api.middleware import request_id_of
 from meta_sync.api.security import access_of, admit
-from meta_sync.core.errors import ErrorDetail, UnsupportedMediaTypeError, ValidationFailedError
+from meta_sync.core.crypto import DecryptionError
+from meta_sync.core.errors import (
+    ConflictError,
+    ErrorDetail,
+    UnsupportedMediaTypeError,
+    ValidationFailedError,
+)
 from meta_sync.core.logging import get_logger
 from meta_sync.factory import Factory, ProcessContext
 
@@ -138,7 +144,13 @@ async def _once(
     bound_to = f"idempotency_keys.body:{context.store or ''}:{key}"
     known = await access.replay(context.store, key, digest)
     if known is not None:
-        plain = cipher.decrypt(known.body, context=bound_to).get_secret_value()
+        try:
+            plain = cipher.decrypt(known.body, context=bound_to).get_secret_value()
+        except DecryptionError:
+            raise ConflictError(
+                "This request was served before, but its answer was encrypted with a key that is gone. Look at what it "
+                "created before you send it under a new Idempotency-Key."
+            ) from None
         headers = {"Idempotency-Replayed": "true"}
         return Response(plain, known.status, headers, media_type="application/json")
     try:

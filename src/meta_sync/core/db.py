@@ -178,7 +178,10 @@ async def store_transaction(engine: AsyncEngine, store_id: str) -> AsyncIterator
 
 _SET_STORE = text("SELECT set_config('meta_sync.store_id', :store_id, true)")
 
-_RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+_LOCK_NOT_AVAILABLE = "55P03"
+_MOST_LOCK_TIMEOUTS = 2
+"""Each has cost ten seconds; a request that waits longer only keeps a connection from others."""
+_RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", _LOCK_NOT_AVAILABLE})
 """Serialisation failure, deadlock, lock not available: the same transaction can succeed at the next attempt."""
 
 
@@ -194,7 +197,7 @@ async def retry_transaction(
     attempts: int = 5,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> T:
-    """Run a whole transaction again after a deadlock or a serialisation failure.
+    """Run a whole transaction again after a deadlock or a serialisation failure, once after a lock that did not come.
 
     ``work`` opens, fills and commits its own transaction, and reads again what it decides from.
     """
@@ -202,7 +205,10 @@ async def retry_transaction(
         try:
             return await work()
         except DBAPIError as error:
-            if attempt == attempts or sqlstate(error) not in _RETRYABLE_SQLSTATES:
+            state = sqlstate(error)
+            if attempt == attempts or state not in _RETRYABLE_SQLSTATES:
+                raise
+            if state == _LOCK_NOT_AVAILABLE and attempt >= _MOST_LOCK_TIMEOUTS:
                 raise
         await sleep(random.uniform(0.01, 0.05) * 2**attempt)
     raise AssertionError("unreachable")
