@@ -32,7 +32,7 @@ async def _pause(world: World) -> list[tuple[str, str | None]]:
         return [(row[0], row[1]) for row in rows]
 
 
-_NEEDS_MORE = {"token_error", "access_lost", "throttled", "handle_never"}
+_NEEDS_MORE = {"token_error", "access_lost", "throttled", "handle_never", "blocked"}
 """These wait for a person or for minutes; each has a test of its own below."""
 
 
@@ -91,6 +91,24 @@ async def test_a_lost_connection_pauses_the_store_until_somebody_reconnects(worl
     await world.run()
     await world.assert_right()
     assert await _pause(world) == []
+    assert (await world.states())["a"]["attempts"] == 0
+
+
+async def test_a_block_for_policy_silences_the_store_for_long_and_fails_no_item(world: World) -> None:
+    _arm(world, "blocked", count=1, edge="items_batch")
+    await world.put("p", variant("a"))
+    await _ticks(world)
+    assert world.calls() == 1
+    assert [reason for reason, _ in await _pause(world)] == ["blocked_by_meta"]
+    async with world.database.platform() as connection:
+        is_long = await connection.scalar(
+            text("SELECT until > now() + interval '30 minutes' FROM store_pauses")
+        )
+        assert is_long
+        await connection.execute(text("UPDATE store_pauses SET until = now()"))
+        await connection.execute(text("UPDATE store_queue SET due_at = now()"))
+    await world.run()
+    await world.assert_right()
     assert (await world.states())["a"]["attempts"] == 0
 
 
