@@ -111,6 +111,11 @@ def test_another_epoch_s_confirmation_counts_for_nothing(epoch: int) -> None:
     assert known_may_hold(state, _LINK) == MANAGED_FIELDS
 
 
+def test_a_hash_that_no_claim_wrote_confirms_nothing() -> None:
+    """The epoch says under which claim it was confirmed; without one the hash is a leftover."""
+    assert _decide(replace(_CONFIRMED, confirmed_epoch=None)).kind is DecisionKind.UPSERT
+
+
 def test_a_catalog_that_was_not_empty_may_hold_every_field_until_the_first_send() -> None:
     decision = _decide(NEW_ITEM, _FILLED)
     assert decision.cleared == {name for name, field in FIELDS.items() if not field.required} - _WANTED.fields
