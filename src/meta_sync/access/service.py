@@ -27,7 +27,7 @@ from meta_sync.core.errors import (
 from meta_sync.core.ids import new_id, new_secret
 from meta_sync.core.paging import require_page_within_reach
 from meta_sync.core.text import text_fault
-from meta_sync.stores.repository import read_store
+from meta_sync.stores.repository import read_store, require_possible_id
 
 __all__ = ["AccessService", "request_hash"]
 
@@ -202,8 +202,7 @@ class AccessService:
     def _scope(self, store_id: str | None) -> AbstractAsyncContextManager[AsyncConnection]:
         if store_id is None:
             return self._database.platform()
-        if not store_id or text_fault(store_id) is not None:
-            raise NotFoundError("There is no such store.")
+        require_possible_id(store_id)
         return self._database.store(store_id)
 
 

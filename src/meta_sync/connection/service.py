@@ -33,14 +33,13 @@ from meta_sync.core.clock import Clock
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.db import Database, retry_transaction
-from meta_sync.core.errors import ConflictError, NotFoundError
+from meta_sync.core.errors import ConflictError
 from meta_sync.core.ids import new_id
 from meta_sync.core.queue import JobName, JobQueue
-from meta_sync.core.text import text_fault
 from meta_sync.graph.client import GraphClient
 from meta_sync.graph.errors import CredentialsError, GraphError
 from meta_sync.graph.wire import CatalogInfo
-from meta_sync.stores.repository import lock_settings, lock_store, write_settings
+from meta_sync.stores.repository import lock_settings, lock_store, require_possible_id, write_settings
 
 __all__ = ["ConnectionService"]
 
@@ -105,7 +104,7 @@ class ConnectionService:
         ConflictError
             The store's app was changed at the same time.
         """
-        _require_possible_id(store_id)
+        require_possible_id(store_id)
         token = checked_token(access_token)
         async with self._database.store(store_id) as connection:
             app = await store_app(connection, store_id, self._cipher, self._settings)
@@ -151,7 +150,7 @@ class ConnectionService:
         ConflictError
             The catalog is in use by another store, or the token was changed at the same time.
         """
-        _require_possible_id(store_id)
+        require_possible_id(store_id)
         wanted = checked_selection(business_id, business_name, catalog_id, catalog_name)
         async with self._database.store(store_id) as connection:
             app = await store_app(connection, store_id, self._cipher, self._settings)
@@ -264,9 +263,3 @@ class ConnectionService:
     async def _wake(self, *names: JobName) -> None:
         for name in names:
             await self._queue.wake(name)
-
-
-def _require_possible_id(store_id: str) -> None:
-    """Keep what no id looks like away from the database, which would fail on it."""
-    if not store_id or text_fault(store_id) is not None:
-        raise NotFoundError("There is no such store.")

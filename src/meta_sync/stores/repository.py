@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.errors import NotFoundError
+from meta_sync.core.text import text_fault
 from meta_sync.stores.models import Store
 from meta_sync.stores.settings import (
     SECRET_FIELDS,
@@ -31,6 +32,7 @@ __all__ = [
     "lock_store",
     "read_store",
     "rename_store",
+    "require_possible_id",
     "rotate_secrets",
     "secret_context",
     "secrets_present",
@@ -51,6 +53,18 @@ _STORE_COLUMNS = (
 def secret_context(column: str, store_id: str) -> str:
     """What a secret of a store is bound to."""
     return f"stores.{column}:{store_id}"
+
+
+def require_possible_id(store_id: str) -> None:
+    """Keep what no id looks like away from the database, which would fail on it.
+
+    Raises
+    ------
+    NotFoundError
+        No store can have the id.
+    """
+    if not store_id or text_fault(store_id) is not None:
+        raise NotFoundError("There is no such store.")
 
 
 async def insert_store(

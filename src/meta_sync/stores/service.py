@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.db import Database, retry_transaction
-from meta_sync.core.errors import ConflictError, ErrorDetail, NotFoundError, ValidationFailedError
+from meta_sync.core.errors import ConflictError, ErrorDetail, ValidationFailedError
 from meta_sync.core.ids import new_id
 from meta_sync.core.paging import require_page_within_reach
 from meta_sync.core.text import text_fault
@@ -100,7 +100,7 @@ class StoreService:
         NotFoundError
             There is no such store.
         """
-        _require_possible_id(store_id)
+        repository.require_possible_id(store_id)
         async with self._database.store(store_id) as connection:
             return await repository.read_store(connection, store_id)
 
@@ -114,7 +114,7 @@ class StoreService:
         ValidationFailedError
             The name is empty, too long or cannot be stored.
         """
-        _require_possible_id(store_id)
+        repository.require_possible_id(store_id)
         name = _checked_name(name)
         async with self._database.store(store_id) as connection:
             return await repository.rename_store(connection, store_id, name)
@@ -127,7 +127,7 @@ class StoreService:
         NotFoundError
             There is no such store.
         """
-        _require_possible_id(store_id)
+        repository.require_possible_id(store_id)
         async with self._database.store(store_id) as connection:
             settings, _ = await repository.load_settings(connection, store_id)
             return settings
@@ -140,7 +140,7 @@ class StoreService:
         NotFoundError
             There is no such store.
         """
-        _require_possible_id(store_id)
+        repository.require_possible_id(store_id)
         async with self._database.store(store_id) as connection:
             settings, _ = await repository.load_settings(connection, store_id)
             present = await repository.secrets_present(connection, store_id)
@@ -165,7 +165,7 @@ class StoreService:
         ConflictError
             The currency was to change after something was sent in it.
         """
-        _require_possible_id(store_id)
+        repository.require_possible_id(store_id)
 
         async def work() -> None:
             async with self._database.store(store_id) as connection:
@@ -206,12 +206,6 @@ async def _require_nothing_sent(connection: AsyncConnection, store_id: str, sett
             "another currency.",
             details=[ErrorDetail("currency", "cannot change after items were sent")],
         )
-
-
-def _require_possible_id(store_id: str) -> None:
-    """Keep what no id looks like away from the database, which would fail on it."""
-    if not store_id or text_fault(store_id) is not None:
-        raise NotFoundError("There is no such store.")
 
 
 def _checked_name(name: str) -> str:
