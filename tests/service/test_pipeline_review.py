@@ -210,6 +210,19 @@ async def test_an_item_that_cannot_be_read_back_does_not_stay_in_flight_for_ever
     assert await one(world, "SELECT state FROM batches WHERE batch_id = :id", id=first) == "over"
 
 
+async def test_an_item_that_is_asked_for_waits_visibly(world: World) -> None:
+    await world.put("p", variant("a"))
+    await world.run()
+    await execute(world, "DELETE FROM sync_state")
+    await execute(
+        world,
+        "INSERT INTO sync_state (link_id, variant_id, store_id, status) "
+        "SELECT link_id, 'a', store_id, 'never_synced' FROM catalog_links",
+    )
+    await world.operations.resync(world.store_id, "a", force=False, refresh_images=False, actor="me")
+    assert (await world.states())["a"]["status"] == "pending"
+
+
 # Pauses
 
 

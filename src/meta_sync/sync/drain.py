@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -111,13 +110,22 @@ class Drain:
             following = await self._work(lease)
         finally:
             # A turn that fails is looked at again soon; one that is killed, when its lease ends.
-            with suppress(Exception):
-                async with self._database.platform() as connection:
-                    next_look = following.at
-                    if following.in_seconds is not None:
-                        next_look = await database_time(connection) + timedelta(seconds=following.in_seconds)
-                    await leases.release(connection, lease, again=following.again, next_look=next_look)
+            try:
+                await self._release(lease, following)
+            except Exception as error:  # noqa: BLE001 - the lease ends by itself; why the turn failed must not be hidden
+                _logger.warning(
+                    "A store could not be given back; it is looked at again when its lease ends.",
+                    store_id=lease.store_id,
+                    error=type(error).__name__,
+                )
         return True
+
+    async def _release(self, lease: Lease, following: _Next) -> None:
+        async with self._database.platform() as connection:
+            next_look = following.at
+            if following.in_seconds is not None:
+                next_look = await database_time(connection) + timedelta(seconds=following.in_seconds)
+            await leases.release(connection, lease, again=following.again, next_look=next_look)
 
     async def _work(self, lease: Lease) -> _Next:
         async with self._database.platform() as connection:
@@ -151,7 +159,7 @@ class Drain:
         if batch is not None:
             await self._send(context, lease, batch)
             return _Next(again=True)
-        if waits is not None and plan.left:
+        if waits is not None and plan.left and not plan.settled:
             return _Next(at=waits.at)
         # Something moved under the plan, or it was all settled without a call: look again, there may be more.
         return _Next(again=True)

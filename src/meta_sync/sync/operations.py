@@ -43,9 +43,9 @@ _FORGET = text(
     """
 )
 _LOOK_AGAIN = text(
-    """
+    f"""
     UPDATE sync_state SET rejected_hash = NULL, excluded_at = NULL, image_version = image_version + :image_steps,
-        updated_at = now()
+        status = {status_case(Event.INTENDED)}, updated_at = now()
     WHERE link_id = :link_id AND variant_id = :variant_id
     """
 )
