@@ -91,6 +91,21 @@ async def test_details_name_the_field_as_it_was_written(store: Caller) -> None:
     assert "cheap" not in json.dumps(error)
 
 
+async def test_sentences_call_a_value_by_its_field(store: Caller) -> None:
+    bodies = {"": "must not be empty", "x" * 201: "must have at most 200 characters"}
+    for name, sentence in bodies.items():
+        response = await store("PUT", "/catalog/products/p", json={"variants": [{"id": name}]})
+        error = assert_error(response, 400, "VALIDATION_ERROR")
+        assert error["details"] == [{"field": "variants[0].id", "message": sentence}]
+    token = assert_error(
+        await store("POST", "/admin/meta/token", json={"accessToken": ""}), 400, "VALIDATION_ERROR"
+    )
+    assert token["details"] == [{"field": "accessToken", "message": "must not be empty"}]
+    response = await store("GET", "/admin/meta/items?eligibleOnly=perhaps")
+    query = assert_error(response, 400, "VALIDATION_ERROR")
+    assert query["details"] == [{"field": "eligibleOnly", "message": "must be true or false"}]
+
+
 async def test_unknown_address(store: Caller) -> None:
     for path in (
         "/nothing",

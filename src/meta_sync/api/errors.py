@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -40,13 +41,18 @@ _PREDICATES = {
     "string_type": "must be a text",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
     "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
     "list_type": "must be a list",
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
 }
 """Pydantic's error types that come up most, as predicates that follow the field's name."""
+
+_SUBJECT = re.compile(r"^(?:Input|String|List|Value) should")
+"""What Pydantic calls the value; our sentences call it by the field's name."""
 
 _STATUS_CODES = {
     400: "BAD_REQUEST",
@@ -132,8 +138,9 @@ def _predicate(item: Any) -> str:
     if known is not None:
         return known
     message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
-    if message.startswith("Input should"):
-        return "must" + message.removeprefix("Input should")
+    message = _SUBJECT.sub("must", message).partition(" after validation")[0]
+    if message.startswith("must have at least 1 "):
+        return "must not be empty"
     return message[:1].lower() + message[1:]
 
 
