@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.detect import FORMATS, detect, format_by_name
 from meta_sync.catalog.ingest.rows import FileRefusedError
 from tests.unit.formats.reading import SAMPLES
@@ -60,7 +61,7 @@ def test_samples_are_recognised_whatever_they_are_called(name: str, format_name:
         (b"PK\x03\x04rest", "Excel workbook or a ZIP archive"),
         (gzip.compress(b"id,title\n"), "compressed"),
         (bytes(range(256)) * 8, "not a text file"),
-        (b"abc,Kettle,12.00\ndef,Mug,3.50\n", 'needs at least id and title. Found: "abc", "Kettle"'),
+        (b"abc,Kettle,12.00\ndef,Mug,3.50\n", 'price and availability. Found: "abc", "Kettle"'),
         (b"id,title\n1,Mug\n", "needs at least id and title"),
     ],
 )
@@ -74,6 +75,12 @@ def test_other_files_are_refused_with_what_they_seem_to_be(data: bytes, words: s
 def test_a_list_of_barcodes_is_named() -> None:
     with pytest.raises(FileRefusedError, match="list of barcodes"):
         detect((SAMPLES / "barcodes.csv").read_bytes(), "barcodes.csv")
+
+
+def test_a_feed_in_another_format_than_asked_for_is_not_called_headless() -> None:
+    message = describe(b"id\ttitle\tprice\n1\tMug\t1 EUR\n")
+    assert "needs at least" not in message
+    assert "recognised by itself" in message
 
 
 def test_formats_by_name() -> None:

@@ -52,6 +52,7 @@ _LISTINGS = {
     "flight": ("origin_airport", "flight_id"),
     "destination": ("destination_id",),
 }
+_FEED_COLUMNS = frozenset(("link", "image_link", "price", "availability"))
 _ROOT = re.compile(r"<([A-Za-z_][\w.:-]*)")
 _PROLOG = re.compile(
     r"\s*+(?:<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*+(?:\[.*?\]\s*+)?>)", re.DOTALL | re.IGNORECASE
@@ -131,10 +132,16 @@ def _describe_table(text: str) -> str:
             return f"The file is a {kind} listing, not a product catalog. Only products are imported."
     if _is_code_list(text):
         return "The file is a list of barcodes, not a product feed: it has no titles and no prices."
+    if {"id", "title"} <= columns and columns & _FEED_COLUMNS:
+        # Only a format that was asked for refuses such a file.
+        return (
+            "The file is a table with the columns of a product feed, not a file in the format that was asked for;"
+            " without that it is recognised by itself."
+        )
     found = ", ".join(quoted(name) for name in names[:8]) + (", …" if len(names) > 8 else "")
     return (
-        "The file does not begin with the column names of a product feed; it needs at least id and title."
-        f" Found: {found}."
+        "The file does not begin with the column names of a product feed; it needs at least id and title,"
+        f" and one of link, image_link, price and availability. Found: {found}."
     )
 
 
