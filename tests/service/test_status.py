@@ -135,6 +135,15 @@ async def test_reasons_to_stand_still_in_their_order(world: World) -> None:
     assert (found.pause_reason, found.connection_state) == ("not_connected", "disconnected")
 
 
+async def test_a_catalog_selected_at_another_graph_address_is_said(world: World) -> None:
+    await world.connect()
+    found = await status(world, graph_url="https://graph.elsewhere.example")
+    assert (found.pause_reason, found.paused_until) == ("config_incomplete", None)
+    assert found.last_error is not None
+    assert found.last_error.code == "graph_url_changed"
+    assert "graph.elsewhere.example" in found.last_error.message
+
+
 async def test_a_pause_that_is_over_is_none(world: World) -> None:
     await world.connect()
     await execute(

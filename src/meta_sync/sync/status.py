@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.connection.models import ActiveLink
+from meta_sync.connection.models import ActiveLink, graph_host
 from meta_sync.connection.repository import active_link
 from meta_sync.core.clock import Clock
 from meta_sync.core.config import Settings
@@ -224,7 +224,17 @@ class StatusService:
         )
         ever = bool(await connection.scalar(_EVER_CONNECTED, {"store_id": store_id}))
         missing = tuple(missing_keys(settings, link is not None))
-        reason, until = _standstill(token, settings, missing, pauses=pauses, budget=budget_state, now=now)
+        elsewhere = self._graph_moved(link, now)
+        if elsewhere is not None:
+            errors.append(elsewhere)
+        reason, until = _standstill(
+            token,
+            settings,
+            is_incomplete=bool(missing) or elsewhere is not None,
+            pauses=pauses,
+            budget=budget_state,
+            now=now,
+        )
         return StoreStatus(
             connection_state=_connection_state(token, pauses, ever=ever),
             account_id=token.account_id if token else None,
@@ -250,6 +260,17 @@ class StatusService:
             budget=_budget(budget_state, now) if budget_state is not None else None,
             catalog=CatalogView(link.product_count, link.vertical, link.checked_at) if link else None,
         )
+
+    def _graph_moved(self, link: ActiveLink | None, now: datetime) -> LastError | None:
+        """What is wrong when the catalog was selected at another Graph address: nothing is sent to it then."""
+        host = graph_host(self._settings.graph_url)
+        if link is None or link.graph_host == host:
+            return None
+        message = (
+            f"The catalog was selected at {link.graph_host}, but META_SYNC_GRAPH_URL names {host} now."
+            " Select the catalog again, or set the address back."
+        )
+        return LastError("graph_url_changed", message, now)
 
     def _is_app_configured(self, settings: StoreSettings, *, has_secret: bool) -> bool:
         """Whether an app id and the secret that goes with it are there, the store's own or the process's."""
@@ -298,8 +319,8 @@ def _connection_state(token: _Token | None, pauses: Sequence[Pause], *, ever: bo
 def _standstill(
     token: _Token | None,
     settings: StoreSettings,
-    missing: Sequence[str],
     *,
+    is_incomplete: bool,
     pauses: Sequence[Pause],
     budget: BudgetState | None,
     now: datetime,
@@ -310,7 +331,7 @@ def _standstill(
     by_reason = {pause.reason.value: pause for pause in pauses}
     if token.dead_at is not None or "needs_reconnect" in by_reason:
         return "needs_reconnect", None
-    if missing:
+    if is_incomplete:
         return "config_incomplete", None
     if not settings.sync_enabled:
         return "sync_disabled", None
