@@ -292,3 +292,21 @@ async def test_how_products_stand(world: World, service: ItemsService) -> None:
     assert sync["p"].worst_status is Status.SKIPPED
     assert sync["p"].last_sync_at is not None
     assert (sync["q"].worst_status, sync["nowhere"].worst_status) == (Status.SYNCED, None)
+
+
+async def test_what_meta_refused_is_not_said_to_be_sent_again(world: World, service: ItemsService) -> None:
+    await world.connect()
+    world.sandbox.refuse("v", "A required field is missing: nobody likes it")
+    await world.put("p", variant("v"))
+    await world.run()
+    refused = await service.detail(world.store_id, "v")
+    assert refused.sync_state is not None
+    assert refused.sync_state.state.status is Status.FAILED
+    assert refused.next_request is not None
+    assert (refused.next_request.decision, refused.next_request.data) == (DecisionKind.KEEP, None)
+    assert refused.next_request.reason == refused.sync_state.state.code
+
+    await world.put("p", variant("v"), title="Repaired")
+    repaired = (await service.detail(world.store_id, "v")).next_request
+    assert repaired is not None
+    assert repaired.decision is DecisionKind.UPSERT

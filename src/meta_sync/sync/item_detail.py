@@ -253,7 +253,17 @@ def _next_request(record: ItemRecord, mapper: Mapper, now: datetime) -> NextRequ
         Link(link.link_id, link.epoch, link.was_empty),
         mapper,
         now=now,
-        is_job_only=intent is not None and intent.is_job_only,
+        is_job_only=_only_a_job_asks(record),
     )
     data = msgspec.json.decode(decision.payload) if decision.payload else None
-    return NextRequest(decision.kind, decision.reason, decision.method, data)
+    reason = decision.reason
+    if reason is None and decision.kind is DecisionKind.KEEP:
+        reason = state.code
+    return NextRequest(decision.kind, reason, decision.method, data)
+
+
+def _only_a_job_asks(record: ItemRecord) -> bool:
+    if record.intent is not None:
+        return record.intent.is_job_only
+    # Nothing waits: until the row changes or its retry is due, a job is all that can look at the item.
+    return record.view is None or record.view.retry_at is None
