@@ -4,14 +4,17 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from meta_sync.cli.main import main
+from meta_sync.core.config import Settings
 from meta_sync.core.crypto import generate_encryption_key
 from meta_sync.core.db import Database
 
@@ -100,6 +103,7 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(run: Run, store: str, database
         (("keys", "create", "--platform", "--permission", "everything"), "unknown permission"),
         (("stores", "create", "Shop", "--currency", "EURO"), "currency"),
         (("status", "--store", "store_none"), "There is no such store."),
+        (("sync", "--store", "store_none"), "There is no such store."),
         (("import", "missing.csv", "--store", "store_none"), "missing.csv"),
     ],
 )
@@ -125,10 +129,47 @@ def test_import_says_what_became_of_the_file_by_its_exit_code(run: Run, store: s
     assert "row 3, price: The price is in USD, but the store sells in EUR." in partial.output
     assert "\x1b" not in partial.output
 
+    assert partial.output.endswith("  Row 1 is the first below the header.\n")
+
     (tmp_path / "nonsense.bin").write_bytes(bytes(range(256)) * 40)
     refused = run("import", str(tmp_path / "nonsense.bin"), "--store", store, "--json")
     assert refused.code == 1
     assert json.loads(refused.output)["status"] == "error"
+
+
+def test_a_fault_of_one_field_is_said_once(run: Run) -> None:
+    assert run("stores", "create", "Shop", "--currency", "EURO").errors.count("ISO 4217") == 1
+
+
+def test_import_shows_what_was_left_out_of_rows_that_went_in(run: Run, store: str, tmp_path: Path) -> None:
+    file = tmp_path / "words.tsv"
+    file.write_text("id\ttitle\tprice\tavailability\na\tLamp\t1 USD\tin stock\nb\tMug\t1 EUR\tperhaps\n")
+    lines = run("import", str(file), "--store", store).output.splitlines()
+    assert lines[2:] == [
+        "  row 1, price: The price is in USD, but the store sells in EUR.",
+        '  row 2, availability (warning): The availability "perhaps" is not known and was left out.',
+        "  Row 1 is the first below the header.",
+    ]
+
+
+def test_a_format_that_the_file_is_not_in_is_said(run: Run, store: str, tmp_path: Path) -> None:
+    result = run("import", str(feed(tmp_path / "f.tsv", 1)), "--store", store, "--format", "google-rss")
+    assert result.code == 1
+    assert "not a file in the format that was asked for" in result.output
+
+
+def test_a_store_that_is_not_there_is_looked_for_in_a_named_place(
+    run: Run, monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path
+) -> None:
+    @asynccontextmanager
+    async def located(settings: Settings) -> AsyncIterator[Settings]:
+        yield settings.model_copy(update={"database_url": SecretStr(database_url)})
+
+    monkeypatch.delenv("META_SYNC_DATABASE_URL")
+    monkeypatch.setattr("meta_sync.cli.session.located_database", located)
+    result = run("status", "--store", "store_none")
+    assert result.code == 1
+    assert str(tmp_path / "data") in result.errors
 
 
 def test_status_shows_every_store(run: Run, store: str, tmp_path: Path) -> None:
@@ -138,7 +179,9 @@ def test_status_shows_every_store(run: Run, store: str, tmp_path: Path) -> None:
     one = json.loads(run("status", "--store", store, "--json").output)
     assert one["connectionState"] == "not_connected"
     assert one["counts"]["total"] == 3
-    assert store in run("status").output
+    table = run("status").output
+    assert store in table
+    assert "not connected to Meta" in table
 
 
 def test_sync_needs_a_catalog_and_says_so(run: Run, store: str) -> None:

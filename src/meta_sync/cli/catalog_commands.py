@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from meta_sync.catalog.ingest.imports import CHUNK_BYTES, ImportService, ImportView
+from meta_sync.catalog.ingest.imports import CHUNK_BYTES, ImportFinding, ImportService, ImportView
 from meta_sync.cli import console
 from meta_sync.cli.options import JsonOutput, StoreId, read_settings
 from meta_sync.cli.running import run
@@ -23,7 +23,10 @@ __all__ = ["add_to"]
 _LOOK_SECONDS = 0.3
 _OVER = frozenset({"success", "partial", "error"})
 _EXIT_CODES = {"error": 1, "partial": 3}
-_SHOWN_ERRORS = 20
+_SHOWN_FINDINGS = 20
+_KINDS = {"failure": "", "skip": " (skipped)", "warning": " (warning)"}
+"""What is said of a finding, the gravest kind first."""
+_PROGRESS_STEP_PERCENT = 10
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,7 +49,7 @@ def _import(
 ) -> None:
     """Import a product file. Exit code 1: nothing could be read; 3: some rows failed."""
 
-    async def do(settings: Settings) -> ImportView:
+    async def do(settings: Settings) -> tuple[ImportView, list[ImportFinding]]:
         async with open_session(settings) as session:
             imports = session.factory.imports()
             import_id = await imports.create(
@@ -58,13 +61,14 @@ def _import(
                 requested_by="command line",
             )
             await imports.upload(store, import_id, _pieces(file))
-            return await _run_to_end(session.factory, store, import_id, quiet=json)
+            view = await _run_to_end(session.factory, store, import_id, quiet=json)
+            return view, [finding async for finding in imports.report(store, import_id)]
 
-    view = run(do(read_settings()))
+    view, findings = run(do(read_settings()))
     if json:
         console.print_json(_as_json(view))
     else:
-        _show(view, file.name)
+        _show(view, findings, file.name)
     raise typer.Exit(_EXIT_CODES.get(view.status, 0))
 
 
@@ -97,8 +101,11 @@ async def _watch(
     imports: ImportService, store_id: str, import_id: str, working: asyncio.Task[None], *, quiet: bool
 ) -> None:
     screen = console.screen()
-    if quiet or not screen.is_terminal:
+    if quiet:
         await asyncio.wait([working])
+        return
+    if not screen.is_terminal:
+        await _watch_in_lines(imports, store_id, import_id, working)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=screen, transient=True) as progress:
@@ -109,7 +116,18 @@ async def _watch(
             await asyncio.wait([working], timeout=_LOOK_SECONDS)
 
 
-def _show(view: ImportView, name: str) -> None:
+async def _watch_in_lines(
+    imports: ImportService, store_id: str, import_id: str, working: asyncio.Task[None]
+) -> None:
+    said = 0
+    while not (await asyncio.wait([working], timeout=_LOOK_SECONDS))[0]:
+        view = await imports.get(store_id, import_id)
+        if view.status not in _OVER and view.progress >= said + _PROGRESS_STEP_PERCENT:
+            said = view.progress
+            console.say(f"  {view.counts['rows']} rows, {said} %")
+
+
+def _show(view: ImportView, findings: list[ImportFinding], name: str) -> None:
     counts = view.counts
     console.say(f"{name}: {view.status} ({view.format or 'unknown format'})")
     if view.message:
@@ -119,10 +137,16 @@ def _show(view: ImportView, name: str) -> None:
         f"{counts['created']} created, {counts['changed']} changed, {counts['unchanged']} unchanged, "
         f"{counts['skipped']} skipped, {counts['failed']} failed"
     )
-    for error in view.errors[:_SHOWN_ERRORS]:
-        console.say(f"  row {error.row}, {error.field}: {error.message}")
-    if len(view.errors) > _SHOWN_ERRORS:
-        console.say("  … more in the report: GET /catalog/imports/" + view.import_id + "/report")
+    order = list(_KINDS)
+    findings = sorted(findings, key=lambda finding: (order.index(finding.kind), finding.row))
+    for finding in findings[:_SHOWN_FINDINGS]:
+        place = f"row {finding.row}, {finding.field}" if finding.row else finding.field
+        console.say(f"  {place}{_KINDS[finding.kind]}: {finding.message}")
+    if len(findings) > _SHOWN_FINDINGS:
+        console.say(f"  … and {len(findings) - _SHOWN_FINDINGS} more in the report:")
+        console.say(f"  GET /catalog/imports/{view.import_id}/report")
+    if findings and view.format != "google-rss":
+        console.say("  Row 1 is the first below the header.")
 
 
 def _as_json(view: ImportView) -> dict[str, Any]:

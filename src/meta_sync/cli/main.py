@@ -72,7 +72,9 @@ def main() -> None:
     except ServiceError as error:
         console.note(f"meta-sync: {error.message}")
         for detail in error.details:
-            console.note(f"  {detail.field} {detail.message}")
+            # An error about one field has said all of it in its sentence.
+            if detail.message.rstrip(".") not in error.message:
+                console.note(f"  {detail.field} {detail.message}")
         sys.exit(_FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

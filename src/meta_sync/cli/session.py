@@ -14,7 +14,7 @@ from meta_sync.cli.data_directory import DataDirectory, DirectoryInUseError, Run
 from meta_sync.cli.embedded import running_postgres
 from meta_sync.cli.running import to_the_end
 from meta_sync.core.config import Settings
-from meta_sync.core.errors import StartError
+from meta_sync.core.errors import NotFoundError, StartError
 from meta_sync.core.migrations import require_ready, upgrade
 from meta_sync.factory import Factory, ProcessContext
 
@@ -59,12 +59,22 @@ async def open_session(settings: Settings) -> AsyncIterator[Session]:
     ------
     StartError
         The database cannot be reached, has another schema, or the data directory cannot be used.
+    NotFoundError
+        From what is done within: the message then also names the data directory that was looked into.
     """
     async with located_database(settings) as located:
         context = await ProcessContext.open(located)
         try:
             await require_ready(context.database)
             yield Session(context, Factory(context))
+        except NotFoundError as error:
+            if settings.database_url is not None:
+                raise
+            # The data directory follows the working directory: in another folder it is another, empty one.
+            raise NotFoundError(
+                f"{error.message} The data directory in use is {DataDirectory(settings.data_dir).path}; "
+                "META_SYNC_DATA_DIR names another."
+            ) from error
         finally:
             await to_the_end(context.close())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC
 from typing import Annotated, Any
 
 import typer
@@ -18,13 +19,28 @@ from meta_sync.core.config import Settings
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError
 from meta_sync.sync.models import Status
-from meta_sync.sync.status import StoreStatus
+from meta_sync.sync.status import StoreStandstill, StoreStatus
 from meta_sync.sync.tables import worker_heartbeats
 
 __all__ = ["add_to"]
 
 _MOST_STORES = 200
 _LOOK_SECONDS = 1.0
+
+_STANDSTILL: dict[StoreStandstill, str] = {
+    "not_connected": "not connected to Meta",
+    "needs_reconnect": "Meta no longer takes the token; set a new one",
+    "config_incomplete": "the settings are not complete",
+    "sync_disabled": "syncEnabled is off",
+    "throttled": "Meta's limit of calls is used up",
+    "meta_unreachable": "Meta does not answer",
+    "blocked_by_meta": "Meta refuses the store's calls",
+    "held": "held until a person decides",
+}
+_EXPLAINED_BY_ERROR = frozenset(
+    {"needs_reconnect", "config_incomplete", "meta_unreachable", "blocked_by_meta"}
+)
+"""Reasons that the last error says more about."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -77,6 +93,7 @@ def _sync(
 
     async def sync(settings: Settings) -> None:
         async with open_session(settings) as session:
+            await session.factory.stores().get(store)
             try:
                 started = await session.factory.jobs().start_bootstrap(store, requested_by="command line")
             except ConflictError as error:
@@ -115,13 +132,16 @@ async def _worker_runs(database: Database) -> bool:
 
 
 def _as_json(status: StoreStatus) -> dict[str, Any]:
-    by_status = status.counts.by_status
+    by_status, error = status.counts.by_status, status.last_error
     return {
         "connectionState": status.connection_state,
         "pauseReason": status.pause_reason,
         "pausedUntil": status.paused_until,
         "lastSyncAt": status.last_sync_at,
         "lastSyncStatus": status.last_sync_status,
+        "lastError": None
+        if error is None
+        else {"code": error.code, "message": error.message, "at": error.at},
         "missingKeys": list(status.missing_keys),
         "counts": {
             "synced": by_status.get(Status.SYNCED, 0),
@@ -138,6 +158,21 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
     }
 
 
+def _standstill(row: dict[str, Any]) -> str:
+    """Why the store stands still, in words; empty when it does not."""
+    reason, until, error = row["pauseReason"], row["pausedUntil"], row["lastError"]
+    if reason is None:
+        return ""
+    sentence = _STANDSTILL[reason]
+    if until is not None:
+        sentence += f", until {until.astimezone(UTC):%H:%M:%S} UTC"
+    if row["missingKeys"]:
+        sentence += f"; not set: {', '.join(row['missingKeys'])}"
+    elif error is not None and reason in _EXPLAINED_BY_ERROR:
+        sentence += f": {error['message']}"
+    return sentence
+
+
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table()
     for name in (
@@ -148,7 +183,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         "waiting",
         "failed",
         "skipped",
-        "stands still",
+        "why nothing is sent",
     ):
         table.add_column(
             name, justify="right" if name in {"synced", "waiting", "failed", "skipped"} else "left"
@@ -164,6 +199,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             str(waiting),
             str(counts["failed"]),
             str(counts["skipped"]),
-            ", ".join(filter(None, (row["pauseReason"], *row["missingKeys"]))) or "",
+            _standstill(row),
         )
     return table

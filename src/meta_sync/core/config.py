@@ -168,4 +168,5 @@ def load_settings(
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = f"{ENVIRONMENT_PREFIX}{first['loc'][0]}".upper()
-        raise StartError(f"{name} is not usable: {first['msg'].removeprefix('Value error, ')}.") from None
+        fault = first["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+        raise StartError(f"{name} is not usable: {fault.partition(', unable to')[0]}.") from None
