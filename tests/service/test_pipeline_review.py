@@ -19,6 +19,7 @@ from meta_sync.sandbox.options import (
 )
 from meta_sync.sync.claim import plan_turn
 from meta_sync.sync.mapping import Mapper
+from meta_sync.sync.outcome import Outcomes
 from meta_sync.sync.sweep import keep_partitions, mark_forgotten_stores, purge
 from tests.support.pipeline import arm, assert_sums, execute, fetch, follow_due, one
 from tests.support.world import World, open_world, variant
@@ -193,9 +194,13 @@ async def test_an_item_that_goes_in_small_batches_only_is_not_kept_waiting_by_li
     assert (await world.states())["limited"]["status"] != "pending"
 
 
-async def test_an_item_that_cannot_be_read_back_does_not_stay_in_flight_for_ever(world: World) -> None:
-    arm(world, "required_as_warnings", count=1)
-    world.sandbox.refuse("a", "A required field is missing: brand.")
+async def test_an_item_that_cannot_be_read_back_does_not_stay_in_flight_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As after a report that warns of a missing required field.
+    monkeypatch.setattr(
+        "meta_sync.sync.poll.classify_report", lambda items, _report: Outcomes(to_read_back=list(items))
+    )
     arm(world, "graph_error", code=100, count=None, edge="products", message="Invalid parameter")
     await world.put("p", variant("a"))
     pipeline = world.pipeline()
@@ -255,6 +260,7 @@ async def test_a_question_that_is_answered_does_not_end_the_pause_of_the_calls(w
 
 
 async def test_a_pause_that_ends_early_puts_the_store_in_line(world: World) -> None:
+    arm(world, "handle_never", count=1)
     pipeline = world.pipeline()
     await world.put("p", variant("a"))
     await pipeline.drain_tick()
