@@ -92,6 +92,7 @@ async def test_each_item_gets_the_end_that_the_report_gives_it(world: World) -> 
     await world.put("p", variant("good", special_price=999), variant("bad"), variant("open"))
     batch = await _claimed(world)
     sent = {record["data"]["id"]: record["data"] for record in orjson.loads(batch.body)["requests"]}
+    await execute(world, "UPDATE store_queue SET due_at = NULL")
     assert await _finish(
         world,
         batch,
@@ -203,8 +204,11 @@ async def test_a_refusal_gives_back_what_was_known_before(world: World) -> None:
     assert bytes((await _state(world, "gone"))["rejected_hash"]) == b"DELETE"
 
 
-async def test_a_refusal_proves_nothing_while_another_call_may_have_saved_the_item(world: World) -> None:
-    """(11)"""
+@pytest.mark.parametrize("other", ["unknown", "over"])
+async def test_a_refusal_proves_nothing_while_another_call_may_have_saved_the_item(
+    world: World, other: str
+) -> None:
+    """(11): a call with an unknown end, or one whose own report was not the last."""
     await world.put("p", variant("a"))
     await world.run()
     await world.put("p", variant("a", 5, special_price=3))
@@ -212,14 +216,33 @@ async def test_a_refusal_proves_nothing_while_another_call_may_have_saved_the_it
     await execute(
         world,
         "INSERT INTO batch_calls (batch_id, call_number, store_id, link_id, state, deadline_at, unknown_at) "
-        "SELECT batch_id, 2, store_id, link_id, 'unknown', now(), now() FROM batch_calls WHERE batch_id = :id",
+        "SELECT batch_id, 2, store_id, link_id, :other, now(), now() FROM batch_calls WHERE batch_id = :id",
         id=batch.batch_id,
+        other=other,
     )
     await _finish(world, batch, rejected={"a": "No."})
     state = await _state(world, "a")
     assert (state["status"], state["presence"], state["confirmed_hash"]) == ("failed", "maybe", None)
     assert "sale_price" in state["may_hold"]
     assert state["retailer_id"] == "a"
+
+
+async def test_a_batch_settles_only_what_it_still_has(world: World) -> None:
+    """A worker stood still with the report of a batch that others gave up: its items are in flight again by now."""
+    await world.put("p", variant("a"))
+    await world.put("q", variant("gone"))
+    await world.run()
+    await world.put("p", variant("a", 5))
+    await world.catalog.delete_product(world.store_id, "q")
+    old = await _claimed(world)
+    async with world.database.platform() as connection:
+        assert await settle.give_up(connection, old.batch_id)
+    newer = await _claimed(world, handle="h2")
+    before = await world.states()
+    assert {state["in_flight"] for state in before.values()} == {newer.batch_id}
+    assert await _finish(world, old, accepted=["a", "gone"])
+    assert await world.states() == before
+    assert await _finish(world, newer, accepted=["a", "gone"])
 
 
 async def test_a_confirmed_delete_empties_what_is_known(world: World) -> None:
