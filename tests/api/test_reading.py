@@ -71,6 +71,18 @@ def test_the_place_of_a_bad_text_is_named() -> None:
     assert caught.value.details[0].field == "variants[1].sku"
 
 
+@pytest.mark.parametrize("number", [str(2**63), str(-(2**63) - 1), "9" * 10_000, "1e400", "-1e400"])
+def test_the_place_of_a_number_beyond_64_bits_is_named(number: str) -> None:
+    with pytest.raises(ValidationFailedError) as caught:
+        parse_json(b'{"products": [{}, {"variants": [{"price": 1, "sale": %s}]}]}' % number.encode())
+    assert caught.value.details[0].field == "products[1].variants[0].sale"
+    assert "64 bits" in caught.value.message
+    with pytest.raises(ServiceError, match="64 bits"):
+        parse_json(number.encode())
+    with pytest.raises(ServiceError):
+        parse_json(b"[" * 5_000 + number.encode() + b"]" * 5_000)
+
+
 async def test_large_bodies_are_read_by_the_same_rules() -> None:
     large = json.dumps({"a": ["x" * 100] * 10_000}).encode()
     assert await parse_json_off_loop(large) == json.loads(large)

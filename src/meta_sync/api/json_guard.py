@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from meta_sync.core.errors import ErrorDetail, InvalidRequestError, ServiceError, ValidationFailedError
@@ -23,6 +23,7 @@ MAX_DEPTH = 64
 _INT64 = range(-(2**63), 2**63)
 _INT64_DIGITS = 20
 """Digits and sign of the longest 64-bit number; a longer literal is refused before it is made a number."""
+_SHOWN_KEY_CHARS = 100
 _OFF_LOOP_BYTES = 256 * 1024
 """A larger body takes longer than other requests should wait for the event loop."""
 
@@ -31,19 +32,23 @@ class _RefusedError(ValueError):
     """The text is JSON, but holds something that must not go on."""
 
 
+class _NumberError(_RefusedError):
+    """What must not go on is a number; the decoder does not know where it stands."""
+
+
 def _integer(literal: str) -> int:
     if len(literal) > _INT64_DIGITS:
-        raise _RefusedError("a number does not fit into 64 bits")
+        raise _NumberError
     value = int(literal)
     if value not in _INT64:
-        raise _RefusedError("a number does not fit into 64 bits")
+        raise _NumberError
     return value
 
 
 def _number(literal: str) -> float:
     value = float(literal)
     if not math.isfinite(value):
-        raise _RefusedError("a number does not fit into 64 bits")
+        raise _NumberError
     return value
 
 
@@ -75,7 +80,7 @@ def parse_json(body: bytes) -> Any:
     InvalidRequestError
         It is not JSON, or breaks one of the rules of this module.
     ValidationFailedError
-        A text in it cannot be stored; ``details`` names the field.
+        A text or a number in it cannot be stored; ``details`` names the field.
     """
     try:
         text = body.decode("utf-8")
@@ -83,6 +88,8 @@ def parse_json(body: bytes) -> Any:
         raise _unreadable(f"it is not UTF-8 (byte {error.start})") from None
     try:
         value = _decoder.decode(text)
+    except _NumberError:
+        raise _misfit(text) from None
     except _RefusedError as error:
         raise _unreadable(str(error)) from None
     except json.JSONDecodeError as error:
@@ -107,6 +114,35 @@ def _unreadable(reason: str) -> ServiceError:
     return InvalidRequestError(f"The body cannot be read as JSON: {reason}.")
 
 
+def _misfit(text: str) -> ServiceError:
+    """The fault of a text with a number beyond 64 bits. It is read once more, to find where the number stands."""
+    misfit = object()
+
+    def marked(read: Callable[[str], Any]) -> Callable[[str], Any]:
+        def reading(literal: str) -> Any:
+            try:
+                return read(literal)
+            except _NumberError:
+                return misfit
+
+        return reading
+
+    decoder = json.JSONDecoder(parse_int=marked(_integer), parse_float=marked(_number))
+    try:
+        value = decoder.decode(text)
+    except (ValueError, RecursionError):
+        return _unreadable("a number does not fit into 64 bits")
+    _require_depth(value)
+    field = next((path for path, leaf in _leaves(value, "") if leaf is misfit), "") or "body"
+    return _fault(field, "must fit into 64 bits")
+
+
+def _fault(field: str, fault: str) -> ServiceError:
+    return ValidationFailedError(
+        f"The request is not valid: {field} {fault}.", details=[ErrorDetail(field, fault)]
+    )
+
+
 def _require_depth(value: Any) -> None:
     level = [value] if isinstance(value, dict | list) else []
     depth = 0
@@ -123,23 +159,22 @@ def _require_depth(value: Any) -> None:
 
 
 def _require_storable(value: Any) -> None:
-    for path, text in _texts(value, ""):
-        fault = text_fault(text)
+    for path, leaf in _leaves(value, ""):
+        fault = text_fault(leaf) if isinstance(leaf, str) else None
         if fault is not None:
-            field = path.encode("utf-8", "replace").decode().replace("\x00", "?") or "body"
-            raise ValidationFailedError(
-                f"The request is not valid: {field} {fault}.", details=[ErrorDetail(field, fault)]
-            )
+            raise _fault(path or "body", fault)
 
 
-def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every key and every value that is no container, with the path to it as it can be shown."""
+    if isinstance(value, dict):
         for key, child in value.items():
-            inner = f"{path}.{key}" if path else key
+            name = key.encode("utf-8", "replace").decode().replace("\x00", "?")[:_SHOWN_KEY_CHARS]
+            inner = f"{path}.{name}" if path else name
             yield inner, key
-            yield from _texts(child, inner)
+            yield from _leaves(child, inner)
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _texts(child, f"{path}[{index}]")
+            yield from _leaves(child, f"{path}[{index}]")
+    else:
+        yield path, value
