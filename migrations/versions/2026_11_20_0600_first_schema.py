@@ -520,6 +520,7 @@ def upgrade() -> None:
         sa.Column("app_secret", sa.LargeBinary(), nullable=True),
         sa.Column("verify_token", sa.LargeBinary(), nullable=True),
         sa.Column("conversions_access_token", sa.LargeBinary(), nullable=True),
+        sa.Column("mapper_version", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("mapping_epoch", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),

@@ -25,7 +25,8 @@ from meta_sync.graph.client import GraphClient, make_http_client
 from meta_sync.stores.service import StoreService
 from meta_sync.sync.drain import Timing
 from meta_sync.sync.items import ItemsService
-from meta_sync.sync.jobs import JobService, PipelineListener
+from meta_sync.sync.jobs import JobService
+from meta_sync.sync.listener import PipelineListener
 from meta_sync.sync.operations import OperationsService
 from meta_sync.sync.outbox import OutboxSink
 from meta_sync.sync.status import StatusService

@@ -34,7 +34,8 @@ from meta_sync.sandbox.state import SandboxState
 from meta_sync.stores.service import StoreService
 from meta_sync.sync.context import StoreContext, load_context
 from meta_sync.sync.drain import Timing
-from meta_sync.sync.jobs import JobService, PipelineListener
+from meta_sync.sync.jobs import JobService
+from meta_sync.sync.listener import PipelineListener
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.operations import OperationsService
 from meta_sync.sync.outbox import OutboxSink

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, Table, Text, func, text
+from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from meta_sync.core.db import Identifier, metadata
@@ -21,6 +21,8 @@ stores = Table(
     Column("conversions_access_token", LargeBinary),
     # Raised in the transaction of every change that payloads depend on; claims check it under their lock.
     Column("mapping_epoch", BigInteger, nullable=False, server_default=text("1")),
+    # The newest mapper that made this store's payloads; a worker with an older one leaves the store alone.
+    Column("mapper_version", Integer, nullable=False, server_default=text("1")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )

@@ -5,21 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.connection.models import ActiveLink, graph_host
 from meta_sync.connection.repository import active_link, credential
-from meta_sync.connection.repository import link as link_of
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
 from meta_sync.graph.auth import GraphCredential
 from meta_sync.stores.repository import app_credentials, load_settings
 from meta_sync.stores.settings import StoreSettings, missing_keys
+from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.mapping_settings import MappingSettings
 from meta_sync.sync.models import Link
 from meta_sync.sync.pauses import Pause, active_pauses
 
 __all__ = ["Access", "Standstill", "StoreContext", "link_access", "load_context", "mapping_settings"]
+
+
+_NEWER_MAPPER = text(
+    """
+    SELECT now() + interval '30 seconds' FROM stores
+    WHERE store_id = :store_id AND mapper_version > :mapper_version
+    """
+)
+"""A newer version of the service has taken the store over: its workers do the work, and this one looks rarely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +118,16 @@ async def link_access(
 
 
 async def load_context(
-    connection: AsyncConnection,
-    store_id: str,
-    cipher: Cipher,
-    process: Settings,
-    *,
-    link_id: int | None = None,
+    connection: AsyncConnection, store_id: str, cipher: Cipher, process: Settings
 ) -> StoreContext | Standstill:
-    """Everything a turn needs, or why the store cannot have one. ``link_id``: of that link instead of the active one."""
+    """Everything a turn needs, or why the store cannot have one."""
     settings, mapping_epoch = await load_settings(connection, store_id)
-    link = await (active_link(connection, store_id) if link_id is None else link_of(connection, link_id))
+    newer_until = await connection.scalar(
+        _NEWER_MAPPER, {"store_id": store_id, "mapper_version": MAPPER_VERSION}
+    )
+    if newer_until is not None:
+        return Standstill("newer_mapper", newer_until)
+    link = await active_link(connection, store_id)
     if link is None:
         return Standstill("not_connected")
     mapping = mapping_settings(settings, link.business_name)

@@ -14,7 +14,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.connection.models import ActiveLink
 from meta_sync.connection.repository import active_link
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
@@ -29,10 +28,9 @@ from meta_sync.sync.drain import database_time
 from meta_sync.sync.mapping import Mapper
 from meta_sync.sync.models import DecisionKind, ItemState, Status
 from meta_sync.sync.outbox import mark_due
-from meta_sync.sync.pauses import end_access_pauses
 from meta_sync.sync.reading import read_items
 
-__all__ = ["JobRunner", "JobService", "JobView", "PipelineListener", "StartedJob", "needs_intent"]
+__all__ = ["JobRunner", "JobService", "JobView", "StartedJob", "insert_job", "needs_intent"]
 
 _PAGE = 2_000
 """Variants per page: some tens of milliseconds in one transaction, so that writers never wait for it."""
@@ -54,15 +52,6 @@ _RUNNING = text(
     """
     SELECT job_id FROM jobs
     WHERE store_id = :store_id AND type = :type AND status IN ('queued', 'running', 'cancelling')
-    """
-)
-# A raised epoch restarts the running re-evaluation at its first row.
-_RESTART = text(
-    """
-    UPDATE jobs SET cursor = NULL, looked_at = 0, unchanged = 0, stage = 'waiting', last_batch_id = NULL,
-        mapping_epoch = (SELECT mapping_epoch FROM stores WHERE store_id = :store_id)
-    WHERE store_id = :store_id AND type = 'reevaluation' AND status IN ('queued', 'running')
-    RETURNING job_id
     """
 )
 _VIEW = """
@@ -203,9 +192,16 @@ class _Leased:
     stage: str
 
 
-async def _insert_job(
+async def insert_job(
     connection: AsyncConnection, store_id: str, link_id: int, kind: str, *, requested_by: str | None
 ) -> StartedJob:
+    """Write a job that waits to be worked on, in the caller's transaction.
+
+    Raises
+    ------
+    IntegrityError
+        The store has an unfinished job of this kind.
+    """
     job_id = new_id("job")
     total = await connection.scalar(
         _INSERT,
@@ -244,7 +240,7 @@ class JobService:
                         "No Meta catalog is selected yet. Store a token and select a catalog first.",
                         code="meta_not_connected",
                     )
-                started = await _insert_job(
+                started = await insert_job(
                     connection, store_id, link.link_id, "bootstrap", requested_by=requested_by
                 )
         except IntegrityError:
@@ -411,54 +407,3 @@ class JobRunner:
             if needs_intent(decision.kind, decision.reason, state):
                 wanted.append(item.variant_id)
         return wanted
-
-
-class PipelineListener:
-    """What a change of settings or of the catalog means for the pipeline, inside the transaction that makes it."""
-
-    async def settings_changed(
-        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool, access_changed: bool
-    ) -> None:
-        """Look at the store again; where payloads depend on the change, at every item."""
-        if mapping_changed:
-            link = await active_link(connection, store_id)
-            if link is not None and await connection.scalar(_RESTART, {"store_id": store_id}) is None:
-                await _insert_job(connection, store_id, link.link_id, "reevaluation", requested_by=None)
-        if access_changed:
-            await end_access_pauses(connection, store_id)
-        await mark_due(connection, store_id)
-
-    async def link_selected(
-        self, connection: AsyncConnection, link: ActiveLink, *, returning: bool
-    ) -> str | None:
-        """Begin with a catalog: give every variant a state row, free what waited for the old one, start a bootstrap."""
-        del returning  # the link's epoch was raised by whoever selected it
-        identity = {"store_id": link.store_id, "link_id": link.link_id}
-        await connection.execute(_ALL_STATES, identity)
-        await connection.execute(_UNPARK_STORE, identity)
-        await connection.execute(_CANCEL_OLD_JOBS, identity)
-        await connection.execute(_CLEAR_PAUSES, identity)
-        started = await _insert_job(connection, link.store_id, link.link_id, "bootstrap", requested_by=None)
-        await mark_due(connection, link.store_id)
-        return started.job_id
-
-
-_ALL_STATES = text(
-    """
-    INSERT INTO sync_state (link_id, variant_id, store_id, status)
-    SELECT :link_id, v.variant_id, v.store_id, 'never_synced' FROM variants AS v
-    WHERE v.store_id = :store_id AND v.deleted_at IS NULL ORDER BY v.variant_id
-    ON CONFLICT (link_id, variant_id) DO NOTHING
-    """
-)
-_UNPARK_STORE = text(
-    "UPDATE intents SET parked_by = NULL WHERE store_id = :store_id AND parked_by IS NOT NULL"
-)
-_CANCEL_OLD_JOBS = text(
-    """
-    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
-        message = 'The store uses another catalog now.'
-    WHERE store_id = :store_id AND status IN ('queued', 'running', 'cancelling')
-    """
-)
-_CLEAR_PAUSES = text("DELETE FROM store_pauses WHERE store_id = :store_id AND link_id IN (0, :link_id)")

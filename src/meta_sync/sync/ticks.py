@@ -15,6 +15,7 @@ from meta_sync.graph.client import GraphClient
 from meta_sync.sync import lease
 from meta_sync.sync.drain import Drain, Timing
 from meta_sync.sync.jobs import JobRunner
+from meta_sync.sync.listener import follow_mapper_version
 from meta_sync.sync.poll import Poll
 from meta_sync.sync.sweep import (
     due_schedule,
@@ -33,6 +34,7 @@ _QUESTIONS_AT_ONCE = 4
 
 _BEAT_SECONDS = 2.0
 _FOLD_SECONDS = 5.0
+_MAPPER_SECONDS = 30.0
 _PURGE_SECONDS = 3600.0
 _PURGE_AGAIN_SECONDS = 10.0
 
@@ -118,6 +120,11 @@ class Pipeline:
                 connection
             ):
                 await run_soon(connection, "purge", in_seconds=_PURGE_AGAIN_SECONDS)
+        async with self._database.platform() as connection:
+            if await due_schedule(
+                connection, "mapper_version", every_seconds=_MAPPER_SECONDS
+            ) and await follow_mapper_version(connection):
+                await run_soon(connection, "mapper_version", in_seconds=1)
         async with self._database.platform() as connection:
             if await due_schedule(connection, "partitions", every_seconds=_PURGE_SECONDS):
                 await keep_partitions(connection)

@@ -1,0 +1,100 @@
+"""What a change of settings, of the catalog or of the mapper means for the pipeline, in the transaction that makes it."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.connection.models import ActiveLink
+from meta_sync.connection.repository import active_link
+from meta_sync.sync.jobs import insert_job
+from meta_sync.sync.mapping import MAPPER_VERSION
+from meta_sync.sync.outbox import mark_due
+from meta_sync.sync.pauses import end_access_pauses
+
+__all__ = ["PipelineListener", "follow_mapper_version"]
+
+# A raised epoch restarts the running re-evaluation at its first row.
+_RESTART = text(
+    """
+    UPDATE jobs SET cursor = NULL, looked_at = 0, unchanged = 0, stage = 'waiting', last_batch_id = NULL,
+        mapping_epoch = (SELECT mapping_epoch FROM stores WHERE store_id = :store_id)
+    WHERE store_id = :store_id AND type = 'reevaluation' AND status IN ('queued', 'running')
+    RETURNING job_id
+    """
+)
+_ALL_STATES = text(
+    """
+    INSERT INTO sync_state (link_id, variant_id, store_id, status)
+    SELECT :link_id, v.variant_id, v.store_id, 'never_synced' FROM variants AS v
+    WHERE v.store_id = :store_id AND v.deleted_at IS NULL ORDER BY v.variant_id
+    ON CONFLICT (link_id, variant_id) DO NOTHING
+    """
+)
+_UNPARK_STORE = text(
+    "UPDATE intents SET parked_by = NULL WHERE store_id = :store_id AND parked_by IS NOT NULL"
+)
+_CANCEL_OLD_JOBS = text(
+    """
+    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
+        message = 'The store uses another catalog now.'
+    WHERE store_id = :store_id AND status IN ('queued', 'running', 'cancelling')
+    """
+)
+_CLEAR_PAUSES = text("DELETE FROM store_pauses WHERE store_id = :store_id AND link_id IN (0, :link_id)")
+
+_STORES_AT_ONCE = 100
+_RAISE = text(
+    f"""
+    UPDATE stores SET mapper_version = :mapper_version, mapping_epoch = mapping_epoch + 1
+    WHERE store_id IN (
+        SELECT store_id FROM stores WHERE mapper_version < :mapper_version
+        ORDER BY store_id LIMIT {_STORES_AT_ONCE} FOR UPDATE SKIP LOCKED
+    )
+    RETURNING store_id
+    """
+)
+
+
+class PipelineListener:
+    """Implements the listeners of stores and of connection."""
+
+    async def settings_changed(
+        self, connection: AsyncConnection, store_id: str, *, mapping_changed: bool, access_changed: bool
+    ) -> None:
+        """Look at the store again; where payloads depend on the change, at every item."""
+        if mapping_changed:
+            link = await active_link(connection, store_id)
+            if link is not None and await connection.scalar(_RESTART, {"store_id": store_id}) is None:
+                await insert_job(connection, store_id, link.link_id, "reevaluation", requested_by=None)
+        if access_changed:
+            await end_access_pauses(connection, store_id)
+        await mark_due(connection, store_id)
+
+    async def link_selected(
+        self, connection: AsyncConnection, link: ActiveLink, *, returning: bool
+    ) -> str | None:
+        """Begin with a catalog: give every variant a state row, free what waited for the old one, start a bootstrap."""
+        del returning  # the link's epoch was raised by whoever selected it
+        identity = {"store_id": link.store_id, "link_id": link.link_id}
+        await connection.execute(_ALL_STATES, identity)
+        await connection.execute(_UNPARK_STORE, identity)
+        await connection.execute(_CANCEL_OLD_JOBS, identity)
+        await connection.execute(_CLEAR_PAUSES, identity)
+        started = await insert_job(connection, link.store_id, link.link_id, "bootstrap", requested_by=None)
+        await mark_due(connection, link.store_id)
+        return started.job_id
+
+
+async def follow_mapper_version(connection: AsyncConnection) -> bool:
+    """Re-evaluate stores whose payloads an older mapper made; whether there may be more of them.
+
+    A worker with an older mapper leaves such a store alone from then on (see ``context``), so that two versions side by
+    side do not send each other's items again and again.
+    """
+    rows = await connection.execute(_RAISE, {"mapper_version": MAPPER_VERSION})
+    raised = list(rows.scalars())
+    listener = PipelineListener()
+    for store_id in raised:
+        await listener.settings_changed(connection, store_id, mapping_changed=True, access_changed=False)
+    return len(raised) == _STORES_AT_ONCE
