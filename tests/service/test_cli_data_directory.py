@@ -124,3 +124,13 @@ def test_a_socket_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(mine)
     with pytest.raises(StartError, match="belongs to another user"):
         require_private(tmp_path / "link", set())
+
+
+def test_data_without_its_key_is_not_given_a_new_one(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.prepare()
+    directory.postgres.mkdir()
+    (directory.postgres / "PG_VERSION").write_text("18\n")
+    with pytest.raises(StartError, match=r"encryption\.key is missing"):
+        directory.encryption_key(create=True)
+    assert not (tmp_path / "encryption.key").exists()

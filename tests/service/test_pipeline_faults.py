@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.core.db import Database
 from meta_sync.sandbox.faults import FaultKind, FaultSpec
 from meta_sync.sandbox.options import DEMO_ACCESS_TOKEN
@@ -163,3 +164,18 @@ async def test_an_outage_pauses_the_store_and_fails_no_item(world: World) -> Non
     await world.run()
     await world.assert_right()
     assert await _pause(world) == []
+
+
+async def test_a_lost_encryption_key_is_said_and_heals_with_the_key(world: World) -> None:
+    await world.put("p", variant("a"))
+    right = world.cipher
+    world.cipher = Cipher((SecretStr(generate_encryption_key()),))
+    await _ticks(world, 3)
+    assert [reason for reason, _ in await _pause(world)] == ["needs_reconnect"]
+    assert world.calls() == 0
+    world.cipher = right
+    async with world.database.platform() as connection:
+        await connection.execute(text("UPDATE store_pauses SET until = now()"))
+        await connection.execute(text("UPDATE store_queue SET due_at = now()"))
+    await world.run()
+    await world.assert_right()

@@ -160,13 +160,19 @@ class DataDirectory:
         Raises
         ------
         StartError
-            The file is there and holds no key, or cannot be read.
+            The file holds no key, cannot be read, or is gone although there is data that may need it.
         """
         path = self.path / "encryption.key"
         try:
             if not path.exists():
                 if not create:
                     return None
+                if (self.postgres / "PG_VERSION").exists():
+                    raise StartError(
+                        f"{path} is missing, and the data beside it may hold tokens that only it can read. Put the file "
+                        "back, or set META_SYNC_ENCRYPTION_KEYS. If the key is lost, set a new one there and store every "
+                        "token again."
+                    )
                 self._write_private(path, f"{generate_encryption_key()}\n".encode())
             key = SecretStr(path.read_text().strip())
             Cipher([key])

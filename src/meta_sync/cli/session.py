@@ -92,9 +92,10 @@ async def located_database(settings: Settings) -> AsyncIterator[Settings]:
         if runtime is not None:
             yield with_kept_key(_joined(settings, runtime))
             return
+        # Before the database: a directory with data and without its key must not be given a new one.
+        keys = settings.encryption_keys or (directory.encryption_key(create=True),)
         postgres = await stack.enter_async_context(running_postgres(directory))
         await to_the_end(upgrade(postgres.url()))
-        keys = settings.encryption_keys or (directory.encryption_key(create=True),)
         yield settings.model_copy(update={"database_url": SecretStr(postgres.url()), "encryption_keys": keys})
 
 

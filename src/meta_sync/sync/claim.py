@@ -136,9 +136,11 @@ _GUARD = text(
 # now, so it is skipped, which also rules out deadlocks.
 _LOCK_INTENTS = text(
     """
-    SELECT version FROM intents
-    WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND parked_by IS NULL
-    FOR UPDATE SKIP LOCKED
+    SELECT array_agg(version) FROM (
+        SELECT version FROM intents
+        WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND parked_by IS NULL
+        FOR UPDATE SKIP LOCKED
+    ) AS locked
     """
 )
 # Rows that were locked and compared stay where they are.
@@ -191,15 +193,17 @@ _TAKE_IN_FLIGHT = text(
         WHERE s.ctid = ANY(CAST(:row_ids AS tid[]))
           AND s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL AND s.xmin = u.row_version
         RETURNING s.variant_id
+    ), written AS (
+        INSERT INTO batch_items (created_on, batch_id, variant_id, store_id, link_id, retailer_id, method, payload_hash,
+            fields, cleared, previous_confirmed_hash, previous_confirmed_epoch, previous_may_hold, previous_presence,
+            previous_status)
+        SELECT (now() AT TIME ZONE 'UTC')::date, :batch_id, u.variant_id, :store_id, :link_id, u.retailer_id, u.method,
+            u.payload_hash, f.names, c.names, e.confirmed_hash, e.confirmed_epoch, e.may_hold, e.presence, e.status
+        FROM taken AS t JOIN given AS u ON u.variant_id = t.variant_id JOIN earlier AS e ON e.variant_id = t.variant_id
+        JOIN sets AS f ON f.number = u.fields JOIN sets AS c ON c.number = u.cleared
+        RETURNING variant_id
     )
-    INSERT INTO batch_items (created_on, batch_id, variant_id, store_id, link_id, retailer_id, method, payload_hash,
-        fields, cleared, previous_confirmed_hash, previous_confirmed_epoch, previous_may_hold, previous_presence,
-        previous_status)
-    SELECT (now() AT TIME ZONE 'UTC')::date, :batch_id, u.variant_id, :store_id, :link_id, u.retailer_id, u.method,
-        u.payload_hash, f.names, c.names, e.confirmed_hash, e.confirmed_epoch, e.may_hold, e.presence, e.status
-    FROM taken AS t JOIN given AS u ON u.variant_id = t.variant_id JOIN earlier AS e ON e.variant_id = t.variant_id
-    JOIN sets AS f ON f.number = u.fields JOIN sets AS c ON c.number = u.cleared
-    RETURNING variant_id
+    SELECT array_agg(variant_id) FROM written
     """
 )
 _SETTLE_WITHOUT_CALL = text(
@@ -283,9 +287,7 @@ async def apply_plan(
         return None
     await _leave_out_taken_ids(connection, context, plan)
     every = [attempt.intent for attempt in plan.attempts] + [one for one, _ in plan.settled] + plan.in_flight
-    locked = set(
-        (await connection.execute(_LOCK_INTENTS, {"row_ids": [one.row_id for one in every]})).scalars()
-    )
+    locked = set(await connection.scalar(_LOCK_INTENTS, {"row_ids": [one.row_id for one in every]}) or ())
     await _park(connection, context, [one for one in plan.in_flight if one.version in locked])
     settled = [(one, decision) for one, decision in plan.settled if one.version in locked]
     await _settle_without_call(connection, context, settled)
@@ -467,11 +469,11 @@ async def _take_in_flight(
         "cleared": [sets.number(one.cleared) for one in decisions],
         "may_hold": [sets.number(one.base_may_hold | one.decision.fields) for one in ordered],
     }
-    rows = await connection.execute(
+    taken = await connection.scalar(
         _TAKE_IN_FLIGHT,
         {**identity, "batch_id": batch_id, "epoch": link.epoch, **columns, "sets": sets.texts()},
     )
-    return set(rows.scalars())
+    return set(taken or ())
 
 
 def _method(attempt: Attempt) -> Any:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.connection.models import ActiveLink, graph_host
 from meta_sync.connection.repository import active_link, credential
 from meta_sync.core.config import Settings
-from meta_sync.core.crypto import Cipher
+from meta_sync.core.crypto import Cipher, DecryptionError
 from meta_sync.graph.auth import GraphCredential
 from meta_sync.stores.repository import app_credentials, load_settings
 from meta_sync.stores.settings import StoreSettings, missing_keys
@@ -20,8 +20,19 @@ from meta_sync.sync.mapping_settings import MappingSettings
 from meta_sync.sync.models import Link
 from meta_sync.sync.pauses import Pause, active_pauses
 
-__all__ = ["Access", "Standstill", "StoreContext", "link_access", "load_context", "mapping_settings"]
+__all__ = [
+    "UNREADABLE_TOKEN",
+    "Access",
+    "Standstill",
+    "StoreContext",
+    "link_access",
+    "load_context",
+    "mapping_settings",
+]
 
+
+UNREADABLE_TOKEN = "unreadable_token"  # noqa: S105 - a reason, not a token
+"""Standstill: the encryption key is not the one that the token was stored with."""
 
 _NEWER_MAPPER = text(
     """
@@ -103,7 +114,13 @@ def mapping_settings(settings: StoreSettings, business_name: str | None) -> Mapp
 async def link_access(
     connection: AsyncConnection, link: ActiveLink, settings: StoreSettings, cipher: Cipher, process: Settings
 ) -> Access | None:
-    """The way to a link's catalog, with the token it was selected with or got since; ``None`` without a way there."""
+    """The way to a link's catalog, with the token it was selected with or got since; ``None`` without a way there.
+
+    Raises
+    ------
+    DecryptionError
+        The token was stored under a key that this process does not have.
+    """
     stored = await credential(connection, cipher, link.credential_id)
     if stored is None or link.graph_host != graph_host(process.graph_url):
         return None
@@ -133,7 +150,10 @@ async def load_context(
     mapping = mapping_settings(settings, link.business_name)
     if mapping is None or missing_keys(settings, link=True):
         return Standstill("config_incomplete")
-    access = await link_access(connection, link, settings, cipher, process)
+    try:
+        access = await link_access(connection, link, settings, cipher, process)
+    except DecryptionError:
+        return Standstill(UNREADABLE_TOKEN)
     if access is None:
         # Also a link to another Graph host (a sandbox, say) than the one this process talks to.
         return Standstill("not_connected")

@@ -27,10 +27,10 @@ from meta_sync.sync import lease as leases
 from meta_sync.sync import resend
 from meta_sync.sync.budget import load_budget
 from meta_sync.sync.claim import Plan, apply_plan, plan_turn
-from meta_sync.sync.context import Standstill, StoreContext, load_context
+from meta_sync.sync.context import UNREADABLE_TOKEN, Standstill, StoreContext, load_context
 from meta_sync.sync.lease import Lease
 from meta_sync.sync.models import OpenBatch
-from meta_sync.sync.pauses import active_pauses
+from meta_sync.sync.pauses import Pause, PauseReason, active_pauses, record_pause
 from meta_sync.sync.reading import read_ready
 from meta_sync.sync.record import CallRecorder
 
@@ -44,6 +44,12 @@ _AFTER_FAILURE_SECONDS = 30.0
 _LOOKED_AT_WHILE_WAITING = 200
 """Items decided about in a turn that may not send. Every change marks the store due: deciding about a whole batch each
 time, to send nothing, would keep the worker from other stores."""
+
+_UNREADABLE_RETRY = timedelta(minutes=1)
+_UNREADABLE = (
+    "The stored token cannot be read with META_SYNC_ENCRYPTION_KEYS. Configure the key it was stored with, or store the "
+    "token again."
+)
 
 _LEASE_MARGIN_SECONDS = 5.0
 """What must be left of a lease when the call is over, for writing what came of it."""
@@ -131,6 +137,8 @@ class Drain:
         async with self._database.platform() as connection:
             context = await load_context(connection, lease.store_id, self._cipher, self._process)
             if isinstance(context, Standstill):
+                if context.reason == UNREADABLE_TOKEN:
+                    return await self._say_unreadable(connection, lease.store_id)
                 return _Next(at=context.until)
             standstill = context.standstill()
             if standstill is not None:
@@ -144,6 +152,14 @@ class Drain:
                 return _Next(at=waits.at)
             return await self._send_again(context, lease, again)
         return await self._claim_and_send(context, lease, waits if isinstance(waits, WaitUntil) else None)
+
+    async def _say_unreadable(self, connection: AsyncConnection, store_id: str) -> _Next:
+        """Show in the status that the encryption key is wrong; looked at again in a minute, should it be put right."""
+        until = await database_time(connection) + _UNREADABLE_RETRY
+        await record_pause(
+            connection, store_id, 0, Pause(PauseReason.NEEDS_RECONNECT, until, None, _UNREADABLE)
+        )
+        return _Next(at=until)
 
     async def _claim_and_send(self, context: StoreContext, lease: Lease, waits: WaitUntil | None) -> _Next:
         async with self._database.platform() as connection:

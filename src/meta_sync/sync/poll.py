@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from sqlalchemy import text
 
 from meta_sync.connection.repository import link as link_of
 from meta_sync.core.config import Settings
-from meta_sync.core.crypto import Cipher
+from meta_sync.core.crypto import Cipher, DecryptionError
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.failpoints import failpoint
 from meta_sync.core.logging import get_logger
@@ -230,7 +231,10 @@ class Poll:
             link = await link_of(connection, batch.link_id)
             assert link is not None
             settings, _ = await load_settings(connection, batch.store_id)
-            access = await link_access(connection, link, settings, self._cipher, self._process)
+            access = None
+            with suppress(DecryptionError):
+                # The drain says in the status that the key is wrong; the handle waits.
+                access = await link_access(connection, link, settings, self._cipher, self._process)
             budget = await load_budget(connection, batch.link_id, with_calls=False)
             waits = decide_call(budget, now, "question")
             # One question that failed speaks for all: each of many handles would hold a slot until its deadline.
