@@ -42,7 +42,8 @@ async def test_older_schema_is_refused_with_a_sentence(
     database_url: str, postgres_server: EmbeddedPostgres, database: Database
 ) -> None:
     postgres_server.psql(
-        database_url.split("/")[3].split("?", maxsplit=1)[0], "UPDATE alembic_version SET version_num = '0001'"
+        database_url.split("/")[3].split("?", maxsplit=1)[0],
+        "UPDATE alembic_version SET version_num = '0001'",
     )
     with pytest.raises(StartError, match=r"is older .* Run: meta-sync migrate"):
         await require_current_schema(database.app)
@@ -52,7 +53,8 @@ async def test_newer_schema_is_refused_with_a_sentence(
     database_url: str, postgres_server: EmbeddedPostgres, database: Database
 ) -> None:
     postgres_server.psql(
-        database_url.split("/")[3].split("?", maxsplit=1)[0], "UPDATE alembic_version SET version_num = '9999'"
+        database_url.split("/")[3].split("?", maxsplit=1)[0],
+        "UPDATE alembic_version SET version_num = '9999'",
     )
     with pytest.raises(StartError, match="is newer"):
         await require_current_schema(database.app)
