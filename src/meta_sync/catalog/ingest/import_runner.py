@@ -165,7 +165,7 @@ class ImportRunner:
             try:
                 await self._spool(lease, path)
                 await self._items(run)
-                await self._end(lease, "partial" if run.tally.failed else "success", None)
+                await self._end(lease, *_ending(run.tally))
             except FileRefusedError as refusal:
                 await self._end(lease, "error", _refusal_sentence(refusal, run.tally))
             finally:
@@ -245,6 +245,15 @@ def _needs_parents(entry: Parsed) -> bool:
     return isinstance(entry, ImportedParent) or (
         isinstance(entry, ImportedVariant) and entry.product_is_partial
     )
+
+
+def _ending(tally: Tally) -> tuple[str, str | None]:
+    """Status and message of an import whose file was read to its end."""
+    if not tally.failed:
+        return "success", None
+    if tally.created or tally.changed or tally.unchanged:
+        return "partial", None
+    return "error", "No row of the file could be imported; the errors say why."
 
 
 def _refusal_sentence(refusal: FileRefusedError, tally: Tally) -> str:
