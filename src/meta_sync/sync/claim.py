@@ -11,12 +11,28 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.core.logging import get_logger
 from meta_sync.graph.endpoints.catalog import build_batch_body
 from meta_sync.sync.bulk import expect_bulk
+from meta_sync.sync.claim_statements import (
+    DELETE_INTENTS,
+    DROP_STATES,
+    GUARD,
+    IDS_TAKEN,
+    INSERT_BATCH,
+    INSERT_CALL,
+    LOCK_IN_FLIGHT,
+    LOCK_INTENTS,
+    NEW_STATES,
+    NEW_STATES_READ,
+    NEXT_BATCH_ID,
+    PARK,
+    SETTLE_WITHOUT_CALL,
+    SKIP_EVENTS,
+    TAKE_IN_FLIGHT,
+)
 from meta_sync.sync.context import StoreContext
 from meta_sync.sync.decide import decide, known_may_hold, known_presence
 from meta_sync.sync.lease import Lease
@@ -24,7 +40,7 @@ from meta_sync.sync.lease import holds as lease_holds
 from meta_sync.sync.mapping import Mapper
 from meta_sync.sync.models import Attempt, Decision, DecisionKind, Link, OpenBatch, ReadyIntent
 from meta_sync.sync.pauses import active_pauses
-from meta_sync.sync.states import Event, next_status, status_case
+from meta_sync.sync.states import Event, next_status
 
 __all__ = ["MAX_BODY_BYTES", "Plan", "apply_plan", "plan_turn"]
 
@@ -115,144 +131,6 @@ def _decide_safely(
 _SAME_ID = Decision(DecisionKind.SKIP, "invalid_id")
 """Another variant goes out under the same id; two records of one id would overwrite each other at Meta."""
 
-_IDS_TAKEN = text(
-    """
-    SELECT retailer_id FROM sync_state
-    WHERE link_id = :link_id AND retailer_id = ANY(CAST(:retailer_ids AS text[]))
-    """
-)
-_GUARD = text(
-    """
-    SELECT s.mapping_epoch = :mapping_epoch AND l.active AND l.epoch = :epoch
-        AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
-        AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
-    FROM stores AS s, catalog_links AS l
-    WHERE s.store_id = :store_id AND l.link_id = :link_id
-    FOR SHARE
-    """
-)
-# By row id, never by id: after a vacuum of an emptied table the planner would walk the whole index per probe. The
-# version tells whether the row there is still the one that was read. A row that a writer holds is being changed right
-# now, so it is skipped, which also rules out deadlocks.
-_LOCK_INTENTS = text(
-    """
-    SELECT array_agg(version) FROM (
-        SELECT version FROM intents
-        WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND parked_by IS NULL
-        FOR UPDATE SKIP LOCKED
-    ) AS locked
-    """
-)
-# Rows that were locked and compared stay where they are.
-_DELETE_INTENTS = text("DELETE FROM intents WHERE ctid = ANY(CAST(:row_ids AS tid[]))")
-_LOCK_IN_FLIGHT = text(
-    """
-    SELECT variant_id, in_flight FROM sync_state
-    WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND in_flight IS NOT NULL
-    ORDER BY variant_id FOR UPDATE SKIP LOCKED
-    """
-)
-_PARK = text(
-    """
-    UPDATE intents AS i SET parked_by = u.batch_id
-    FROM unnest(CAST(:variant_ids AS text[]), CAST(:batch_ids AS bigint[])) AS u (variant_id, batch_id)
-    WHERE i.store_id = :store_id AND i.variant_id = ANY(CAST(:variant_ids AS text[])) AND i.variant_id = u.variant_id
-    """
-)
-_NEW_STATES = text(
-    """
-    INSERT INTO sync_state (link_id, variant_id, store_id, status)
-    SELECT :link_id, u.variant_id, :store_id, 'pending'
-    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
-    ON CONFLICT (link_id, variant_id) DO NOTHING
-    """
-)
-_NEW_STATES_READ = text(f"{_NEW_STATES.text} RETURNING variant_id, ctid, xmin")
-# By row id and version for the same reasons: another version means that the row moved since it was read. What the row
-# said before goes into the attempt from the row itself: one statement sees it as it was and writes it as it is now.
-_TAKE_IN_FLIGHT = text(
-    f"""
-    WITH sets AS MATERIALIZED (
-        SELECT x.number, COALESCE(string_to_array(NULLIF(x.names, ''), ','), '{{}}') AS names
-        FROM unnest(CAST(:sets AS text[])) WITH ORDINALITY AS x (names, number)
-    ), given AS MATERIALIZED (
-        SELECT * FROM unnest(CAST(:variant_ids AS text[]), CAST(:row_versions AS xid[]), CAST(:retailer_ids AS text[]),
-            CAST(:methods AS text[]), CAST(:payload_hashes AS bytea[]), CAST(:fields AS integer[]),
-            CAST(:cleared AS integer[]), CAST(:may_hold AS integer[]))
-            AS u (variant_id, row_version, retailer_id, method, payload_hash, fields, cleared, may_hold)
-    ), earlier AS MATERIALIZED (
-        SELECT s.variant_id, s.confirmed_hash, s.confirmed_epoch, s.may_hold, s.presence, s.status
-        FROM sync_state AS s WHERE s.ctid = ANY(CAST(:row_ids AS tid[])) AND s.link_id = :link_id
-    ), taken AS (
-        UPDATE sync_state AS s SET
-            in_flight = :batch_id, status = {status_case(Event.SENT, "s.status")}, presence = 'maybe',
-            may_hold = m.names, retailer_id = u.retailer_id,
-            confirmed_hash = NULL, confirmed_epoch = :epoch, disturbed_at = NULL, retry_at = NULL,
-            last_pushed_at = now(), updated_at = now()
-        FROM given AS u JOIN sets AS m ON m.number = u.may_hold
-        WHERE s.ctid = ANY(CAST(:row_ids AS tid[]))
-          AND s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL AND s.xmin = u.row_version
-        RETURNING s.variant_id
-    ), written AS (
-        INSERT INTO batch_items (created_on, batch_id, variant_id, store_id, link_id, retailer_id, method, payload_hash,
-            fields, cleared, previous_confirmed_hash, previous_confirmed_epoch, previous_may_hold, previous_presence,
-            previous_status)
-        SELECT (now() AT TIME ZONE 'UTC')::date, :batch_id, u.variant_id, :store_id, :link_id, u.retailer_id, u.method,
-            u.payload_hash, f.names, c.names, e.confirmed_hash, e.confirmed_epoch, e.may_hold, e.presence, e.status
-        FROM taken AS t JOIN given AS u ON u.variant_id = t.variant_id JOIN earlier AS e ON e.variant_id = t.variant_id
-        JOIN sets AS f ON f.number = u.fields JOIN sets AS c ON c.number = u.cleared
-        RETURNING variant_id
-    )
-    SELECT array_agg(variant_id) FROM written
-    """
-)
-_SETTLE_WITHOUT_CALL = text(
-    """
-    UPDATE sync_state AS s SET
-        status = u.status, code = u.code, error_text = NULL,
-        attempts = CASE WHEN u.status = 'synced' THEN 0 ELSE s.attempts END,
-        rejected_hash = CASE WHEN u.status = 'synced' THEN NULL ELSE s.rejected_hash END,
-        batch_limit = CASE WHEN u.status = 'synced' THEN NULL ELSE s.batch_limit END,
-        updated_at = now()
-    FROM unnest(CAST(:variant_ids AS text[]), CAST(:statuses AS text[]), CAST(:codes AS text[]))
-        AS u (variant_id, status, code)
-    WHERE s.link_id = :link_id AND s.variant_id = ANY(CAST(:variant_ids AS text[]))
-      AND s.variant_id = u.variant_id AND s.in_flight IS NULL
-    """
-)
-_DROP_STATES = text(
-    """
-    DELETE FROM sync_state
-    WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[]))
-      AND in_flight IS NULL AND retailer_id IS NULL
-    """
-)
-_SKIP_EVENTS = text(
-    """
-    INSERT INTO item_events (store_id, link_id, variant_id, kind, code)
-    SELECT :store_id, :link_id, u.variant_id, u.kind, u.code
-    FROM unnest(CAST(:variant_ids AS text[]), CAST(:kinds AS text[]), CAST(:codes AS text[]))
-        AS u (variant_id, kind, code)
-    """
-)
-_NEXT_BATCH_ID = text("SELECT nextval(pg_get_serial_sequence('batches', 'batch_id'))")
-_INSERT_BATCH = text(
-    """
-    INSERT INTO batches (batch_id, store_id, link_id, graph_host, catalog_id, state, lane, body, body_bytes,
-        link_epoch, mapping_epoch, sent, calls, created_on, due_at)
-    OVERRIDING SYSTEM VALUE
-    VALUES (:batch_id, :store_id, :link_id, :graph_host, :catalog_id, 'sending', :lane, :body, :body_bytes,
-        :epoch, :mapping_epoch, :sent, 1, (now() AT TIME ZONE 'UTC')::date,
-        clock_timestamp() + make_interval(secs => :deadline_seconds))
-    """
-)
-_INSERT_CALL = text(
-    """
-    INSERT INTO batch_calls (batch_id, call_number, store_id, link_id, state, deadline_at)
-    VALUES (:batch_id, 1, :store_id, :link_id, 'sending',
-        clock_timestamp() + make_interval(secs => :deadline_seconds))
-    """
-)
 _EVENTS = {
     DecisionKind.NOOP: Event.NOOP,
     DecisionKind.SKIP: Event.SKIP,
@@ -287,7 +165,7 @@ async def apply_plan(
         return None
     await _leave_out_taken_ids(connection, context, plan)
     every = [attempt.intent for attempt in plan.attempts] + [one for one, _ in plan.settled] + plan.in_flight
-    locked = set(await connection.scalar(_LOCK_INTENTS, {"row_ids": [one.row_id for one in every]}) or ())
+    locked = set(await connection.scalar(LOCK_INTENTS, {"row_ids": [one.row_id for one in every]}) or ())
     await _park(connection, context, [one for one in plan.in_flight if one.version in locked])
     settled = [(one, decision) for one, decision in plan.settled if one.version in locked]
     await _settle_without_call(connection, context, settled)
@@ -298,7 +176,7 @@ async def apply_plan(
         attempts, batch = await _open_batch(connection, context, attempts, deadline_seconds)
         done += [attempt.intent for attempt in attempts]
     if done:
-        await connection.execute(_DELETE_INTENTS, {"row_ids": [one.row_id for one in done]})
+        await connection.execute(DELETE_INTENTS, {"row_ids": [one.row_id for one in done]})
     return batch
 
 
@@ -308,7 +186,7 @@ async def _leave_out_taken_ids(connection: AsyncConnection, context: StoreContex
     if not first:
         return
     identity = {"link_id": context.access.link.link_id, "retailer_ids": sorted(filter(None, first))}
-    taken = set((await connection.execute(_IDS_TAKEN, identity)).scalars())
+    taken = set((await connection.execute(IDS_TAKEN, identity)).scalars())
     if not taken:
         return
     kept = []
@@ -323,7 +201,7 @@ async def _leave_out_taken_ids(connection: AsyncConnection, context: StoreContex
 async def _still_holds(connection: AsyncConnection, context: StoreContext, lease: Lease) -> bool:
     link = context.access.link
     guard = await connection.scalar(
-        _GUARD,
+        GUARD,
         {
             "store_id": context.store_id,
             "link_id": link.link_id,
@@ -342,7 +220,7 @@ async def _park(connection: AsyncConnection, context: StoreContext, waiting: lis
         return
     rows = (
         await connection.execute(
-            _LOCK_IN_FLIGHT,
+            LOCK_IN_FLIGHT,
             {
                 "link_id": context.access.link.link_id,
                 "variant_ids": sorted(one.variant_id for one in waiting),
@@ -351,7 +229,7 @@ async def _park(connection: AsyncConnection, context: StoreContext, waiting: lis
     ).all()
     if rows:
         await connection.execute(
-            _PARK,
+            PARK,
             {
                 "store_id": context.store_id,
                 "variant_ids": [row[0] for row in rows],
@@ -382,20 +260,20 @@ async def _settle_without_call(
             events.append((intent.variant_id, decision.kind.value, decision.reason))
     identity = {"link_id": link_id, "store_id": context.store_id}
     if missing:
-        await connection.execute(_NEW_STATES, {**identity, "variant_ids": missing})
+        await connection.execute(NEW_STATES, {**identity, "variant_ids": missing})
     if changes:
         ids, statuses, codes = (list(column) for column in zip(*changes, strict=True))
         await connection.execute(
-            _SETTLE_WITHOUT_CALL,
+            SETTLE_WITHOUT_CALL,
             {"link_id": link_id, "variant_ids": ids, "statuses": statuses, "codes": codes},
         )
     if events:
         ids, kinds, codes = (list(column) for column in zip(*events, strict=True))
         await connection.execute(
-            _SKIP_EVENTS, {**identity, "variant_ids": ids, "kinds": kinds, "codes": codes}
+            SKIP_EVENTS, {**identity, "variant_ids": ids, "kinds": kinds, "codes": codes}
         )
     if dropped:
-        await connection.execute(_DROP_STATES, {"link_id": link_id, "variant_ids": dropped})
+        await connection.execute(DROP_STATES, {"link_id": link_id, "variant_ids": dropped})
 
 
 async def _open_batch(
@@ -403,7 +281,7 @@ async def _open_batch(
 ) -> tuple[list[Attempt], OpenBatch | None]:
     """Take the items in flight and write attempts, batch and call. Items whose row moved are left out."""
     link = context.access.link
-    batch_id: int = await connection.scalar(_NEXT_BATCH_ID) or 0
+    batch_id: int = await connection.scalar(NEXT_BATCH_ID) or 0
     taken = await _take_in_flight(connection, context, attempts, batch_id)
     attempts = [attempt for attempt in attempts if attempt.intent.variant_id in taken]
     if not attempts:
@@ -415,7 +293,7 @@ async def _open_batch(
         "link_id": link.link_id,
     }
     await connection.execute(
-        _INSERT_BATCH,
+        INSERT_BATCH,
         {
             **identity,
             "graph_host": link.graph_host,
@@ -429,7 +307,7 @@ async def _open_batch(
             "deadline_seconds": deadline_seconds,
         },
     )
-    await connection.execute(_INSERT_CALL, {**identity, "deadline_seconds": deadline_seconds})
+    await connection.execute(INSERT_CALL, {**identity, "deadline_seconds": deadline_seconds})
     return attempts, OpenBatch(
         batch_id, 1, context.store_id, link.link_id, link.catalog_id, body, len(attempts)
     )
@@ -447,7 +325,7 @@ async def _take_in_flight(
     missing = sorted(one for one, (row_id, _) in rows_read.items() if row_id is None)
     if missing:
         for variant_id, row_id, row_version in await connection.execute(
-            _NEW_STATES_READ, {**identity, "variant_ids": missing}
+            NEW_STATES_READ, {**identity, "variant_ids": missing}
         ):
             rows_read[variant_id] = (row_id, row_version)
     # A row that somebody else made meanwhile stays without a version, and so is not taken.
@@ -470,7 +348,7 @@ async def _take_in_flight(
         "may_hold": [sets.number(one.base_may_hold | one.decision.fields) for one in ordered],
     }
     taken = await connection.scalar(
-        _TAKE_IN_FLIGHT,
+        TAKE_IN_FLIGHT,
         {**identity, "batch_id": batch_id, "epoch": link.epoch, **columns, "sets": sets.texts()},
     )
     return set(taken or ())

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
-
 from meta_sync.connection.repository import link as link_of
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher, DecryptionError
@@ -42,17 +40,24 @@ from meta_sync.sync.models import BatchItem
 from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.outcome import Outcomes, classify_report, next_batch_limit
 from meta_sync.sync.pauses import questions_paused_until
+from meta_sync.sync.poll_statements import (
+    BODY,
+    CLAIM,
+    HOLD,
+    LATER,
+    LOST_CALL,
+    LOST_CALLS,
+    NEXT_HANDLE,
+    OTHER_CALL,
+    POLLED,
+)
 from meta_sync.sync.readback import READ_BACK_FIELDS, agrees, sent_payloads
 from meta_sync.sync.record import answer_facts, batch_items, cleared_fields
-from meta_sync.sync.resend import MAX_CALLS
 from meta_sync.sync.settle import disturb_late, give_up, release_unknown, settle_finished
 
 __all__ = ["Poll", "next_poll_seconds"]
 
 _logger = get_logger(__name__)
-
-_CLAIM_SECONDS = 60
-"""How long a due batch is ours: longer than one question with its pages; a crash delays it by as much."""
 
 _UNKNOWN_HANDLE_PATIENCE = timedelta(minutes=5)
 """A fresh handle may not be known everywhere yet; whether and how soon Meta forgets one is not documented."""
@@ -61,65 +66,6 @@ _GIVEN_UP_FOR = timedelta(hours=24)
 """How long a handle that was given up is asked on; nothing suggests that Meta finishes a batch later than that."""
 
 _GIVEN_UP_SECONDS = 600
-
-_CLAIM = text(
-    f"""
-    UPDATE batches AS b SET due_at = now() + make_interval(secs => {_CLAIM_SECONDS}), polls = b.polls + 1
-    WHERE b.batch_id IN (
-        SELECT batch_id FROM batches
-        WHERE due_at <= now() AND state IN ('sending', 'open', 'given_up', 'unknown')
-          AND NOT (state = 'unknown' AND calls < {MAX_CALLS} AND hold_until > now())
-        ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
-    )
-    RETURNING b.batch_id, b.store_id, b.link_id, b.catalog_id, b.state, b.handle, b.sent, b.polls, b.calls,
-        b.created_at, b.sent_at
-    """
-)
-_LATER = text(
-    """
-    UPDATE batches SET due_at = GREATEST(now() + make_interval(secs => :seconds), CAST(:until AS timestamptz))
-    WHERE batch_id = :batch_id AND state <> 'over'
-    """
-)
-# Found `sending` after its deadline: whoever made the call is gone, or too late to be believed.
-_LOST_CALL = text(
-    """
-    UPDATE batches SET state = 'unknown', hold_until = now() + make_interval(secs => :hold_seconds), due_at = now(),
-        error_code = 'no_answer', error_text = 'The call was begun and no answer was stored.'
-    WHERE batch_id = :batch_id AND state = 'sending' AND calls = :calls
-    """
-)
-_LOST_CALLS = text(
-    "UPDATE batch_calls SET state = 'unknown', unknown_at = now() WHERE batch_id = :batch_id AND state = 'sending'"
-)
-_HOLD = text(
-    """
-    SELECT state = 'unknown' AND COALESCE(hold_until <= now(), true), hold_until FROM batches
-    WHERE batch_id = :batch_id FOR UPDATE
-    """
-)
-# A call of the batch other than the one whose handle was asked about, with a handle of its own or perhaps still at work.
-_OTHER_CALL = text(
-    """
-    SELECT handle, free_at FROM (
-        SELECT call_number, handle, state,
-            COALESCE(unknown_at, deadline_at) + make_interval(secs => :hold_seconds) AS free_at
-        FROM batch_calls WHERE batch_id = :batch_id AND handle IS DISTINCT FROM :handle
-    ) AS c
-    WHERE state = 'open' OR (state IN ('sending', 'unknown') AND free_at > now())
-    ORDER BY state = 'open' DESC, call_number LIMIT 1
-    """
-)
-_NEXT_HANDLE = text(
-    """
-    WITH done AS (
-        UPDATE batch_calls SET state = 'over' WHERE batch_id = :batch_id AND handle = :handle AND state = 'open'
-    )
-    UPDATE batches SET handle = :next_handle, due_at = now() WHERE batch_id = :batch_id AND state = 'open'
-    """
-)
-_BODY = text("SELECT body FROM batches WHERE batch_id = :batch_id")
-_POLLED = text("UPDATE store_queue SET last_poll_at = now() WHERE store_id = :store_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +124,7 @@ class Poll:
     async def claim(self, most: int) -> Sequence[_Batch]:
         """Take batches whose time has come; each belongs to us for a minute."""
         async with self._database.platform() as connection:
-            rows = (await connection.execute(_CLAIM, {"most": most})).all()
+            rows = (await connection.execute(CLAIM, {"most": most})).all()
         return [_Batch(*row) for row in rows]
 
     async def follow(self, batch: _Batch) -> None:
@@ -197,9 +143,9 @@ class Poll:
                 "calls": batch.calls,
                 "hold_seconds": self._timing.unknown_hold_seconds,
             }
-            if (await connection.execute(_LOST_CALL, identity)).rowcount == 0:
+            if (await connection.execute(LOST_CALL, identity)).rowcount == 0:
                 return
-            await connection.execute(_LOST_CALLS, identity)
+            await connection.execute(LOST_CALLS, identity)
             await mark_due(connection, batch.store_id)
         _logger.warning(
             "A call was left without an answer.", store_id=batch.store_id, batch_id=batch.batch_id
@@ -209,10 +155,10 @@ class Poll:
         """The hold after the last unknown call is over: nothing of it can still be at work, so the items are free."""
         async with self._database.platform() as connection:
             # Read again under its lock: a further call may have been begun since the batch was claimed.
-            is_over, hold_until = (await connection.execute(_HOLD, {"batch_id": batch.batch_id})).one()
+            is_over, hold_until = (await connection.execute(HOLD, {"batch_id": batch.batch_id})).one()
             if not is_over:
                 await connection.execute(
-                    _LATER, {"batch_id": batch.batch_id, "seconds": 0, "until": hold_until}
+                    LATER, {"batch_id": batch.batch_id, "seconds": 0, "until": hold_until}
                 )
                 return
             items, _ = await batch_items(connection, batch.batch_id)
@@ -268,7 +214,7 @@ class Poll:
                 retry_factor=self._timing.retry_factor,
                 pause_scope_link=True,
             )
-            await connection.execute(_POLLED, {"store_id": batch.store_id})
+            await connection.execute(POLLED, {"store_id": batch.store_id})
 
     async def _act(self, case: _Case, access: Access, answer: BatchStatusAnswer) -> None:
         match answer:
@@ -304,7 +250,7 @@ class Poll:
                 await self._end_given_up(batch)
                 return
         async with self._database.platform() as connection:
-            await connection.execute(_LATER, {"batch_id": batch.batch_id, "seconds": seconds, "until": until})
+            await connection.execute(LATER, {"batch_id": batch.batch_id, "seconds": seconds, "until": until})
 
     async def _give_up(self, case: _Case) -> None:
         batch = case.batch
@@ -369,14 +315,14 @@ class Poll:
             "hold_seconds": self._timing.unknown_hold_seconds,
         }
         async with self._database.platform() as connection:
-            other = (await connection.execute(_OTHER_CALL, said)).one_or_none()
+            other = (await connection.execute(OTHER_CALL, said)).one_or_none()
             if other is None:
                 return False
             handle, free_at = other
             if handle is not None:
-                await connection.execute(_NEXT_HANDLE, {**said, "next_handle": handle})
+                await connection.execute(NEXT_HANDLE, {**said, "next_handle": handle})
             else:
-                await connection.execute(_LATER, {**said, "seconds": 0, "until": free_at})
+                await connection.execute(LATER, {**said, "seconds": 0, "until": free_at})
         return True
 
     async def _finished(self, case: _Case, access: Access, report: BatchReport) -> None:
@@ -438,7 +384,7 @@ class Poll:
         """
         batch = case.batch
         async with self._database.platform() as connection:
-            body = await connection.scalar(_BODY, {"batch_id": batch.batch_id})
+            body = await connection.scalar(BODY, {"batch_id": batch.batch_id})
         sent = sent_payloads(body or b"")
         found = await self._find(batch, access, [item.retailer_id for item in outcomes.to_read_back])
         is_early = case.age < timedelta(seconds=self._timing.read_back_seconds)
