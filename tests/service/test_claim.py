@@ -140,6 +140,17 @@ async def test_what_moved_since_it_was_read_waits_for_the_next_turn(
     await assert_sums(world)
 
 
+async def test_a_skip_is_not_written_for_what_changed_since(world: World) -> None:
+    await world.put("p", variant("a", None))
+    turn = await Turn.begin(world)
+    assert [decision.reason for _, decision in turn.plan.settled] == ["missing_price"]
+    await world.put("p", variant("a"))
+    assert await turn.claim() is None
+    assert (await _state(world, "a"))["status"] == "pending"
+    assert await fetch(world, "SELECT * FROM item_events") == []
+    assert await one(world, "SELECT count(*) FROM intents") == 1
+
+
 async def _epoch(world: World) -> None:
     await world.stores.patch_settings(world.store_id, {"defaultBrand": "Other"})
 
@@ -232,6 +243,9 @@ async def test_an_item_that_went_out_before_keeps_its_id_whoever_is_read_first(w
     await world.put("q", _sku("new", "X"))
     await world.put("p", _sku("old", "Y"), title="Changed")
     await execute(world, "UPDATE intents SET first_at = now() - interval '1 h' WHERE variant_id = 'new'")
+    turn = await Turn.begin(world)
+    assert [attempt.intent.variant_id for attempt in turn.plan.attempts] == ["old"]
+    await turn.end()
     await world.run()
     assert world.at_meta()["X"]["title"] == "Changed"
     states = await world.states()
@@ -364,6 +378,8 @@ async def test_a_skip_is_an_event_once(world: World) -> None:
     for title in ("One", "Two", "Three"):
         await world.put("p", variant("a", None), title=title)
         await world.run()
+        # Not even while the refusals of an earlier version still count.
+        await execute(world, "UPDATE sync_state SET attempts = 1")
     assert await fetch(world, "SELECT kind, code FROM item_events") == [("skip", "missing_price")]
     await world.put("p", variant("a"), title="Three", thumbnail=None)
     await world.run()
