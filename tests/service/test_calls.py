@@ -9,10 +9,12 @@ from dataclasses import replace
 import httpx
 import orjson
 import pytest
+from sqlalchemy import text
 from typing_extensions import override
 
 from meta_sync.core.db import Database
 from meta_sync.sandbox.options import DEMO_CATALOG_ID
+from meta_sync.sync import resend
 from meta_sync.sync.outcome import next_batch_limit
 from meta_sync.sync.poll import next_poll_seconds
 from meta_sync.sync.resend import MAX_CALLS
@@ -31,6 +33,7 @@ from tests.support.pipeline import (
 )
 from tests.support.world import FAST, World, open_world, variant
 
+_RESEND_SECONDS = 5.0
 _CALLS = "SELECT call_number, state FROM batch_calls ORDER BY batch_id, call_number"
 _BATCH = "SELECT state, calls FROM batches ORDER BY batch_id LIMIT 1"
 
@@ -62,8 +65,8 @@ async def _hold_ends(world: World) -> None:
 
 
 def _slow(world: World, seconds: float = 60) -> None:
-    """A hold that nobody waits for: it ends when a test says so."""
-    world.timing = replace(FAST, unknown_hold_seconds=seconds)
+    """Waits that nobody waits for: they end when a test says so."""
+    world.timing = replace(FAST, unknown_hold_seconds=seconds, resend_seconds=_RESEND_SECONDS)
 
 
 def _sent_prices(world: World) -> int:
@@ -122,7 +125,7 @@ async def test_a_few_calls_and_then_the_hold(world: World) -> None:
             world,
             "SELECT extract(epoch FROM due_at - unknown_at)::float FROM batches JOIN batch_calls USING (batch_id) ORDER BY call_number DESC LIMIT 1",
         )
-        assert waits == pytest.approx(FAST.resend_seconds * 2 ** (number - 1), abs=0.02), "doubled each time"
+        assert waits == pytest.approx(_RESEND_SECONDS * 2 ** (number - 1), abs=0.02), "doubled each time"
         await _resend_now(world)
     await pipeline.drain_tick()
     assert world.calls() == MAX_CALLS
@@ -245,16 +248,24 @@ async def test_a_crash_in_the_call_is_found_by_its_deadline(world: World) -> Non
     await assert_tidy(world)
 
 
-async def test_a_process_that_stood_still_does_not_call_late(world: World) -> None:
+@pytest.mark.parametrize("others", ["UPDATE batch_calls SET deadline_at = now() - interval '1 s'", None])
+async def test_a_process_that_stood_still_does_not_call_late(world: World, others: str | None) -> None:
+    """Its deadline is over, or somebody has given the call up already; its lease is as good as ever."""
     await world.put("p", variant("a"))
     turn = await Turn.begin(world, owner="worker-1")
     batch = await turn.claim()
     assert batch is not None
-    await execute(world, "UPDATE batch_calls SET deadline_at = now() - interval '1 s'")
+    if others is not None:
+        await execute(world, others)
+    else:
+        await execute(world, "UPDATE batches SET due_at = now()")
+        await world.pipeline().poll_tick()
+        assert await one(world, _BATCH) == ("unknown", 1)
     await world.pipeline()._drain._send(turn.context, turn.lease, batch)
     assert world.calls() == 0
     assert await one(world, _BATCH) == ("over", 1)
     assert await fetch(world, "SELECT variant_id FROM intents") == [("a",)]
+    assert (await world.states())["a"]["presence"] == "absent", "nothing was sent, and that is certain"
 
 
 async def _stalled(world: World) -> tuple[Gate, asyncio.Task[int]]:
@@ -400,6 +411,44 @@ async def test_only_the_active_link_and_never_in_preview(world: World) -> None:
     await pipeline.drain_tick()
     last = [request.catalog_id for request in world.sandbox.requests if request.edge == "items_batch"]
     assert last[2:] == ["7100195296759999"]
+
+
+async def test_what_changed_since_it_was_due_stops_a_resend(world: World) -> None:
+    """(9), again under the lock of the batch."""
+    _slow(world)
+    arm(world, "drop_before", edge="items_batch")
+    await world.put("p", variant("a"))
+    await world.pipeline().drain_tick()
+    await _resend_now(world)
+    context = await world.context()
+
+    async def opened() -> object:
+        async with world.database.platform() as connection:
+            batch_id = await resend.due_batch(connection, context)
+            assert batch_id is not None
+            found = await resend.open_call(connection, context, batch_id, deadline_seconds=3)
+            await connection.rollback()
+            return found
+
+    assert await opened() is not None
+    for patch in ({"feedMode": "preview"}, {"feedMode": "live", "syncEnabled": False}):
+        await world.stores.patch_settings(world.store_id, patch)
+        assert await opened() is None
+    await world.stores.patch_settings(world.store_id, {"syncEnabled": True})
+    for statement in (
+        "UPDATE sync_state SET in_flight = NULL",
+        "UPDATE batches SET calls = 4",
+        "UPDATE catalog_links SET epoch = 2",
+        "UPDATE catalog_links SET active = false",
+    ):
+        batch_id = await one(world, "SELECT batch_id FROM batches")
+        async with world.database.platform() as connection:
+            await connection.execute(text(statement))
+            assert await resend.open_call(connection, context, batch_id, deadline_seconds=3) is None, (
+                statement
+            )
+            await connection.rollback()
+    assert await opened() is not None
 
 
 async def test_a_skewed_clock_of_a_process_ages_nothing() -> None:
