@@ -374,6 +374,33 @@ async def test_what_needs_no_call_is_written_without_one(world: World) -> None:
     await assert_tidy(world)
 
 
+async def test_an_item_without_a_row_gets_one_with_its_first_decision(world: World) -> None:
+    """As a tombstone of a link that knew nothing of it; or somebody else makes the row in between."""
+    await world.put("p", variant("a"), variant("b"), variant("skipped", None))
+    await execute(world, "DELETE FROM sync_state")
+    turn = await Turn.begin(world)
+    link_id = turn.context.access.link.link_id
+    await execute(
+        world,
+        "INSERT INTO sync_state (link_id, variant_id, store_id, status) VALUES (:link_id, 'b', :store_id, 'pending')",
+        link_id=link_id,
+        store_id=world.store_id,
+    )
+    batch = await turn.claim()
+    assert batch is not None
+    states = await world.states()
+    assert (batch.count, states["a"]["in_flight"], states["b"]["in_flight"]) == (1, batch.batch_id, None)
+    assert (states["skipped"]["status"], states["skipped"]["code"]) == ("skipped", "missing_price")
+    assert await fetch(world, "SELECT variant_id FROM intents") == [("b",)]
+    assert await one(world, "SELECT previous_status, previous_presence FROM batch_items") == (
+        "pending",
+        "absent",
+    )
+    await turn.end()
+    assert (await (await Turn.begin(world)).claim()) is not None
+    await assert_sums(world)
+
+
 async def test_a_skip_is_an_event_once(world: World) -> None:
     for title in ("One", "Two", "Three"):
         await world.put("p", variant("a", None), title=title)

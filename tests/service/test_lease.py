@@ -132,6 +132,10 @@ async def test_a_lease_that_ran_out_is_free_although_its_owner_lives(database: D
     own = await _take(database, "other")
     assert own is not None
     assert not await _holds(database, taken)
+    async with database.platform() as connection:
+        assert not await leases.renew(connection, taken)
+        await leases.release(connection, taken, again=True, next_look=None)
+    assert await _holds(database, own)
 
 
 async def test_pauses_by_reason_and_link(database: Database) -> None:

@@ -79,6 +79,7 @@ NEW_STATES = text(
 NEW_STATES_READ = text(f"{NEW_STATES.text} RETURNING variant_id, ctid, xmin")
 # By row id and version for the same reasons: another version means that the row moved since it was read. What the row
 # said before goes into the attempt from the row itself: one statement sees it as it was and writes it as it is now.
+# The sum keeps the planner from walking all of the link's rows by their key instead.
 TAKE_IN_FLIGHT = text(
     f"""
     WITH sets AS MATERIALIZED (
@@ -91,7 +92,7 @@ TAKE_IN_FLIGHT = text(
             AS u (variant_id, row_version, retailer_id, method, payload_hash, fields, cleared, may_hold)
     ), earlier AS MATERIALIZED (
         SELECT s.variant_id, s.confirmed_hash, s.confirmed_epoch, s.may_hold, s.presence, s.status
-        FROM sync_state AS s WHERE s.ctid = ANY(CAST(:row_ids AS tid[])) AND s.link_id = :link_id
+        FROM sync_state AS s WHERE s.ctid = ANY(CAST(:row_ids AS tid[])) AND s.link_id + 0 = :link_id
     ), taken AS (
         UPDATE sync_state AS s SET
             in_flight = :batch_id, status = {status_case(Event.SENT, "s.status")}, presence = 'maybe',
@@ -100,7 +101,8 @@ TAKE_IN_FLIGHT = text(
             last_pushed_at = now(), updated_at = now()
         FROM given AS u JOIN sets AS m ON m.number = u.may_hold
         WHERE s.ctid = ANY(CAST(:row_ids AS tid[]))
-          AND s.link_id = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL AND s.xmin = u.row_version
+          AND s.link_id + 0 = :link_id AND s.variant_id = u.variant_id AND s.in_flight IS NULL
+          AND s.xmin = u.row_version
         RETURNING s.variant_id
     ), written AS (
         INSERT INTO batch_items (created_on, batch_id, variant_id, store_id, link_id, retailer_id, method, payload_hash,
