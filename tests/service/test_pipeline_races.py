@@ -26,7 +26,7 @@ from tests.support.pipeline import (
 from tests.support.world import World, open_world, variant
 
 _OTHER_CATALOG = "7100195296759999"
-_LOAD_SECONDS = 5.0
+_LOAD_SECONDS = 4.0
 _PRODUCTS, _VARIANTS = 6, 12
 
 
