@@ -40,7 +40,7 @@ _NEEDS_MORE = {"token_error", "access_lost", "throttled", "handle_never", "block
 @pytest.mark.parametrize("kind", sorted(kind.value for kind in FaultKind if kind.value not in _NEEDS_MORE))
 async def test_after_any_single_fault_meta_ends_right(world: World, kind: str) -> None:
     """Every fault the sandbox knows, once, while two products are created, changed and deleted."""
-    _arm(world, kind, count=1)
+    _arm(world, kind, count=1, seconds=1)
     await world.put("p", variant("a", special_price=999), variant("b"))
     await world.put("q", variant("c"), variant("d", None))
     await world.run()

@@ -82,7 +82,12 @@ async def test_planted_secrets_never_come_out(
         writer.write(reply)
         await writer.drain()
 
-    with caplog.at_level(logging.DEBUG):
+    # Whoever configured logging in this process before may have silenced the library; here it must speak.
+    with (
+        caplog.at_level(logging.DEBUG),
+        caplog.at_level(logging.DEBUG, "httpx"),
+        caplog.at_level(logging.DEBUG, "httpcore"),
+    ):
         async with serve(behaviour) as url:
             client = GraphClient(http, base_url=url, version="v25.0", sleep=_no_sleep)
             result = await client.read(
@@ -109,7 +114,11 @@ async def test_planted_secrets_never_come_out(
 async def test_secrets_survive_no_refused_connection(
     http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with (
+        caplog.at_level(logging.DEBUG),
+        caplog.at_level(logging.DEBUG, "httpx"),
+        caplog.at_level(logging.DEBUG, "httpcore"),
+    ):
         client = GraphClient(
             http, base_url="http://127.0.0.1:1", version="v25.0", retry_policy=RetryPolicy(attempts=1)
         )
