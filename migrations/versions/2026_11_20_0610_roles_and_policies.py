@@ -191,8 +191,6 @@ _STORAGE = (
     "ALTER TABLE sync_state SET (autovacuum_vacuum_scale_factor = 0.05)",
     # A body is written once, read at most a few times and dropped: compressing it would cost more than its pages.
     "ALTER TABLE batches ALTER COLUMN body SET STORAGE EXTERNAL",
-    # Payloads are about a kilobyte; without this they would be kept as they are.
-    "ALTER TABLE item_payloads SET (toast_tuple_target = 256)",
 )
 
 

@@ -126,7 +126,7 @@ item_payloads = Table(
     Column("link_id", BigInteger, nullable=False),
     Column("variant_id", Identifier, nullable=False),
     Column("store_id", Identifier, nullable=False),
-    # Compressed JSON of the last confirmed payload, written at settlement.
+    # JSON of the last confirmed payload, written at settlement.
     Column("payload", LargeBinary, nullable=False),
     Column("confirmed_at", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("link_id", "variant_id"),
