@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -78,9 +78,15 @@ async def open_real_world(
 
 
 class WorkerProcess:
-    """A worker as an operator runs it."""
+    """A worker (or another process of the service) as an operator runs it."""
 
-    def __init__(self, world: World, *, failpoints: str = "", redis_url: str = "") -> None:
+    def __init__(
+        self,
+        world: World,
+        *arguments: str,
+        failpoints: str = "",
+        redis_url: str = "",
+    ) -> None:
         settings = world.settings
         assert settings.database_url is not None
         assert settings.app_secret is not None
@@ -99,7 +105,7 @@ class WorkerProcess:
             "META_SYNC_REDIS_URL": redis_url,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "meta_sync", "worker"],
+            [sys.executable, "-m", "meta_sync", *(arguments or ("worker",))],
             env=environment,
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
@@ -165,4 +171,16 @@ async def until_quiet(world: World, worker: WorkerProcess, seconds: float = 90) 
             raise AssertionError(
                 f"not quiet after {seconds} s: {await world.leftovers()}\n{worker.log()[-3000:]}"
             )
+        await asyncio.sleep(0.05)
+
+
+async def until(
+    ask: Callable[[], Awaitable[object]], wanted: object, process: WorkerProcess, seconds: float = 60
+) -> None:
+    """Wait until a question has the wanted answer, while the process lives."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while (answer := await ask()) != wanted:
+        if process.process.poll() is not None or loop.time() > deadline:
+            raise AssertionError(f"{answer!r} instead of {wanted!r}\n{process.log()[-3000:]}")
         await asyncio.sleep(0.05)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
+from meta_sync.access.service import AccessService
+from meta_sync.catalog.ingest.imports import ImportService
 from meta_sync.core.db import Database
 from meta_sync.core.failpoints import FAILPOINTS
-from tests.support.processes import WorkerProcess, let_leases_run_out, open_real_world, until_quiet
+from tests.support.processes import WorkerProcess, let_leases_run_out, open_real_world, until, until_quiet
 from tests.support.world import World, product, variant
 
 pytestmark = pytest.mark.kill
@@ -67,3 +71,66 @@ async def test_killed_at_a_failpoint(world: World, name: str, passage: int) -> N
     assert world.at_meta()["p1-a"]["price"] == "77.77 EUR"
     assert "sale_price" not in world.at_meta()["p1-a"]
     assert all(state["attempts"] == 0 for state in (await world.states()).values())
+
+
+async def test_an_import_is_ended_by_another_worker(world: World) -> None:
+    await world.connect()
+    rows = "".join(
+        f"i{number},Item {number},10.00 EUR,https://shop.example/{number},https://shop.example/{number}.jpg,Acme\n"
+        for number in range(2500)
+    )
+    content = f"id,title,price,link,image_link,brand\n{rows}".encode()
+    service = ImportService(world.database, world.queue, max_upload_bytes=10_000_000)
+    import_id = await service.create(world.store_id, file_name="feed.csv")
+    await service.append_chunk(world.store_id, import_id, 0, content)
+    await service.finish_upload(world.store_id, import_id)
+    with WorkerProcess(world, failpoints="import.after_chunk=kill@2") as victim:
+        assert await victim.wait() == -signal.SIGKILL, victim.log()
+    await let_leases_run_out(world)
+
+    async def status() -> str:
+        return (await service.get(world.store_id, import_id)).status
+
+    with WorkerProcess(world) as worker:
+        await until(status, "success", worker)
+        await until_quiet(world, worker)
+        await world.assert_right()
+    view = await service.get(world.store_id, import_id)
+    assert view.counts["created"] == len(world.at_meta()) == 2500
+
+
+@pytest.mark.parametrize("name", ["catalog.before_commit", "catalog.after_commit"])
+async def test_an_api_process_killed_at_a_commit(world: World, name: str) -> None:
+    """Either nothing of the change is there, or all of it: the product and the intent to send it."""
+    await world.put("p", variant("a", 1000))
+    await world.connect()
+    key = await AccessService(world.database).create_key(world.store_id, ["catalog:write"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    body: dict[str, object] = {
+        "title": "P",
+        "slug": "p",
+        "brand": "B",
+        "thumbnail": "https://shop.example/p.jpg",
+    }
+    body |= {"variants": [{"id": "a", "price": 2000}]}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        with WorkerProcess(world, "api", "--port", str(port), failpoints=f"{name}=kill") as victim:
+            await until(lambda: _answers(client), True, victim)
+            with pytest.raises(httpx.TransportError):
+                await client.put(
+                    "/catalog/products/p", json=body, headers={"X-API-Key": key.api_key}, timeout=20
+                )
+            assert await victim.wait() == -signal.SIGKILL, victim.log()
+    with WorkerProcess(world) as worker:
+        await until_quiet(world, worker)
+        await world.assert_right()
+    assert world.at_meta()["a"]["price"] == ("10.00 EUR" if name == "catalog.before_commit" else "20.00 EUR")
+
+
+async def _answers(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/health/live")).status_code == 200
+    except httpx.TransportError:
+        return False
