@@ -91,7 +91,7 @@ async def test_a_pool_with_nothing_to_give_is_a_503(store: Caller, world: World,
         create_engine(database_url, role=DatabaseRole.WORKER, pool_size=1),
     )
     # The test does not wait as long as a caller would.
-    tight.app.pool._timeout = 0.1  # type: ignore[attr-defined]
+    tight.app.pool._timeout = 0.1  # type: ignore[attr-defined]  # the part under test is not public
     async with open_api(replace(world, database=tight)) as api, tight.app.connect():
         answer = await api.http.get("/admin/meta/settings", headers=store.headers)
         assert_error(answer, 503, "SERVICE_UNAVAILABLE")

@@ -85,7 +85,7 @@ async def test_a_store_is_not_made_of_nonsense(
     stores: StoreService, name: str, settings: dict[str, str], field: str
 ) -> None:
     with pytest.raises(ValidationFailedError) as caught:
-        await stores.create(name, **settings)  # type: ignore[arg-type]
+        await stores.create(name, **settings)  # type: ignore[arg-type]  # given loosely on purpose
     assert [fault.field for fault in caught.value.details] == [field]
     assert await stores.list(1, 50) == ([], 0)
 

@@ -57,7 +57,7 @@ def served() -> Iterator[Served]:
         await uvicorn.Server.startup(server, sockets)
         started.set()
 
-    server.startup = startup  # type: ignore[method-assign]
+    server.startup = startup  # type: ignore[method-assign]  # put in place of the real one for this test
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert started.wait(10)

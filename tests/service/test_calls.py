@@ -211,7 +211,7 @@ async def test_a_call_that_may_not_be_made_is_as_if_it_never_was(world: World) -
     await pipeline.drain_tick()
     last = "SELECT state, calls FROM batches ORDER BY batch_id DESC LIMIT 1"
     assert await one(world, last) == ("unknown", 1)
-    pipeline._drain._may_call = may_call  # type: ignore[method-assign]
+    pipeline._drain._may_call = may_call  # type: ignore[method-assign]  # put in place of the real one for this test
     await _resend_now(world)
     await pipeline.drain_tick()
     assert await one(world, last) == ("open", 2)

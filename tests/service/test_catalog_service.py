@@ -46,8 +46,8 @@ async def test_a_new_product_is_stored_whole_and_enqueued_in_the_content_lane(b:
     assert b.sink.take() == {"v1": Lane.CONTENT, "v2": Lane.CONTENT}
     assert b.queue.sent == [JobName.DRAIN]
     stored = await b.catalog.get_product("s", "p")
-    given.variants[0].inventory.track_inventory = True  # type: ignore[union-attr]
-    given.variants[0].inventory.allow_backorder = False  # type: ignore[union-attr]
+    given.variants[0].inventory.track_inventory = True  # type: ignore[union-attr]  # given by the line above
+    given.variants[0].inventory.allow_backorder = False  # type: ignore[union-attr]  # given by the line above
     assert stored.product == given
     documents = await b.rows("SELECT variant_id, document FROM search_documents ORDER BY 1")
     assert documents == [
@@ -96,7 +96,7 @@ async def test_what_was_read_can_be_put_again_without_a_change(b: Bench) -> None
 async def test_lane_of_a_variant_change(b: Bench, change: dict[str, object], lane: Lane) -> None:
     await b.catalog.put_product("s", product("p", variant("v1"), variant("v2")))
     b.sink.take()
-    changed = variant("v1", **change)  # type: ignore[arg-type]
+    changed = variant("v1", **change)  # type: ignore[arg-type]  # given loosely on purpose
     result = await b.catalog.put_product("s", product("p", changed, variant("v2")))
     assert (result.changed, result.enqueued) == (1, 1)
     assert b.sink.take() == {"v1": lane}

@@ -111,7 +111,7 @@ async def test_a_page_of_a_worker_that_lost_the_job_is_not_written(world: World)
 
     async def taken_over(*args: object) -> list[str]:
         await execute(world, "UPDATE jobs SET fence = fence + 1")
-        return await wanted(*args)  # type: ignore[arg-type]
+        return await wanted(*args)  # type: ignore[arg-type]  # given loosely on purpose
 
     runner._wanted = taken_over  # type: ignore[method-assign,assignment]
     await execute(world, "DELETE FROM intents")
@@ -167,8 +167,8 @@ async def test_a_change_within_a_page_or_at_the_very_end_is_not_lost(world: Worl
     wanted, finish = runner._wanted, runner._finish
 
     async def changed_within(*args: object) -> list[str]:
-        runner._wanted = wanted  # type: ignore[method-assign]
-        found = await wanted(*args)  # type: ignore[arg-type]
+        runner._wanted = wanted  # type: ignore[method-assign]  # put in place of the real one for this test
+        found = await wanted(*args)  # type: ignore[arg-type]  # given loosely on purpose
         await world.stores.patch_settings(world.store_id, {"defaultCondition": "refurbished"})
         return found
 
@@ -182,7 +182,7 @@ async def test_a_change_within_a_page_or_at_the_very_end_is_not_lost(world: Worl
 
     async def changed_before_the_end(job: object) -> bool:
         await world.stores.patch_settings(world.store_id, {"defaultCondition": "new"})
-        return await finish(job)  # type: ignore[arg-type]
+        return await finish(job)  # type: ignore[arg-type]  # given loosely on purpose
 
     pipeline = world.pipeline()
     while await pipeline.drain_tick() + await pipeline.poll_tick():
@@ -191,12 +191,12 @@ async def test_a_change_within_a_page_or_at_the_very_end_is_not_lost(world: Worl
     await execute(world, "UPDATE batches SET due_at = now() WHERE state = 'open'")
     while await fetch(world, "SELECT 1 FROM batches WHERE state <> 'over'"):
         await pipeline.poll_tick()
-    runner._finish = changed_before_the_end  # type: ignore[method-assign]
+    runner._finish = changed_before_the_end  # type: ignore[method-assign]  # put in place of the real one for this test
     await runner.run_next()
     assert (await _newest(world, "reevaluation")).status == "running", (
         "sent back to its first row, not finished"
     )
-    runner._finish = finish  # type: ignore[method-assign]
+    runner._finish = finish  # type: ignore[method-assign]  # put in place of the real one for this test
     await execute(world, "UPDATE jobs SET leased_until = NULL WHERE status = 'running'")
     await world.run()
     await assert_tidy(world)
@@ -313,4 +313,4 @@ _SKIPPED = replace(NEW_ITEM, status=Status.SKIPPED, code="missing_price")
     ],
 )
 def test_who_needs_a_look(decision: DecisionKind, reason: str | None, state: object, needed: bool) -> None:
-    assert needs_intent(decision, reason, state) is needed  # type: ignore[arg-type]
+    assert needs_intent(decision, reason, state) is needed  # type: ignore[arg-type]  # given loosely on purpose

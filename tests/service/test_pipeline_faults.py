@@ -24,7 +24,7 @@ async def world(database: Database, database_url: str) -> AsyncIterator[World]:
 
 
 def _arm(world: World, name: str, **fields: object) -> None:
-    world.sandbox.faults.add(FaultSpec(kind=FaultKind(name), **fields))  # type: ignore[arg-type]
+    world.sandbox.faults.add(FaultSpec(kind=FaultKind(name), **fields))  # type: ignore[arg-type]  # given loosely on purpose
 
 
 async def _pause(world: World) -> list[tuple[str, str | None]]:

@@ -238,7 +238,7 @@ class _Applied:
             self.prices.setdefault(retailer_id, []).append(int(item["price"].split()[0].replace(".", "")))
             store(retailer_id, item)
 
-        catalog.store = recorded  # type: ignore[method-assign]
+        catalog.store = recorded  # type: ignore[method-assign]  # put in place of the real one for this test
 
     def stale(self) -> dict[str, list[int]]:
         return {one: prices for one, prices in self.prices.items() if prices != sorted(prices)}

@@ -79,7 +79,7 @@ async def create_import(
     context: Context,
     request: Request,
     *,
-    format: Annotated[str | None, Query(description="Recognised from the file when absent.")] = None,  # noqa: A002
+    format: Annotated[str | None, Query(description="Recognised from the file when absent.")] = None,  # noqa: A002 - the API's own word
     mode: Annotated[str | None, Query(description="`upsert` (default) or `replace`.")] = None,
     source: Annotated[
         str | None,
