@@ -96,6 +96,12 @@ variants = Table(
     Index(None, "store_id", "product_id"),
     # Tombstones are few; what counts or lists them must not walk the living.
     Index("variants_deleted_idx", "store_id", "variant_id", postgresql_where=text("deleted_at IS NOT NULL")),
+    Index(
+        "variants_sale_end_idx",
+        "store_id",
+        "special_price_end",
+        postgresql_where=text("special_price_end IS NOT NULL"),
+    ),
 )
 
 inventory = Table(

@@ -39,6 +39,8 @@ __all__ = [
     "item_payloads",
     "jobs",
     "schedules",
+    "split_parts",
+    "splits",
     "store_pauses",
     "store_queue",
     "sync_state",
@@ -84,6 +86,10 @@ sync_state = Table(
     Column("excluded_at", DateTime(timezone=True)),
     # Bounds the size of the next batch after an incomplete report: 100, then 10, then 1.
     Column("batch_limit", SmallInteger),
+    # The part of a split that the item is looked for in; see splits.
+    Column("split_part", BigInteger),
+    # Times in a row that Meta ended the item's batch without a verdict; lengthens the wait until the next.
+    Column("retries", SmallInteger, nullable=False, server_default=text("0")),
     Column("image_version", Integer, nullable=False, server_default=text("0")),
     Column("confirmed_price", Text),
     Column("confirmed_availability", Text),
@@ -116,6 +122,7 @@ sync_state = Table(
         postgresql_where=text("retailer_id IS NOT NULL"),
     ),
     Index("sync_state_retry_idx", "retry_at", postgresql_where=text("retry_at IS NOT NULL")),
+    Index("sync_state_split_idx", "split_part", postgresql_where=text("split_part IS NOT NULL")),
     # Room for the three updates of a push on the same page.
     postgresql_with={"fillfactor": "85"},
 )
@@ -147,6 +154,12 @@ batches = Table(
     # The exact bytes of the call, for a re-send; deleted at settlement.
     Column("body", LargeBinary),
     Column("body_bytes", Integer, nullable=False),
+    # Tells the same content from another, also after the body is deleted.
+    Column("body_hash", LargeBinary),
+    # Calls of this batch that Meta answered with a server error.
+    Column("server_errors", SmallInteger, nullable=False, server_default=text("0")),
+    # The part of a split that this batch carries.
+    Column("split_part", BigInteger),
     Column("link_epoch", Integer, nullable=False),
     Column("mapping_epoch", BigInteger, nullable=False),
     Column("sent", Integer, nullable=False),
@@ -170,6 +183,43 @@ batches = Table(
     Index("batches_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("batches_store_idx", "store_id", "batch_id"),
     Index("batches_unfinished_idx", "link_id", "state", postgresql_where=text("state <> 'over'")),
+    Index("batches_body_idx", "link_id", "body_hash", postgresql_where=text("server_errors > 0")),
+)
+
+splits = Table(
+    "splits",
+    metadata,
+    Column("split_id", BigInteger, Identity(), primary_key=True),
+    Column("store_id", Identifier, nullable=False),
+    Column("link_id", BigInteger, nullable=False),
+    Column("link_epoch", Integer, nullable=False),
+    # What Meta said of the whole: its size, a parameter, nothing at all, or nothing but server errors.
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("calls", SmallInteger, nullable=False),
+    Column("error_code", Text),
+    Column("error_text", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("finished_at", DateTime(timezone=True)),
+    CheckConstraint("kind IN ('too_large', 'bad_parameter', 'nothing_taken', 'suspect')", name="kind"),
+    CheckConstraint("state IN ('waiting', 'open', 'over')", name="state"),
+    Index("splits_open_idx", "link_id", postgresql_where=text("state <> 'over'")),
+)
+
+split_parts = Table(
+    "split_parts",
+    metadata,
+    Column("part_id", BigInteger, Identity(), primary_key=True),
+    Column("split_id", BigInteger, nullable=False),
+    Column("store_id", Identifier, nullable=False),
+    Column("link_id", BigInteger, nullable=False),
+    # The part that was halved into this one; NULL for the halves of the whole.
+    Column("parent_id", BigInteger),
+    Column("level", SmallInteger, nullable=False),
+    Column("items", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    CheckConstraint("state IN ('waiting', 'sent', 'passed', 'refused', 'cleared')", name="state"),
+    Index("split_parts_split_idx", "split_id"),
 )
 
 batch_calls = Table(
@@ -249,6 +299,8 @@ store_queue = Table(
     Column("fence", BigInteger, nullable=False, server_default=text("0")),
     Column("last_drain_at", DateTime(timezone=True)),
     Column("last_poll_at", DateTime(timezone=True)),
+    # Sale windows that ended up to here have been looked at.
+    Column("sales_swept_to", DateTime(timezone=True)),
     Index("store_queue_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     postgresql_with={"fillfactor": "50"},
 )
