@@ -227,6 +227,7 @@ class Drain:
     async def _may_call(self, context: StoreContext, lease: Lease, batch: OpenBatch) -> float:
         """Seconds that the call may take; 0 when it must not be made.
 
+        Whatever somebody wanted since the claim is read here once more: preview, the switch, another catalog, a pause.
         Its deadline began when it was written: a process that stood still must not call late, when others have given
         the call up already.
         """
@@ -236,6 +237,8 @@ class Drain:
             if not await leases.renew(connection, lease):
                 return 0.0
             if not await leases.holds(connection, lease, for_seconds=needed):
+                return 0.0
+            if not await connection.scalar(_MAY_SEND, {**call, "store_id": context.store_id}):
                 return 0.0
             if await active_pauses(connection, context.store_id, context.access.link.link_id):
                 return 0.0
@@ -248,6 +251,14 @@ _SECONDS_LEFT = text(
     FROM batch_calls AS c JOIN batches AS b USING (batch_id)
     WHERE c.batch_id = :batch_id AND c.call_number = :call_number AND c.state = 'sending'
       AND b.state = 'sending' AND b.calls = c.call_number
+    """
+)
+_MAY_SEND = text(
+    """
+    SELECT COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
+        AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live' AND l.active AND l.epoch = b.link_epoch
+    FROM stores AS s, batches AS b JOIN catalog_links AS l USING (link_id)
+    WHERE s.store_id = :store_id AND b.batch_id = :batch_id
     """
 )
 _NOW = text("SELECT clock_timestamp()")
