@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import and_, delete, exists, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.connection.models import ActiveLink, StoredCredential, TokenVerdict
@@ -41,6 +41,24 @@ _LINKS_WITH_KIND = select(catalog_links, credentials.c.token_kind).select_from(
     )
 )
 
+# Built once: the pipeline asks these in every turn and for every handle.
+_ACTIVE_LINK = _LINKS_WITH_KIND.where(
+    catalog_links.c.store_id == bindparam("store_id"), catalog_links.c.active
+)
+_LINK = _LINKS_WITH_KIND.where(catalog_links.c.link_id == bindparam("link_id"))
+_CREDENTIAL = select(credentials).where(credentials.c.credential_id == bindparam("credential_id"))
+_MARK_DEAD = (
+    update(credentials)
+    .where(credentials.c.credential_id == bindparam("of_credential"), credentials.c.dead_at.is_(None))
+    .values(
+        dead_at=func.now(),
+        dead_code=bindparam("code"),
+        dead_subcode=bindparam("subcode"),
+        dead_reason=bindparam("reason"),
+    )
+    .returning(credentials.c.credential_id)
+)
+
 
 def token_context(credential_id: str) -> str:
     """What a token is bound to."""
@@ -49,17 +67,13 @@ def token_context(credential_id: str) -> str:
 
 async def active_link(connection: AsyncConnection, store_id: str) -> ActiveLink | None:
     """The link a store uses now."""
-    rows = await connection.execute(
-        _LINKS_WITH_KIND.where(catalog_links.c.store_id == store_id, catalog_links.c.active)
-    )
-    row = rows.first()
+    row = (await connection.execute(_ACTIVE_LINK, {"store_id": store_id})).first()
     return None if row is None else _link(row)
 
 
 async def link(connection: AsyncConnection, link_id: int) -> ActiveLink | None:
     """A link, active or not."""
-    rows = await connection.execute(_LINKS_WITH_KIND.where(catalog_links.c.link_id == link_id))
-    row = rows.first()
+    row = (await connection.execute(_LINK, {"link_id": link_id})).first()
     return None if row is None else _link(row)
 
 
@@ -171,8 +185,7 @@ async def credential(
     DecryptionError
         No configured key opens it.
     """
-    rows = await connection.execute(select(credentials).where(credentials.c.credential_id == credential_id))
-    row = rows.first()
+    row = (await connection.execute(_CREDENTIAL, {"credential_id": credential_id})).first()
     return None if row is None else _credential(row, cipher)
 
 
@@ -243,15 +256,13 @@ async def mark_dead(
     connection: AsyncConnection, credential_id: str, code: int | None, subcode: int | None, reason: str
 ) -> bool:
     """Note that Meta no longer accepts this very token; whether that was news."""
-    rows = await connection.execute(
-        update(credentials)
-        .where(credentials.c.credential_id == credential_id, credentials.c.dead_at.is_(None))
-        .values(
-            dead_at=func.now(), dead_code=code, dead_subcode=subcode, dead_reason=reason[:_LONGEST_REASON]
-        )
-        .returning(credentials.c.credential_id)
-    )
-    return rows.first() is not None
+    said = {
+        "of_credential": credential_id,
+        "code": code,
+        "subcode": subcode,
+        "reason": reason[:_LONGEST_REASON],
+    }
+    return (await connection.execute(_MARK_DEAD, said)).first() is not None
 
 
 async def rotate_tokens(connection: AsyncConnection, cipher: Cipher) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.core.config import Settings
@@ -48,6 +48,15 @@ _STORE_COLUMNS = (
     stores.c.created_at,
     stores.c.updated_at,
 )
+
+# Built once: the pipeline asks these in every turn and for every handle.
+_SETTINGS = select(stores.c.settings, stores.c.mapping_epoch).where(
+    stores.c.store_id == bindparam("store_id")
+)
+_SECRETS = {
+    column: select(stores.c[column]).where(stores.c.store_id == bindparam("store_id"))
+    for column in sorted(SECRET_FIELDS)
+}
 
 
 def secret_context(column: str, store_id: str) -> str:
@@ -142,11 +151,8 @@ async def load_settings(connection: AsyncConnection, store_id: str) -> tuple[Sto
     NotFoundError
         There is no such store.
     """
-    rows = await connection.execute(
-        select(stores.c.settings, stores.c.mapping_epoch).where(stores.c.store_id == store_id)
-    )
-    row = _found(rows.first())
-    return settings_from_stored(row.settings), row.mapping_epoch
+    row = _found((await connection.execute(_SETTINGS, {"store_id": store_id})).first())
+    return settings_from_stored(row[0]), row[1]
 
 
 async def lock_settings(connection: AsyncConnection, store_id: str) -> StoreSettings:
@@ -200,7 +206,7 @@ async def load_secret(
     DecryptionError
         No configured key opens it.
     """
-    value = await connection.scalar(select(stores.c[column]).where(stores.c.store_id == store_id))
+    value = await connection.scalar(_SECRETS[column], {"store_id": store_id})
     if value is None:
         return None
     return cipher.decrypt(value, context=secret_context(column, store_id))
