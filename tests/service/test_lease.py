@@ -143,12 +143,12 @@ async def test_pauses_by_reason_and_link(database: Database) -> None:
         now = await database_time(connection)
         soon, late = now + timedelta(minutes=1), now + timedelta(minutes=5)
         unreachable = PauseReason.META_UNREACHABLE
-        assert await failures_in_a_row(connection, "s", 0) == 0
+        assert await failures_in_a_row(connection, "s", 0, unreachable) == 0
         await record_pause(connection, "s", 0, Pause(unreachable, late, "1", "first"))
         await record_pause(connection, "s", 0, Pause(unreachable, soon, "2", "second"))
         assert await active_pauses(connection, "s", 7) == [Pause(unreachable, late, "2", "second")]
-        assert await failures_in_a_row(connection, "s", 0) == 2
-        assert await failures_in_a_row(connection, "s", 7) == 0
+        assert await failures_in_a_row(connection, "s", 0, unreachable) == 2
+        assert await failures_in_a_row(connection, "s", 7, unreachable) == 0
         await record_pause(connection, "s", 7, Pause(PauseReason.NEEDS_RECONNECT, None, "190", "dead"))
         await record_pause(connection, "s", 8, Pause(PauseReason.BLOCKED_BY_META, late, None, None))
         await record_pause(
@@ -169,6 +169,6 @@ async def test_pauses_by_reason_and_link(database: Database) -> None:
         assert [pause.reason for pause in await active_pauses(connection, "s", 7)] == [
             PauseReason.NEEDS_RECONNECT
         ]
-        assert await failures_in_a_row(connection, "s", 0) == 0
+        assert await failures_in_a_row(connection, "s", 0, unreachable) == 0
         await clear_pause(connection, "s", 8, PauseReason.NEEDS_RECONNECT)
         assert len(await active_pauses(connection, "s", 7)) == 1, "another link's"

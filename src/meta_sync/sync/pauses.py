@@ -1,27 +1,16 @@
 """Why a store stands still, one row per reason. A pause is a fact: it is stored whoever holds the lease.
 
-An outage, throttling or a dead token pauses the store; it never uses up an item's attempts and never fails an item.
+Which failure pauses a store, and for how long, is decided in ``reactions``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.graph.errors import (
-    AssetLostError,
-    BlockedError,
-    CredentialsError,
-    GraphError,
-    InvalidRequestError,
-    PermissionMissingError,
-    ThrottledError,
-    VersionRetiredError,
-)
+from meta_sync.sync.reactions import Pause, PauseReason
 
 __all__ = [
     "Pause",
@@ -30,37 +19,9 @@ __all__ = [
     "clear_pause",
     "end_access_pauses",
     "failures_in_a_row",
-    "pause_for",
     "questions_paused_until",
     "record_pause",
-    "retry_delay",
 ]
-
-
-class PauseReason(StrEnum):
-    """Reasons that are stored; throttling stands with the link, the rest follows from settings."""
-
-    NEEDS_RECONNECT = "needs_reconnect"
-    META_UNREACHABLE = "meta_unreachable"
-    BLOCKED_BY_META = "blocked_by_meta"
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """One reason, with when it ends by itself (``None``: when somebody acts)."""
-
-    reason: PauseReason
-    until: datetime | None
-    code: str | None = None
-    message: str | None = None
-
-
-_FIRST_RETRY_SECONDS = 5
-_LONGEST_RETRY_SECONDS = 300
-"""Five minutes: long enough not to hammer a Meta that is down, short enough to notice when it is back."""
-_BLOCKED_RETRY = timedelta(hours=1)
-"""A policy block or a refusal of every call is no matter of seconds; each further try may prolong the block."""
-_REFUSED_RETRY = timedelta(minutes=15)
 
 _RECORD = text(
     """
@@ -95,34 +56,11 @@ _FAILURES = text(
 )
 
 
-def retry_delay(failures: int, jitter: float, factor: float = 1.0) -> timedelta:
-    """How long to wait after so many failures in a row; ``jitter`` between 0 and 1 spreads stores apart."""
-    longest = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** min(failures, 10))
-    return timedelta(seconds=factor * longest * (0.5 + jitter / 2))
-
-
-def pause_for(
-    error: GraphError, now: datetime, *, failures: int, jitter: float, factor: float = 1.0
-) -> Pause | None:
-    """The pause that a failed call calls for; ``None`` for throttling, which the link's budget remembers."""
-    code = None if error.code is None else str(error.code) + (f"/{error.subcode}" if error.subcode else "")
-    text_ = f"{error.message} {error.reaction}".strip()
-    if isinstance(error, ThrottledError):
-        return None
-    if isinstance(error, CredentialsError | AssetLostError | PermissionMissingError):
-        return Pause(PauseReason.NEEDS_RECONNECT, None, code, text_)
-    if isinstance(error, BlockedError | VersionRetiredError):
-        return Pause(PauseReason.BLOCKED_BY_META, now + _BLOCKED_RETRY, code, text_)
-    if isinstance(error, InvalidRequestError):
-        return Pause(PauseReason.BLOCKED_BY_META, now + _REFUSED_RETRY, code, text_)
-    return Pause(PauseReason.META_UNREACHABLE, now + retry_delay(failures, jitter, factor), code, text_)
-
-
-async def failures_in_a_row(connection: AsyncConnection, store_id: str, link_id: int) -> int:
-    """How often Meta could not be reached since it last could."""
-    found = await connection.scalar(
-        _FAILURES, {"store_id": store_id, "reason": PauseReason.META_UNREACHABLE, "link_id": link_id}
-    )
+async def failures_in_a_row(
+    connection: AsyncConnection, store_id: str, link_id: int, reason: PauseReason
+) -> int:
+    """How often the store was paused for this reason without its being cleared in between."""
+    found = await connection.scalar(_FAILURES, {"store_id": store_id, "reason": reason, "link_id": link_id})
     return int(found or 0)
 
 

@@ -13,7 +13,7 @@ from meta_sync.connection.repository import mark_dead
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.failpoints import failpoint
 from meta_sync.core.logging import get_logger
-from meta_sync.graph.errors import CredentialsError, GraphError, ThrottledError
+from meta_sync.graph.errors import GraphError
 from meta_sync.graph.governor import Purpose, after_answer
 from meta_sync.graph.outcomes import NothingTaken, Refused, SubmitResult, Taken, TooLarge, Unknown
 from meta_sync.graph.usage import Usage
@@ -23,7 +23,8 @@ from meta_sync.sync.context import Access, StoreContext
 from meta_sync.sync.models import BatchItem, Method, OpenBatch
 from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.outcome import immediate_refusals
-from meta_sync.sync.pauses import PauseReason, clear_pause, failures_in_a_row, pause_for, record_pause
+from meta_sync.sync.pauses import PauseReason, clear_pause, failures_in_a_row, record_pause
+from meta_sync.sync.reactions import pause_for, reaction_to
 from meta_sync.sync.settle import (
     follow_late_handle,
     note_refused,
@@ -156,14 +157,14 @@ async def answer_facts(
         if ended:
             await mark_due(connection, link.store_id)
         return
-    if isinstance(error, ThrottledError):
-        return
-    if isinstance(error, CredentialsError) and error.account_state == "needs_reconnect":
+    reaction = reaction_to(error)
+    if reaction.token_is_dead:
         await mark_dead(connection, access.credential_id, error.code, error.subcode, error.message)
-    failures = await failures_in_a_row(connection, link.store_id, scope)
-    pause = pause_for(error, now, failures=failures, jitter=jitter, factor=retry_factor)
-    if pause is None:
+    if reaction.pause is None:
         return
+    failures = await failures_in_a_row(connection, link.store_id, scope, reaction.pause)
+    pause = pause_for(error, now, failures=failures, jitter=jitter, factor=retry_factor)
+    assert pause is not None
     if pause.reason is PauseReason.NEEDS_RECONNECT:
         # Locked, so that a token that is being replaced either ends this pause or is seen here.
         in_use = await connection.scalar(_CREDENTIAL_IN_USE, {"link_id": link.link_id})
