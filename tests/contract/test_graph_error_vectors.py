@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from meta_sync.graph.errors import (
-    AssetLostError,
-    CredentialsError,
-    GraphError,
-    InvalidRequestError,
-    PermissionMissingError,
-    ThrottledError,
-    TransientError,
-    UnknownGraphError,
-    UnreadableAnswerError,
-    classify,
-)
 from meta_sync.graph.governor import BudgetState, WaitUntil, after_answer, decide_call
 from meta_sync.graph.outcomes import (
     Taken,
@@ -30,80 +16,30 @@ from meta_sync.graph.outcomes import (
     status_error,
     submit_result,
 )
-from meta_sync.graph.tolerant import UNREADABLE, decode_json
 from meta_sync.graph.usage import parse_usage
-from meta_sync.graph.wire import Answer, parse_report_page
+from meta_sync.graph.wire import parse_report_page
+from tests.contract.vectors import CLASSES, answer_of, error_of, select
 
 pytestmark = pytest.mark.shared
 
-_PATH = Path(__file__).parents[2].parent / "shared" / "vectors" / "graph_errors.json"
 
-_CLASSES: dict[str, tuple[type[GraphError], ...]] = {
-    "credentials": (CredentialsError,),
-    "permission": (PermissionMissingError, AssetLostError),
-    "rate_limited": (ThrottledError,),
-    "transient": (TransientError,),
-    "invalid_request": (InvalidRequestError,),
-    "unknown": (UnknownGraphError, UnreadableAnswerError),
-}
-
-
-def _load() -> list[Any]:
-    if not _PATH.is_file():
-        return [
-            pytest.param(None, marks=pytest.mark.skip(reason="The vectors beside the project are not here."))
-        ]
-    return [pytest.param(vector, id=vector["id"]) for vector in json.loads(_PATH.read_bytes())]
-
-
-def _select(*classes: str, edge: str = "") -> list[Any]:
-    return [param for param in _load() if _fits(param.values[0], classes, edge)]
-
-
-def _fits(vector: dict[str, Any] | None, classes: tuple[str, ...], edge: str) -> bool:
-    if vector is None:
-        return True
-    has_answer = vector["status"] is not None
-    return has_answer and vector["right_reaction"]["class"] in classes and vector["edge"].endswith(edge)
-
-
-def _body(vector: dict[str, Any]) -> bytes:
-    raw = vector.get("raw_body")
-    return raw.encode() if raw is not None else json.dumps(vector["body"]).encode()
-
-
-def _classify(vector: dict[str, Any]) -> GraphError | None:
-    return classify(vector["status"], vector["headers"], _body(vector))
-
-
-def _answer(vector: dict[str, Any]) -> Answer:
-    value = decode_json(_body(vector))
-    return Answer(
-        None if value is UNREADABLE else value,
-        parse_usage(vector["headers"]),
-        _classify(vector),
-        status=vector["status"],
-    )
-
-
-@pytest.mark.parametrize("vector", _select(*_CLASSES))
+@pytest.mark.parametrize("vector", select(*CLASSES))
 def test_failures_are_classified(vector: dict[str, Any]) -> None:
     reaction = vector["right_reaction"]
-    error = _classify(vector)
-    assert isinstance(error, _CLASSES[reaction["class"]])
+    error = error_of(vector)
+    assert isinstance(error, CLASSES[reaction["class"]])
     assert error.retryable is reaction["retry"]
-    if "account_state" in reaction:
-        assert error.account_state == reaction["account_state"]
+    assert error.account_state == reaction.get("account_state", "unchanged")
     if "wait_s" in reaction:
         assert error.regain_seconds == reaction["wait_s"]
 
 
-@pytest.mark.parametrize("vector", _select("ok", "pending", "partial_items"))
+@pytest.mark.parametrize("vector", select("ok", "pending", "partial_items"))
 def test_successes_are_no_errors(vector: dict[str, Any]) -> None:
-    assert _classify(vector) is None
+    assert error_of(vector) is None
 
 
-@pytest.mark.parametrize("vector", [param for param in _select("ok")])
+@pytest.mark.parametrize("vector", [param for param in select("ok")])
 def test_usage_of_successes(vector: dict[str, Any]) -> None:
     reaction = vector["right_reaction"]
     usage = parse_usage(vector["headers"])
@@ -116,9 +52,9 @@ def test_usage_of_successes(vector: dict[str, Any]) -> None:
         assert decision.at >= now + timedelta(seconds=reaction["min_wait_s"])
 
 
-@pytest.mark.parametrize("vector", _select("pending", "unconfirmed", edge="/items_batch"))
+@pytest.mark.parametrize("vector", select("pending", "unconfirmed", edge="/items_batch"))
 def test_submits(vector: dict[str, Any]) -> None:
-    result = submit_result(_answer(vector))
+    result = submit_result(answer_of(vector))
     if vector["right_reaction"]["class"] == "unconfirmed":
         assert isinstance(result, Unknown)
     else:
@@ -128,12 +64,12 @@ def test_submits(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "vector",
-    _select(
+    select(
         "ok", "pending", "partial_items", "unconfirmed", "invalid_request", edge="/check_batch_request_status"
     ),
 )
 def test_polls(vector: dict[str, Any]) -> None:
-    answer = _answer(vector)
+    answer = answer_of(vector)
     failed = status_error(answer)
     if vector["right_reaction"]["class"] == "invalid_request":
         assert isinstance(failed, UnknownHandle)

@@ -305,6 +305,13 @@ RULES: tuple[Rule, ...] = (
     Rule(CredentialsError, _RECONNECT, _OAUTH_CODES, account_state="needs_reconnect"),
     Rule(CredentialsError, _RECONNECT, _codes(2500), says="access token", account_state="needs_reconnect"),
     Rule(AssetLostError, _PICK_CATALOG, _codes(100), frozenset({33}), account_state="needs_attention"),
+    Rule(
+        AssetLostError,
+        _PICK_CATALOG,
+        _codes(100, None),
+        says="cannot be loaded due to missing permissions",
+        account_state="needs_attention",
+    ),
     Rule(AssetLostError, _PICK_CATALOG, _codes(33, 803), account_state="needs_attention"),
     Rule(
         PermissionMissingError, _GRANT, _codes(3, 10, 415, *range(200, 300)), account_state="needs_attention"
