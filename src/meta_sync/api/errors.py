@@ -10,12 +10,9 @@ from typing import Any
 import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from meta_sync.core.db import sqlstate
 from meta_sync.core.errors import (
     ErrorDetail,
     InvalidRequestError,
@@ -24,15 +21,14 @@ from meta_sync.core.errors import (
     UnavailableError,
     ValidationFailedError,
 )
+from meta_sync.core.outages import is_contention, is_outage
 
 __all__ = ["error_response", "row_details", "service_error", "validation_details", "validation_error"]
 
 _RETRY_AFTER_SECONDS = 5
 """A restart or a fail-over of PostgreSQL is over in seconds; asking sooner only adds load."""
 
-_AWAY_SQLSTATE_CLASSES = ("08", "53", "57")
-"""Connection exceptions, insufficient resources, operator intervention: the database is not itself just now."""
-_BUSY_SQLSTATES = frozenset({"40001", "40P01", "55P03", "25P03"})
+_RETRY_AFTER_CONTENTION_SECONDS = 1
 
 _PREDICATES = {
     "missing": "is required",
@@ -76,7 +72,12 @@ def service_error(error: BaseException) -> ServiceError:
         return validation_error(validation_details(error.errors()))
     if isinstance(error, HTTPException):
         return _from_http(error)
-    if _database_is_away(error):
+    if is_contention(error):
+        return UnavailableError(
+            "The same rows are being written by others just now. Please try again in a moment.",
+            retry_after_seconds=_RETRY_AFTER_CONTENTION_SECONDS,
+        )
+    if is_outage(error):
         return UnavailableError(
             # Whether a commit got through when its answer was lost, nobody knows here.
             "The database does not answer just now, so this may not have been done. Please try again in a moment.",
@@ -160,14 +161,3 @@ def _from_http(error: HTTPException) -> ServiceError:
     if error.status_code < 500:
         return InvalidRequestError(str(error.detail) or HTTPStatus(error.status_code).phrase)
     return ServiceError("Something went wrong on our side. Please give the requestId when you report it.")
-
-
-def _database_is_away(error: BaseException) -> bool:
-    # asyncpg's own errors come through unwrapped while a connection is being made; they carry the state too.
-    state = sqlstate(error) if isinstance(error, DBAPIError) else getattr(error, "sqlstate", None)
-    if isinstance(state, str):
-        return state.startswith(_AWAY_SQLSTATE_CLASSES) or state in _BUSY_SQLSTATES
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, InterfaceError | OperationalError)
-    # A refused or broken connection, and a pool with nothing to give within its time.
-    return isinstance(error, OSError | PoolTimeoutError)

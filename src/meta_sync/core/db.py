@@ -1,6 +1,7 @@
 """PostgreSQL: metadata and naming, engines by role, the store setting that row-level policies read, retries.
 
-SQLAlchemy Core throughout. Repositories take an open connection and never commit; services open the transaction.
+SQLAlchemy Core throughout. Repositories take an open connection and never commit; services open the transaction. Every
+wait has an end: for a connection, a lock, a statement, an answer. A connection whose end is not known is thrown away.
 """
 
 from __future__ import annotations
@@ -8,21 +9,32 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import orjson
-from sqlalchemy import MetaData, Text, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import MetaData, Text, event, text
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from meta_sync.core.errors import StartError
+from meta_sync.core.outages import (
+    CONNECT_ERRORS,
+    LOCK_NOT_AVAILABLE,
+    READ_ONLY,
+    DatabaseAwayError,
+    is_contention,
+    outage_reason,
+    sqlstate,
+)
 
 __all__ = [
     "Database",
     "DatabaseRole",
+    "DatabaseTimeouts",
     "Identifier",
     "create_engine",
     "metadata",
@@ -61,11 +73,25 @@ _URL_PARAMETERS = frozenset(
 )
 """What may stand behind the ? of an address: the driver fails on anything else, deep inside and without a sentence."""
 
-_STATEMENT_TIMEOUT_MS = 30_000
-"""No statement of a request or a turn takes seconds; half a minute means a broken plan or a lost lock."""
-_LOCK_TIMEOUT_MS = 10_000
 _IDLE_IN_TRANSACTION_MS = 60_000
 """A forgotten transaction holds back vacuum for every store."""
+
+_ANSWER_SLACK_SECONDS = 5.0
+"""How much longer than the server may work on a statement we wait for its answer: then nobody is there any more."""
+_THROW_AWAY_SECONDS = 3.0
+"""For telling the server that a connection ends; a server that has gone is not waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseTimeouts:
+    """The longest waits of a process for its database, in seconds."""
+
+    connection_seconds: float = 5.0
+    """For a connection: a free place in the pool, the way to the server and its greeting. A request that waits longer
+    is better answered 503 than kept beside hundreds of others."""
+    statement_seconds: float = 30.0
+    """No statement of a request or a turn takes seconds; half a minute means a broken plan or a lost lock."""
+    lock_seconds: float = 10.0
 
 
 class DatabaseRole(StrEnum):
@@ -106,12 +132,18 @@ def normalise_database_url(url: str) -> str:
     return parsed.set(drivername="postgresql+asyncpg", query=query).render_as_string(hide_password=False)
 
 
-def create_engine(url: str, *, role: DatabaseRole | None, pool_size: int = 8) -> AsyncEngine:
-    """An engine whose connections act as the given role; ``None`` is the login role itself, for migrations."""
+def create_engine(
+    url: str,
+    *,
+    role: DatabaseRole | None,
+    pool_size: int = 8,
+    timeouts: DatabaseTimeouts = DatabaseTimeouts(),
+) -> AsyncEngine:
+    """An engine whose connections act as the given role; ``None`` is the login role itself, which waits for its work."""
     server_settings = {
         "application_name": f"meta-sync {role.name.lower() if role else 'owner'}",
-        "statement_timeout": str(_STATEMENT_TIMEOUT_MS if role else 0),
-        "lock_timeout": str(_LOCK_TIMEOUT_MS),
+        "statement_timeout": _milliseconds(timeouts.statement_seconds if role else 0),
+        "lock_timeout": _milliseconds(timeouts.lock_seconds),
         "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
         "timezone": "UTC",
         "jit": "off",
@@ -120,19 +152,36 @@ def create_engine(url: str, *, role: DatabaseRole | None, pool_size: int = 8) ->
     }
     if role is not None:
         server_settings["role"] = role.value
-    return create_async_engine(
+    engine = create_async_engine(
         normalise_database_url(url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=10,
+        pool_timeout=timeouts.connection_seconds,
         pool_pre_ping=True,
         pool_recycle=1800,
         # Errors are logged; what was being stored is nobody's business there.
         hide_parameters=True,
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
-        connect_args={"server_settings": server_settings, "timeout": 10, "command_timeout": 60},
+        connect_args={
+            "server_settings": server_settings,
+            "timeout": timeouts.connection_seconds,
+            "command_timeout": timeouts.statement_seconds + _ANSWER_SLACK_SECONDS if role else None,
+        },
     )
+    event.listen(engine.sync_engine, "handle_error", _leave_read_only_servers)
+    return engine
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
+def _leave_read_only_servers(context: ExceptionContext) -> None:
+    # After a fail-over a pool may be full of connections to the former primary; an address that names several servers,
+    # or that moved, leads new ones to the right one.
+    if sqlstate(context.original_exception) == READ_ONLY:
+        context.is_disconnect = True
 
 
 class Database:
@@ -143,11 +192,17 @@ class Database:
         self.worker = worker
 
     @classmethod
-    def connect(cls, url: str, *, pool_size: int = 8) -> Database:
+    def connect(
+        cls,
+        url: str,
+        *,
+        pool_size: int = 8,
+        timeouts: DatabaseTimeouts = DatabaseTimeouts(),
+    ) -> Database:
         """Make both pools; nothing connects yet."""
         return cls(
-            create_engine(url, role=DatabaseRole.APP, pool_size=pool_size),
-            create_engine(url, role=DatabaseRole.WORKER, pool_size=pool_size),
+            create_engine(url, role=DatabaseRole.APP, pool_size=pool_size, timeouts=timeouts),
+            create_engine(url, role=DatabaseRole.WORKER, pool_size=pool_size, timeouts=timeouts),
         )
 
     @asynccontextmanager
@@ -158,8 +213,14 @@ class Database:
 
     @asynccontextmanager
     async def platform(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction across stores: the pipeline, platform calls, the look-up of a key."""
-        async with self.worker.begin() as connection:
+        """A transaction across stores: the pipeline, platform calls, the look-up of a key.
+
+        Raises
+        ------
+        DatabaseAwayError
+            No connection could be had. Both kinds of transaction raise it.
+        """
+        async with _transaction(self.worker) as connection:
             yield connection
 
     async def dispose(self) -> None:
@@ -171,24 +232,64 @@ class Database:
 @asynccontextmanager
 async def store_transaction(engine: AsyncEngine, store_id: str) -> AsyncIterator[AsyncConnection]:
     """Open a transaction whose row-level policies see exactly one store."""
-    async with engine.begin() as connection:
+    async with _transaction(engine) as connection:
         await connection.execute(_SET_STORE, {"store_id": store_id})
         yield connection
 
 
+@asynccontextmanager
+async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Commit at the end, roll back after an error, throw the connection away where its state is not known."""
+    async with AsyncExitStack() as stack:
+        connection = await _connected(engine, stack)
+        try:
+            async with connection.begin():
+                try:
+                    yield connection
+                except (asyncio.CancelledError, TimeoutError):
+                    # Before the roll-back, which would wait for a server that may never answer.
+                    await _throw_away(connection)
+                    raise
+        except (asyncio.CancelledError, TimeoutError):
+            # In the middle of the commit: the session may or may not be in a transaction still.
+            await _throw_away(connection)
+            raise
+
+
+async def _connected(engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnection:
+    """An open connection, which the stack closes.
+
+    The deadline is over all of it: a server that takes connections and never answers keeps the pool's own check waiting
+    as well.
+    """
+    try:
+        # The pool's own time ends first, and says what was waited for.
+        async with asyncio.timeout(engine.pool.timeout() + 1):  # type: ignore[attr-defined]  # every queue pool has it
+            return await stack.enter_async_context(engine.connect())
+    except CONNECT_ERRORS as error:
+        reason = "it does not answer" if isinstance(error, TimeoutError) else outage_reason(error)
+        raise DatabaseAwayError(f"The database cannot be reached: {reason}") from error
+
+
+async def _throw_away(connection: AsyncConnection) -> None:
+    if connection.closed or connection.invalidated:
+        return
+
+    async def end() -> None:
+        try:
+            async with asyncio.timeout(_THROW_AWAY_SECONDS):
+                await connection.invalidate()
+        except (OSError, DBAPIError):
+            pass
+
+    # To its end even when we are cancelled once more: half of it would leave a place in the pool taken.
+    await asyncio.shield(asyncio.ensure_future(end()))
+
+
 _SET_STORE = text("SELECT set_config('meta_sync.store_id', :store_id, true)")
 
-_LOCK_NOT_AVAILABLE = "55P03"
 _MOST_LOCK_TIMEOUTS = 2
 """Each has cost ten seconds; a request that waits longer only keeps a connection from others."""
-_RETRYABLE_SQLSTATES = frozenset({"40001", "40P01", _LOCK_NOT_AVAILABLE})
-"""Serialisation failure, deadlock, lock not available: the same transaction can succeed at the next attempt."""
-
-
-def sqlstate(error: DBAPIError) -> str | None:
-    """The five-character SQLSTATE of a database error, when the driver gives one."""
-    value: Any = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    return str(value) if value else None
 
 
 async def retry_transaction(
@@ -205,10 +306,9 @@ async def retry_transaction(
         try:
             return await work()
         except DBAPIError as error:
-            state = sqlstate(error)
-            if attempt == attempts or state not in _RETRYABLE_SQLSTATES:
+            if attempt == attempts or not is_contention(error):
                 raise
-            if state == _LOCK_NOT_AVAILABLE and attempt >= _MOST_LOCK_TIMEOUTS:
+            if sqlstate(error) == LOCK_NOT_AVAILABLE and attempt >= _MOST_LOCK_TIMEOUTS:
                 raise
         await sleep(random.uniform(0.01, 0.05) * 2**attempt)
     raise AssertionError("unreachable")

@@ -10,9 +10,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
 from meta_sync.core.logging import get_logger, redact
+from meta_sync.core.outages import is_contention, is_outage, outage_reason
 
 __all__ = ["Tick", "TickLoop", "backoff_seconds"]
 
@@ -111,31 +110,19 @@ class TickLoop:
         seconds = self._backoff(failures)
         # An outage is one line when it begins, and one more each time its length has doubled.
         if failures & (failures - 1) == 0:
-            expected = _is_outage(error)
+            expected = is_outage(error) or is_contention(error)
             _logger.log(
                 30 if expected else 40,
                 "A tick failed and will be tried again.",
                 tick=self.name,
                 error=type(error).__name__,
-                reason=redact(str(getattr(error, "orig", None) or error)).partition("\n")[0],
+                reason=redact(outage_reason(error)),
                 failures=failures,
                 retry_seconds=round(seconds, 1),
                 exc_info=None if expected else error,
             )
         # Wake-ups do not cut a back-off short: they would turn an outage into a storm.
         await _wait(self._stop, seconds)
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether a server is away, as opposed to a fault of ours."""
-    if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error.orig, OSError) or _is_shutdown(error)
-    return isinstance(error, OSError | TimeoutError | SQLAlchemyError)
-
-
-def _is_shutdown(error: DBAPIError) -> bool:
-    """Whether the server said that it is starting, stopping, full or refusing: SQLSTATE classes 08, 53 and 57."""
-    return str(getattr(error.orig, "sqlstate", None) or "")[:2] in {"08", "53", "57"}
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
