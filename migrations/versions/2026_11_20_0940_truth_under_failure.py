@@ -23,6 +23,10 @@ def upgrade() -> None:
     op.add_column(
         "sync_state", sa.Column("retries", sa.SmallInteger, nullable=False, server_default=sa.text("0"))
     )
+    op.add_column("sync_state", sa.Column("retry_hash", sa.LargeBinary))
+    op.create_index(
+        "sync_state_retries_idx", "sync_state", ["link_id"], postgresql_where=sa.text("retries > 0")
+    )
     op.create_index(
         "sync_state_split_idx",
         "sync_state",
@@ -38,10 +42,13 @@ def upgrade() -> None:
         "batches_body_idx", "batches", ["link_id", "body_hash"], postgresql_where=sa.text("server_errors > 0")
     )
     op.add_column("store_queue", sa.Column("sales_swept_to", sa.DateTime(timezone=True)))
+    op.add_column(
+        "store_queue", sa.Column("sales_swept_id", Identifier, nullable=False, server_default=sa.text("''"))
+    )
     op.create_index(
         "variants_sale_end_idx",
         "variants",
-        ["store_id", "special_price_end"],
+        ["store_id", "special_price_end", "variant_id"],
         postgresql_where=sa.text("special_price_end IS NOT NULL"),
     )
     _create_splits()
@@ -97,10 +104,12 @@ def downgrade() -> None:
     for table in reversed(_NEW_TABLES):
         op.drop_table(table)
     op.drop_index("variants_sale_end_idx", "variants")
-    op.drop_column("store_queue", "sales_swept_to")
+    for column in ("sales_swept_id", "sales_swept_to"):
+        op.drop_column("store_queue", column)
     op.drop_index("batches_body_idx", "batches")
     for column in ("split_part", "server_errors", "body_hash"):
         op.drop_column("batches", column)
     op.drop_index("sync_state_split_idx", "sync_state")
-    for column in ("retries", "split_part"):
+    op.drop_index("sync_state_retries_idx", "sync_state")
+    for column in ("retry_hash", "retries", "split_part"):
         op.drop_column("sync_state", column)

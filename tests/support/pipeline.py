@@ -204,6 +204,10 @@ async def assert_sums(world: World) -> None:
         """,
     )
     assert not parked, f"parked for ever: {parked}"
+    both = await fetch(
+        world, "SELECT variant_id FROM sync_state WHERE in_flight IS NOT NULL AND retry_at IS NOT NULL"
+    )
+    assert not both, f"in flight and to be tried again: {both}"
     mixed = await fetch(
         world,
         f"""

@@ -48,6 +48,8 @@ FAST = Timing(
     unknown_hold_seconds=0.6,
     resend_seconds=0.1,
     job_look_seconds=0.05,
+    retry_seconds=0.05,
+    sale_delay_seconds=0.1,
     retry_factor=0.02,
 )
 
@@ -138,6 +140,8 @@ class World:
                         """
                         SELECT (SELECT count(*) FROM intents) AS intents,
                                (SELECT count(*) FROM sync_state WHERE in_flight IS NOT NULL) AS in_flight,
+                               (SELECT count(*) FROM sync_state AS s JOIN catalog_links AS l USING (link_id)
+                                WHERE l.active AND s.retry_at IS NOT NULL) AS retries,
                                (SELECT count(*) FROM batches WHERE state NOT IN ('over', 'given_up')) AS batches,
                                (SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')) AS jobs
                         """

@@ -100,6 +100,7 @@ variants = Table(
         "variants_sale_end_idx",
         "store_id",
         "special_price_end",
+        "variant_id",
         postgresql_where=text("special_price_end IS NOT NULL"),
     ),
 )

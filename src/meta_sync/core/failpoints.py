@@ -29,6 +29,7 @@ FAILPOINTS = (
     "catalog.after_commit",
     "import.after_chunk",
     "job.after_page",
+    "sale_windows.after_page",
 )
 """Every boundary of the pipeline, in the order in which a change passes them."""
 

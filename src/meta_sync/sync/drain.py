@@ -70,6 +70,14 @@ class Timing:
     """How long an item that Meta does not show as it was sent is looked at again before that is believed."""
     job_look_seconds: float = 2.0
     """Between two looks at whether everything a job asked for has ended."""
+    retry_seconds: float = 60.0
+    """Before items of a batch that Meta ended without a verdict go again; doubled each time."""
+    sale_delay_seconds: float = 300.0
+    """After the end of a sale window, until the sale price is emptied at Meta, which has ended the sale by itself.
+
+    Late enough that it never ends a sale early should our clock be ahead of Meta's, that no stale turn still decides by
+    the time before (a lease is shorter), and that it stays out of the rush at midnight.
+    """
     retry_factor: float = 1.0
     """Scales the waits after an unreachable Meta."""
 

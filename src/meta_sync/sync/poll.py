@@ -55,7 +55,7 @@ from meta_sync.sync.readback import READ_BACK_FIELDS, agrees, sent_payloads
 from meta_sync.sync.record import answer_facts, batch_items, cleared_fields
 from meta_sync.sync.settle import disturb_late, give_up, release_unknown, settle_finished
 
-__all__ = ["Poll", "next_poll_seconds"]
+__all__ = ["Poll", "next_poll_seconds", "retry_waits"]
 
 _logger = get_logger(__name__)
 
@@ -66,6 +66,9 @@ _GIVEN_UP_FOR = timedelta(hours=24)
 """How long a handle that was given up is asked on; nothing suggests that Meta finishes a batch later than that."""
 
 _GIVEN_UP_SECONDS = 600
+
+_LONGEST_WAIT_SECONDS = 3600.0
+"""Between two tries of an item whose batches Meta ends without a verdict: noticed within the hour when Meta is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,19 @@ class _Case:
 def next_poll_seconds(polls: int, ceiling_seconds: float, first_seconds: float) -> float:
     """The wait before the next question about a handle: growing by half each time, up to the store's ceiling."""
     return min(ceiling_seconds, first_seconds * 1.5 ** min(polls, 20))
+
+
+def retry_waits(first_seconds: float, jitter: float) -> list[float]:
+    """The waits after the first, second, ... batch in a row that Meta ended without a verdict on an item, in seconds.
+
+    Doubled each time, up to an hour; the last one holds for all that follow. ``jitter`` between 0 and 1 makes them up
+    to a quarter longer, so that stores hit by one fault of Meta's do not all come back in the same second.
+    """
+    stretched = 1 + jitter / 4
+    waits = [first_seconds * stretched]
+    while waits[-1] < _LONGEST_WAIT_SECONDS * stretched:
+        waits.append(min(2 * waits[-1], _LONGEST_WAIT_SECONDS * stretched))
+    return waits
 
 
 class Poll:
@@ -279,7 +295,10 @@ class Poll:
         await retry_transaction(work)
 
     async def _ended(self, case: _Case, status: str) -> None:
-        """Meta stopped the batch without a verdict: some items may have been saved. They go again, in smaller batches."""
+        """Meta stopped the batch without a verdict: some items may have been saved.
+
+        They go again in smaller batches, and not at once: what made Meta stop is seldom over in a second.
+        """
         batch = case.batch
         if batch.state == "given_up":
             await self._end_given_up(batch)
@@ -296,8 +315,9 @@ class Poll:
                     already_rejected=_rejected(items),
                     unsettled=_unsettled(items),
                     code=f"batch_{status}",
-                    message=f"Meta ended the batch with {status}; the items are sent again.",
+                    message=f"Meta ended the batch with the status {status}. The items are sent again after a while.",
                     batch_limit=max(1, batch.sent // 2),
+                    waits=retry_waits(self._timing.retry_seconds, self._jitter()),
                 )
 
         await retry_transaction(work)

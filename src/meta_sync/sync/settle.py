@@ -29,6 +29,7 @@ from meta_sync.sync.settle_statements import (
     IS_CERTAIN,
     MAKE_GIVEN_UP,
     MAKE_UNKNOWN,
+    MAKE_WAIT,
     MARK_UNKNOWN,
     NOTE_REFUSED,
     OVER,
@@ -227,17 +228,27 @@ async def release_unknown(
     code: str,
     message: str,
     batch_limit: int | None = None,
+    waits: Sequence[float] | None = None,
 ) -> bool:
-    """End a batch whose effect is not known: its items are sent again, at no cost in attempts."""
+    """End a batch whose effect is not known: its items are sent again, at no cost in attempts.
+
+    With ``waits`` (seconds, by how often in a row it happened to the item) they go again when their wait is over, and
+    have no intent until then; without, at once.
+    """
     batch = await _begin(connection, batch_id, (0, already_rejected, unsettled), (code, message))
     if batch is None:
         return False
     batch |= {"batch_limit": batch_limit, "is_certain": False}
     if already_rejected:
         await connection.execute(FREE_REFUSED, batch)
-    await connection.execute(MAKE_UNKNOWN, batch)
-    await connection.execute(MARK_UNKNOWN, batch)
-    await connection.execute(INTEND_AGAIN, {**batch, "only_without_outcome": True})
+    if waits is not None:
+        wait = {**batch, "waits": list(waits), "code": code, "message": message}
+        await connection.execute(MAKE_WAIT, wait)
+        await connection.execute(MARK_UNKNOWN, batch)
+    else:
+        await connection.execute(MAKE_UNKNOWN, batch)
+        await connection.execute(MARK_UNKNOWN, batch)
+        await connection.execute(INTEND_AGAIN, {**batch, "only_without_outcome": True})
     await connection.execute(CALLS_OVER, {**batch, "state": "over"})
     await _finish(connection, batch)
     return True

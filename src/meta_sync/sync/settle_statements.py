@@ -21,6 +21,7 @@ __all__ = [
     "KEEP_HANDLE",
     "MAKE_GIVEN_UP",
     "MAKE_UNKNOWN",
+    "MAKE_WAIT",
     "MARK_UNKNOWN",
     "NOTE_REFUSED",
     "OVER",
@@ -33,6 +34,9 @@ __all__ = [
     "UNPARK",
     "UNPARK_OF",
 ]
+
+_MOST_RETRIES_COUNTED = 1000
+"""Far beyond the longest wait; the column must not overflow in the months that Meta could go on like that."""
 
 OVER = text(
     """
@@ -84,7 +88,7 @@ CONFIRM = text(
             confirmed_quantity = CASE WHEN s.disturbed_at IS NULL
                 THEN NULLIF(a.data ->> 'quantity_to_sell_on_facebook', '')::integer ELSE s.confirmed_quantity END,
             may_hold = CASE WHEN s.disturbed_at IS NULL THEN a.fields ELSE s.may_hold END,
-            rejected_hash = NULL, batch_limit = NULL, retry_at = NULL,
+            rejected_hash = NULL, batch_limit = NULL, retry_at = NULL, retries = 0, retry_hash = NULL,
             code = CASE WHEN s.disturbed_at IS NULL THEN NULL ELSE s.code END,
             error_text = CASE WHEN s.disturbed_at IS NULL THEN NULL ELSE s.error_text END,
             attempts = CASE WHEN s.disturbed_at IS NULL THEN 0 ELSE s.attempts END
@@ -111,7 +115,8 @@ CONFIRM_DELETE = text(
             may_hold = CASE WHEN s.disturbed_at IS NULL THEN '{{}}' ELSE s.may_hold END,
             confirmed_at = CASE WHEN s.disturbed_at IS NULL THEN now() ELSE s.confirmed_at END,
             confirmed_price = NULL, confirmed_availability = NULL, confirmed_quantity = NULL,
-            rejected_hash = NULL, batch_limit = NULL, retry_at = NULL, code = NULL, error_text = NULL, attempts = 0
+            rejected_hash = NULL, batch_limit = NULL, retry_at = NULL, retries = 0, retry_hash = NULL,
+            code = NULL, error_text = NULL, attempts = 0
         FROM batch_items AS a
         WHERE a.created_on = :created_on AND a.batch_id = :batch_id AND a.method = 'DELETE' AND a.outcome IS NULL
           AND NOT (a.variant_id = ANY(CAST(:except_ids AS text[])))
@@ -140,7 +145,8 @@ REFUSE = text(
     UPDATE sync_state AS s SET {RESTORE},
         status = {status_case(Event.REFUSED, "s.status")},
         rejected_hash = CASE WHEN s.disturbed_at IS NULL THEN a.payload_hash END,
-        batch_limit = NULL, code = u.code, error_text = u.message, attempts = s.attempts + 1
+        batch_limit = NULL, retries = 0, retry_hash = NULL,
+        code = u.code, error_text = u.message, attempts = s.attempts + 1
     FROM batch_items AS a JOIN unnest(CAST(:variant_ids AS text[]), CAST(:codes AS text[]), CAST(:messages AS text[]))
         AS u (variant_id, code, message) ON u.variant_id = a.variant_id
     WHERE a.created_on = :created_on AND a.batch_id = :batch_id
@@ -175,7 +181,8 @@ FREE_REFUSED = text(
     f"""
     UPDATE sync_state AS s SET {RESTORE},
         status = {status_case(Event.REFUSED, "s.status")},
-        rejected_hash = CASE WHEN s.disturbed_at IS NULL THEN a.payload_hash END, batch_limit = NULL
+        rejected_hash = CASE WHEN s.disturbed_at IS NULL THEN a.payload_hash END, batch_limit = NULL,
+        retries = 0, retry_hash = NULL
     FROM batch_items AS a
     WHERE a.created_on = :created_on AND a.batch_id = :batch_id AND a.outcome = 'rejected'
       AND s.link_id = :link_id AND s.variant_id = a.variant_id AND s.in_flight = :batch_id
@@ -201,6 +208,18 @@ FORGET = f"""
       AND s.link_id = :link_id AND s.variant_id = a.variant_id AND s.in_flight = :batch_id
 """
 MAKE_UNKNOWN = text(FORGET.format(more=f"status = {status_case(Event.UNKNOWN, 's.status')}"))
+# Without an intent: the sweep writes it when the time has come. A newer intent that is parked goes at once all the same.
+_RETRIES = "CASE WHEN s.retry_hash = a.payload_hash THEN s.retries ELSE 0 END"
+MAKE_WAIT = text(
+    FORGET.format(
+        more=f"""
+        status = {status_case(Event.UNKNOWN, "s.status")}, code = :code, error_text = :message,
+        retry_at = now() + make_interval(
+            secs => (CAST(:waits AS float8[]))[LEAST({_RETRIES} + 1, cardinality(CAST(:waits AS float8[])))]),
+        retries = LEAST({_RETRIES} + 1, {_MOST_RETRIES_COUNTED}), retry_hash = a.payload_hash
+        """
+    )
+)
 MAKE_GIVEN_UP = text(
     FORGET.format(
         more=f"status = {status_case(Event.GIVEN_UP, 's.status')}, code = 'poll_timeout', "

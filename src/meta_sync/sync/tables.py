@@ -58,7 +58,7 @@ intents = Table(
     Column("first_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     # The batch that has the item in flight; unparked when that batch is over.
     Column("parked_by", BigInteger),
-    # The job that is the intent's only reason; NULL as soon as a change or an operator wants it too.
+    # The job (or the clock) that is the intent's only reason; NULL as soon as a change or an operator wants it too.
     Column("job_id", Identifier),
     PrimaryKeyConstraint("store_id", "variant_id"),
     Index("intents_ready_idx", "store_id", "lane", "first_at", postgresql_where=text("parked_by IS NULL")),
@@ -90,6 +90,8 @@ sync_state = Table(
     Column("split_part", BigInteger),
     # Times in a row that Meta ended the item's batch without a verdict; lengthens the wait until the next.
     Column("retries", SmallInteger, nullable=False, server_default=text("0")),
+    # What the last of those batches carried of the item; another payload begins to count anew.
+    Column("retry_hash", LargeBinary),
     Column("image_version", Integer, nullable=False, server_default=text("0")),
     Column("confirmed_price", Text),
     Column("confirmed_availability", Text),
@@ -122,6 +124,7 @@ sync_state = Table(
         postgresql_where=text("retailer_id IS NOT NULL"),
     ),
     Index("sync_state_retry_idx", "retry_at", postgresql_where=text("retry_at IS NOT NULL")),
+    Index("sync_state_retries_idx", "link_id", postgresql_where=text("retries > 0")),
     Index("sync_state_split_idx", "split_part", postgresql_where=text("split_part IS NOT NULL")),
     # Room for the three updates of a push on the same page.
     postgresql_with={"fillfactor": "85"},
@@ -299,8 +302,9 @@ store_queue = Table(
     Column("fence", BigInteger, nullable=False, server_default=text("0")),
     Column("last_drain_at", DateTime(timezone=True)),
     Column("last_poll_at", DateTime(timezone=True)),
-    # Sale windows that ended up to here have been looked at.
+    # Sale windows that ended before this instant have been looked at, and of those at it the ids up to this one.
     Column("sales_swept_to", DateTime(timezone=True)),
+    Column("sales_swept_id", Identifier, nullable=False, server_default=text("''")),
     Index("store_queue_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     postgresql_with={"fillfactor": "50"},
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import meta_sync
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
-from meta_sync.core.db import Database
+from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.queue import JobQueue
 from meta_sync.graph.client import GraphClient
 from meta_sync.sync import lease
@@ -17,6 +17,8 @@ from meta_sync.sync.drain import Drain, Timing
 from meta_sync.sync.jobs import JobRunner
 from meta_sync.sync.listener import follow_mapper_version
 from meta_sync.sync.poll import Poll
+from meta_sync.sync.retries import wake_retries
+from meta_sync.sync.sale_windows import SaleWindows
 from meta_sync.sync.sweep import (
     due_schedule,
     fold_counters,
@@ -37,6 +39,8 @@ _FOLD_SECONDS = 5.0
 _MAPPER_SECONDS = 30.0
 _PURGE_SECONDS = 3600.0
 _PURGE_AGAIN_SECONDS = 10.0
+_SALE_LOOKS_PER_DELAY = 5
+"""Looks for ended sale windows in the time that they wait anyhow: none is found much later than that."""
 
 
 class Pipeline:
@@ -66,6 +70,8 @@ class Pipeline:
         self._drain = Drain(database, graph, cipher, process, owner=owner, timing=timing, jitter=jitter)
         self._poll = Poll(database, graph, cipher, process, timing=timing, jitter=jitter)
         self._jobs = JobRunner(database, cipher, process, queue, look_seconds=timing.job_look_seconds)
+        self._sales = SaleWindows(database, delay_seconds=timing.sale_delay_seconds)
+        self._sales_every_seconds = timing.sale_delay_seconds / _SALE_LOOKS_PER_DELAY
         self._beaten_at = -_BEAT_SECONDS
 
     async def beat(self) -> None:
@@ -112,6 +118,8 @@ class Pipeline:
         await self.beat()
         async with self._database.platform() as connection:
             await mark_forgotten_stores(connection)
+        await retry_transaction(self._wake_retries)
+        await self._sweep_sales()
         async with self._database.platform() as connection:
             if await due_schedule(connection, "fold_counters", every_seconds=_FOLD_SECONDS):
                 await fold_counters(connection)
@@ -128,3 +136,15 @@ class Pipeline:
         async with self._database.platform() as connection:
             if await due_schedule(connection, "partitions", every_seconds=_PURGE_SECONDS):
                 await keep_partitions(connection)
+
+    async def _wake_retries(self) -> None:
+        async with self._database.platform() as connection:
+            await wake_retries(connection)
+
+    async def _sweep_sales(self) -> None:
+        async with self._database.platform() as connection:
+            if not await due_schedule(connection, "sale_windows", every_seconds=self._sales_every_seconds):
+                return
+        if await self._sales.sweep():
+            async with self._database.platform() as connection:
+                await run_soon(connection, "sale_windows", in_seconds=0)
