@@ -38,6 +38,10 @@ def upgrade() -> None:
         "batches", sa.Column("server_errors", sa.SmallInteger, nullable=False, server_default=sa.text("0"))
     )
     op.add_column("batches", sa.Column("split_part", sa.BigInteger))
+    op.add_column(
+        "batch_calls",
+        sa.Column("server_error", sa.Boolean, nullable=False, server_default=sa.text("false")),
+    )
     op.create_index(
         "batches_body_idx", "batches", ["link_id", "body_hash"], postgresql_where=sa.text("server_errors > 0")
     )
@@ -60,6 +64,8 @@ def upgrade() -> None:
             f"CREATE POLICY of_the_store ON {table} TO meta_sync_app USING (store_id = (SELECT current_store_id()))"
         )
         op.execute(f"CREATE POLICY across_stores ON {table} TO meta_sync_worker USING (true)")
+    # A store that selects another catalog ends what splits it has.
+    op.execute("GRANT UPDATE ON splits TO meta_sync_app")
     op.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO meta_sync_app, meta_sync_worker")
 
 
@@ -76,6 +82,7 @@ def _create_splits() -> None:
         sa.Column("error_code", sa.Text),
         sa.Column("error_text", sa.Text),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+        sa.Column("taken_at", sa.DateTime(timezone=True)),
         sa.Column("finished_at", sa.DateTime(timezone=True)),
         sa.CheckConstraint(
             "kind IN ('too_large', 'bad_parameter', 'nothing_taken', 'suspect')", name="splits_kind_check"
@@ -94,7 +101,8 @@ def _create_splits() -> None:
         sa.Column("items", sa.Integer, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.CheckConstraint(
-            "state IN ('waiting', 'sent', 'passed', 'refused', 'cleared')", name="split_parts_state_check"
+            "state IN ('waiting', 'sent', 'passed', 'refused', 'doubted', 'cleared')",
+            name="split_parts_state_check",
         ),
     )
     op.create_index("split_parts_split_idx", "split_parts", ["split_id"])
@@ -107,6 +115,7 @@ def downgrade() -> None:
     for column in ("sales_swept_id", "sales_swept_to"):
         op.drop_column("store_queue", column)
     op.drop_index("batches_body_idx", "batches")
+    op.drop_column("batch_calls", "server_error")
     for column in ("split_part", "server_errors", "body_hash"):
         op.drop_column("batches", column)
     op.drop_index("sync_state_split_idx", "sync_state")

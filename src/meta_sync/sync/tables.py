@@ -203,6 +203,8 @@ splits = Table(
     Column("error_code", Text),
     Column("error_text", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # When Meta first took a call for the link that was made since: the proof that not every call is refused.
+    Column("taken_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     CheckConstraint("kind IN ('too_large', 'bad_parameter', 'nothing_taken', 'suspect')", name="kind"),
     CheckConstraint("state IN ('waiting', 'open', 'over')", name="state"),
@@ -221,7 +223,8 @@ split_parts = Table(
     Column("level", SmallInteger, nullable=False),
     Column("items", Integer, nullable=False),
     Column("state", Text, nullable=False),
-    CheckConstraint("state IN ('waiting', 'sent', 'passed', 'refused', 'cleared')", name="state"),
+    # doubted: one item, refused while nothing else was taken.
+    CheckConstraint("state IN ('waiting', 'sent', 'passed', 'refused', 'doubted', 'cleared')", name="state"),
     Index("split_parts_split_idx", "split_id"),
 )
 
@@ -237,6 +240,8 @@ batch_calls = Table(
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("deadline_at", DateTime(timezone=True), nullable=False),
     Column("unknown_at", DateTime(timezone=True)),
+    # The call ended with a server error of Meta's: HTTP 5xx, or code 1 or 2.
+    Column("server_error", Boolean, nullable=False, server_default=text("false")),
     Column("error_code", Text),
     Column("error_text", Text),
     PrimaryKeyConstraint("batch_id", "call_number"),
