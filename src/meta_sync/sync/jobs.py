@@ -37,6 +37,10 @@ _PAGE = 2_000
 
 _LEASE_SECONDS = 60
 
+_TRIES_WAITED_FOR = 5
+"""How often Meta may end an item's batch without a verdict before a job ends without the item: half an hour of waits. A
+job that lasted as long as a fault of Meta's would tell nobody anything, and keep a further one from being started."""
+
 _INSERT = text(
     """
     INSERT INTO jobs (job_id, store_id, link_id, type, status, description, requested_by, mapping_epoch, total)
@@ -128,14 +132,26 @@ _NOTE_LAST_BATCH = text(
     """
 )
 # Done when nothing that was sent by then is open. The stage is looked at again: a setting that changed since the lease
-# has sent the job back to its first row.
+# has sent the job back to its first row. Items that Meta gave no verdict on are waited for through their retry times,
+# intents and further batches; after some tries the job says how many there are and ends.
 _FINISH = text(
-    """
+    f"""
     UPDATE jobs AS j SET finished_at = now(), stage = 'done', leased_until = NULL,
-        status = CASE WHEN EXISTS (
+        status = CASE WHEN w.items > 0 OR EXISTS (
             SELECT FROM sync_state AS s WHERE s.link_id = j.link_id AND s.status = 'failed'
-        ) THEN 'partial' ELSE 'success' END
-    WHERE j.job_id = :job_id AND j.fence = :fence AND j.status = 'running' AND j.stage = 'syncing'
+        ) THEN 'partial' ELSE 'success' END,
+        message = CASE WHEN w.items > 0 THEN
+            'Items of which Meta has ended every batch without a verdict so far: ' || w.items
+            || '. They are tried again, at least once an hour.' ELSE j.message END
+    FROM (
+        SELECT count(*) AS items, count(*) FILTER (WHERE s.retries < {_TRIES_WAITED_FOR}) AS waited_for
+        FROM sync_state AS s JOIN jobs AS x ON x.link_id = s.link_id
+        WHERE x.job_id = :job_id AND s.retries > 0 AND (
+            s.retry_at IS NOT NULL OR s.in_flight IS NOT NULL
+            OR EXISTS (SELECT FROM intents AS i WHERE i.store_id = s.store_id AND i.variant_id = s.variant_id)
+        )
+    ) AS w
+    WHERE w.waited_for = 0 AND j.job_id = :job_id AND j.fence = :fence AND j.status = 'running' AND j.stage = 'syncing'
       AND NOT EXISTS (
           SELECT FROM batches AS b
           WHERE b.link_id = j.link_id AND b.batch_id <= j.last_batch_id AND b.state NOT IN ('over', 'given_up')

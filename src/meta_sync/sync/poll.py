@@ -108,13 +108,12 @@ def retry_waits(first_seconds: float, jitter: float) -> list[float]:
     """The waits after the first, second, ... batch in a row that Meta ended without a verdict on an item, in seconds.
 
     Doubled each time, up to an hour; the last one holds for all that follow. ``jitter`` between 0 and 1 makes them up
-    to a quarter longer, so that stores hit by one fault of Meta's do not all come back in the same second.
+    to a quarter shorter, so that stores hit by one fault of Meta's do not all come back in the same second.
     """
-    stretched = 1 + jitter / 4
-    waits = [first_seconds * stretched]
-    while waits[-1] < _LONGEST_WAIT_SECONDS * stretched:
-        waits.append(min(2 * waits[-1], _LONGEST_WAIT_SECONDS * stretched))
-    return waits
+    waits = [first_seconds]
+    while waits[-1] < _LONGEST_WAIT_SECONDS:
+        waits.append(min(2 * waits[-1], _LONGEST_WAIT_SECONDS))
+    return [wait * (1 - jitter / 4) for wait in waits]
 
 
 class Poll:
