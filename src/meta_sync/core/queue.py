@@ -6,12 +6,14 @@ The only module beside the worker that knows arq.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
 import orjson
-from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.connections import ArqRedis, RedisSettings
+from redis.asyncio.retry import Retry
 from redis.exceptions import RedisError
 
 from meta_sync.core.logging import get_logger
@@ -23,6 +25,7 @@ __all__ = [
     "MemoryJobQueue",
     "QueueName",
     "deserialise",
+    "redis_client",
     "redis_settings",
     "serialise",
 ]
@@ -31,6 +34,12 @@ _logger = get_logger(__name__)
 
 _WAKE_TIMEOUT_SECONDS = 1.0
 """A wake-up is best effort: a request never waits longer than this for a Redis that is away."""
+_CONNECT_SECONDS = 1
+_SILENCE_SECONDS = 5.0
+_MOST_AT_ONCE = 8
+"""Wake-ups under way at the same time in one process, each with a connection of its own."""
+_MOST_WAITING = 100
+"""Wake-ups in a queue beyond which none is added: two seconds of work for one worker, and it looks anyway."""
 
 
 class QueueName(StrEnum):
@@ -92,53 +101,127 @@ class MemoryJobQueue:
 
 
 class ArqJobQueue:
-    """The queue through Redis. Connects at the first wake-up and again after a failure."""
+    """The queue through Redis. Connects at the first wake-up, and anew after every failure.
 
-    def __init__(self, redis_url: str) -> None:
-        self._settings = redis_settings(redis_url)
-        self._pool: ArqRedis | None = None
-        self._lock = asyncio.Lock()
+    Parameters
+    ----------
+    redis_url
+        ``redis://``, ``rediss://`` or ``unix://``.
+    silence_seconds
+        After a failure no wake-up is tried for this long: the worker's own ticks find the work, and asking a dead Redis
+        again at every request would only cost time.
+    """
+
+    def __init__(self, redis_url: str, *, silence_seconds: float = _SILENCE_SECONDS) -> None:
+        self._redis = redis_client(redis_url, answer_seconds=_WAKE_TIMEOUT_SECONDS)
+        self._silence_seconds = silence_seconds
         self._silent_until = 0.0
+        self._gate = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._under_way: set[asyncio.Task[str | None]] = set()
 
     async def wake(self, name: JobName) -> None:
-        """Send a wake-up without a fixed job id: arq drops one under the id of a running job."""
+        """Send a wake-up. Never raises and never waits longer than a second, whatever Redis does."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._silent_until:
+            return
+        sending = loop.create_task(self._send(name))
+        self._under_way.add(sending)
+        sending.add_done_callback(self._under_way.discard)
+        # Waited for from outside: a client that is cancelled says something more to Redis, and waits for that too.
+        await asyncio.wait([sending], timeout=_WAKE_TIMEOUT_SECONDS)
+        if not sending.done():
+            sending.cancel()
+            reason: str | None = TimeoutError.__name__
+        else:
+            reason = None if sending.cancelled() else sending.result()
+        if reason is not None:
+            await self._be_silent(name, reason)
+
+    async def close(self) -> None:
+        """Let go of the connections, those in use included."""
+        for sending in self._under_way:
+            sending.cancel()
+        await self._disconnect()
+
+    async def _send(self, name: JobName) -> str | None:
+        """Enqueue it; why that failed, or ``None``."""
+        try:
+            async with self._gate:
+                # Nobody takes them: one more would wake nobody, and a Redis that others use too must not fill up.
+                if await self._redis.zcard(name.queue.value) < _MOST_WAITING:
+                    # Without a fixed job id: arq drops one under the id of a running job.
+                    await self._redis.enqueue_job(name.value, _queue_name=name.queue.value, _expires=60)
+        except Exception as error:  # noqa: BLE001 - a wake-up is a hint; nothing about it may fail what was committed
+            return type(error).__name__
+        return None
+
+    async def _be_silent(self, name: JobName, reason: str) -> None:
         now = asyncio.get_running_loop().time()
         if now < self._silent_until:
             return
-        try:
-            async with asyncio.timeout(_WAKE_TIMEOUT_SECONDS):
-                pool = await self._connected()
-                await pool.enqueue_job(name.value, _queue_name=name.queue.value, _expires=60)
-        except (OSError, RedisError, TimeoutError) as error:
-            # The worker's own ticks find the work; asking a dead Redis again at every request would only cost time.
-            self._silent_until = now + 5.0
-            _logger.warning(
-                "A wake-up was not sent; the next sweep finds the work.",
-                job=name.value,
-                reason=type(error).__name__,
-            )
+        self._silent_until = now + self._silence_seconds
+        _logger.warning(
+            "A wake-up was not sent; the next sweep finds the work.", job=name.value, reason=reason
+        )
+        # The address may lead to another server by now: a replica that was the master answers, and takes no writes.
+        await self._disconnect()
 
-    async def close(self) -> None:
-        """Close the pool."""
-        if self._pool is not None:
-            await self._pool.aclose()
-            self._pool = None
-
-    async def _connected(self) -> ArqRedis:
-        async with self._lock:
-            if self._pool is None:
-                self._pool = await create_pool(
-                    self._settings, job_serializer=serialise, job_deserializer=deserialise
-                )
-            return self._pool
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(OSError, RedisError):
+            await self._redis.connection_pool.disconnect()
 
 
 def redis_settings(url: str) -> RedisSettings:
-    """Arq's settings for an address: short connects, no retries of its own."""
+    """Arq's settings for an address; short connects.
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        It is not an address of Redis.
+    """
     settings = RedisSettings.from_dsn(url)
-    settings.conn_timeout = 1
-    settings.conn_retries = 0
+    settings.conn_timeout = _CONNECT_SECONDS
     return settings
+
+
+def redis_client(
+    url: str,
+    *,
+    answer_seconds: float,
+    queue: QueueName = QueueName.FAST,
+    retry: Retry | None = None,
+    retry_on: Sequence[type[Exception]] = (),
+) -> ArqRedis:
+    """Arq's client with an end to every wait, which arq's own way to make one lacks. Connects at the first command.
+
+    Parameters
+    ----------
+    url
+        ``redis://``, ``rediss://`` or ``unix://``.
+    answer_seconds
+        How long a command may go without an answer: a Redis that hangs is away.
+    queue
+        Where jobs go that name no queue.
+    retry, retry_on
+        How, and after which errors, a single command is tried again; not at all unless given.
+    """
+    settings = redis_settings(url)
+    return ArqRedis(
+        host=settings.host,
+        port=settings.port,
+        db=settings.database,
+        username=settings.username,
+        password=settings.password,
+        unix_socket_path=settings.unix_socket_path,
+        ssl=settings.ssl,
+        socket_connect_timeout=settings.conn_timeout,
+        socket_timeout=answer_seconds,
+        retry=retry,
+        retry_on_error=list(retry_on),
+        job_serializer=serialise,
+        job_deserializer=deserialise,
+        default_queue_name=queue.value,
+    )
 
 
 def serialise(value: dict[str, object]) -> bytes:

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from sqlalchemy import delete
-from sqlalchemy.exc import SQLAlchemyError
 
 import meta_sync
 from meta_sync.core.db import Database
@@ -24,6 +23,8 @@ _logger = get_logger(__name__)
 _INTERVAL_SECONDS = 2.0
 """A worker counts as dead after 10 s: five beats. Ticks beat too, but all of them may be waiting for Meta."""
 _LONGEST_BEAT_SECONDS = 8.0
+_LONGEST_END_SECONDS = 2.0
+"""Where the database is away, the row stays and grows old instead."""
 
 
 class Heartbeat:
@@ -50,7 +51,7 @@ class Heartbeat:
     async def run(self, stop: asyncio.Event) -> None:
         """Beat until ``stop`` is set. A database that is away is waited for."""
         while not stop.is_set():
-            await self._try(self._beat)
+            await self._try(self._beat, _LONGEST_BEAT_SECONDS)
             try:
                 async with asyncio.timeout(self._interval_seconds):
                     await stop.wait()
@@ -59,7 +60,7 @@ class Heartbeat:
 
     async def end(self) -> None:
         """Take the row away: this worker ended on purpose, and what it still held is free at once."""
-        await self._try(self._remove)
+        await self._try(self._remove, _LONGEST_END_SECONDS)
 
     async def _beat(self) -> None:
         async with self._database.platform() as connection:
@@ -71,10 +72,10 @@ class Heartbeat:
                 delete(worker_heartbeats).where(worker_heartbeats.c.worker_id == self._worker_id)
             )
 
-    async def _try(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _try(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
         try:
-            async with asyncio.timeout(_LONGEST_BEAT_SECONDS):
+            async with asyncio.timeout(seconds):
                 await work()
-        except (OSError, TimeoutError, SQLAlchemyError) as error:
-            # The loops report the outage; a second voice would add nothing.
+        except Exception as error:  # noqa: BLE001 - a heart that stops lets others take the leases of a living worker
+            # The loops report an outage; a second voice would add nothing.
             _logger.debug("A heartbeat was not written.", reason=type(error).__name__)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from meta_sync.core.db import Database
 from meta_sync.core.logging import get_logger
 from meta_sync.core.queue import JobQueue, MemoryJobQueue
 from meta_sync.worker.heartbeat import Heartbeat
+from meta_sync.worker.loops import backoff_seconds
 from meta_sync.worker.pump import ImportTicks, PipelineTicks, Pump
 from meta_sync.worker.redis_wakeups import RedisWakeups
 
 __all__ = ["run_worker"]
 
 _logger = get_logger(__name__)
+
+_LET_GO_SECONDS = 3.0
+"""What runs beside the pump talks to Redis or writes one row. One of them that hangs must not outlast the 30 s after
+which container platforms kill."""
 
 
 async def run_worker(
@@ -25,6 +31,7 @@ async def run_worker(
     pipeline: PipelineTicks,
     imports: ImportTicks,
     stop: asyncio.Event,
+    backoff: Callable[[int], float] = backoff_seconds,
 ) -> None:
     """Work until ``stop`` is set, then finish what was begun (25 s at most) and return.
 
@@ -42,8 +49,10 @@ async def run_worker(
         Where the work is.
     stop
         Set it to end the worker.
+    backoff
+        Seconds that a loop, or the listening to Redis, waits after the given number of failures in a row.
     """
-    pump = Pump(pipeline, imports)
+    pump = Pump(pipeline, imports, backoff=backoff)
     if isinstance(queue, MemoryJobQueue):
         queue.listen(pump.wake)
     if redis_url is None:
@@ -57,12 +66,26 @@ async def run_worker(
     ended = asyncio.Event()
     beside = [asyncio.create_task(heartbeat.run(ended), name="heartbeat")]
     if redis_url is not None:
-        beside.append(asyncio.create_task(RedisWakeups(redis_url, pump.wake).run(stop), name="wake-ups"))
+        beside.append(
+            asyncio.create_task(
+                RedisWakeups(redis_url, pump.wake, backoff=backoff).run(stop), name="wake-ups"
+            )
+        )
     try:
         clean = await pump.run(stop)
     finally:
         stop.set()
         ended.set()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await _let_end(beside)
         await heartbeat.end()
     _logger.info("The worker has stopped.", worker_id=worker_id, clean=clean)
+
+
+async def _let_end(tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for tasks that were told to end, then cut off what did not."""
+    _, late = await asyncio.wait(tasks, timeout=_LET_GO_SECONDS)
+    for task in late:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            _logger.error("A part of the worker ended by itself.", exc_info=result)

@@ -6,11 +6,12 @@ It needs no Redis. A wake-up, wherever it comes from, only makes a loop look ear
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from meta_sync.core.logging import get_logger
 from meta_sync.core.queue import JobName
-from meta_sync.worker.loops import TickLoop
+from meta_sync.worker.loops import TickLoop, backoff_seconds
 
 __all__ = ["ImportTicks", "PipelineTicks", "Pump"]
 
@@ -77,23 +78,36 @@ class Pump:
         Where the work is.
     finish_seconds
         How long running ticks may take after a stop before they are cut off.
+    backoff
+        Seconds that a loop waits after the given number of failures in a row.
     """
 
     def __init__(
-        self, pipeline: PipelineTicks, imports: ImportTicks, *, finish_seconds: float = _FINISH_SECONDS
+        self,
+        pipeline: PipelineTicks,
+        imports: ImportTicks,
+        *,
+        finish_seconds: float = _FINISH_SECONDS,
+        backoff: Callable[[int], float] = backoff_seconds,
     ) -> None:
         self._finish_seconds = finish_seconds
         # Slow work has loops of its own, so that it never stands in the way of quick work.
         self._loops = {
             JobName.DRAIN: TickLoop(
-                "drain", pipeline.drain_tick, slots=_DRAIN_SLOTS, idle_seconds=_LOOK_SECONDS
+                "drain", pipeline.drain_tick, slots=_DRAIN_SLOTS, idle_seconds=_LOOK_SECONDS, backoff=backoff
             ),
-            JobName.POLL: TickLoop("poll", pipeline.poll_tick, slots=_POLL_SLOTS, idle_seconds=_LOOK_SECONDS),
-            JobName.SWEEP: TickLoop("sweep", pipeline.sweep_tick, idle_seconds=_SWEEP_SECONDS),
-            JobName.JOBS: TickLoop("jobs", pipeline.jobs_tick, idle_seconds=_JOBS_SECONDS),
-            JobName.IMPORTS: TickLoop("imports", imports.run_next, idle_seconds=_JOBS_SECONDS),
+            JobName.POLL: TickLoop(
+                "poll", pipeline.poll_tick, slots=_POLL_SLOTS, idle_seconds=_LOOK_SECONDS, backoff=backoff
+            ),
+            JobName.SWEEP: TickLoop(
+                "sweep", pipeline.sweep_tick, idle_seconds=_SWEEP_SECONDS, backoff=backoff
+            ),
+            JobName.JOBS: TickLoop("jobs", pipeline.jobs_tick, idle_seconds=_JOBS_SECONDS, backoff=backoff),
+            JobName.IMPORTS: TickLoop(
+                "imports", imports.run_next, idle_seconds=_JOBS_SECONDS, backoff=backoff
+            ),
         }
-        self._unnamed = [TickLoop("uploads", imports.sweep, idle_seconds=_UPLOADS_SECONDS)]
+        self._unnamed = [TickLoop("uploads", imports.sweep, idle_seconds=_UPLOADS_SECONDS, backoff=backoff)]
 
     def wake(self, name: JobName) -> None:
         """Make the loop of that name look now."""

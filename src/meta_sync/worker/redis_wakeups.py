@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from arq import cron
-from arq.connections import ArqRedis, RedisSettings, create_pool
+from arq.connections import ArqRedis
 from arq.cron import CronJob
 from arq.typing import WorkerCoroutine
 from arq.worker import Function, Worker, func
@@ -24,15 +24,21 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from meta_sync.core.logging import get_logger
-from meta_sync.core.queue import JobName, QueueName, deserialise, redis_settings, serialise
+from meta_sync.core.queue import JobName, QueueName, deserialise, redis_client, serialise
 from meta_sync.worker.loops import backoff_seconds
 
 __all__ = ["RedisWakeups"]
 
 _logger = get_logger(__name__)
 
-_CLOSE_SECONDS = 3.0
-"""Closing talks to Redis; one that hangs must not hold up the end of the process."""
+_CLOSE_SECONDS = 1.0
+"""Closing talks to Redis, and is waited for twice; one that hangs must not hold up the end of the process."""
+
+_ANSWER_SECONDS = 2.0
+"""A Redis that takes longer to answer is as good as away."""
+
+_STEADY_SECONDS = 2.0
+"""After this long it listens: a Redis that is full or takes no writes refuses arq's first command."""
 
 _CRON: dict[JobName, dict[str, Any]] = {
     JobName.DRAIN: {"second": set(range(0, 60, 10))},
@@ -55,11 +61,21 @@ class RedisWakeups:
         ``redis://``, ``rediss://`` or ``unix://``.
     wake
         Called with the name of each wake-up; must return at once.
+    backoff
+        Seconds to wait after the given number of failures in a row.
     """
 
-    def __init__(self, redis_url: str, wake: Callable[[JobName], None]) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        wake: Callable[[JobName], None],
+        *,
+        backoff: Callable[[int], float] = backoff_seconds,
+    ) -> None:
         self._redis_url = redis_url
         self._wake = wake
+        self._backoff = backoff
+        self._failures = dict.fromkeys(QueueName, 0)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen until ``stop`` is set. Never ends because of Redis."""
@@ -68,15 +84,16 @@ class RedisWakeups:
                 group.create_task(self._keep_listening(queue, stop), name=f"arq-{queue.name.lower()}")
 
     async def _keep_listening(self, queue: QueueName, stop: asyncio.Event) -> None:
-        failures = 0
-        loop = asyncio.get_running_loop()
         while not stop.is_set():
-            began = loop.time()
-            reason = await self._listen(queue, stop)
+            try:
+                reason = await self._listen(queue, stop)
+            except Exception as error:  # noqa: BLE001 - wake-ups are a help; nothing about them may end their supervision
+                reason = type(error).__name__
             if stop.is_set():
                 break
-            failures = 1 if loop.time() - began > 60 else failures + 1
-            seconds = backoff_seconds(failures)
+            self._failures[queue] += 1
+            failures = self._failures[queue]
+            seconds = self._backoff(failures)
             if failures & (failures - 1) == 0:
                 _logger.warning(
                     "Redis is away; the worker goes on without wake-ups and looks for work by itself.",
@@ -93,36 +110,44 @@ class RedisWakeups:
 
     async def _listen(self, queue: QueueName, stop: asyncio.Event) -> str:
         """Run one arq worker until it fails or ``stop`` is set; why it ended."""
-        try:
-            # Ours, not arq's own: a worker that fails leaves its connections open.
-            pool = await create_pool(
-                _resilient(redis_settings(self._redis_url)),
-                job_serializer=serialise,
-                job_deserializer=deserialise,
-                default_queue_name=queue.value,
-            )
-        except (OSError, RedisError, TimeoutError) as error:
-            return type(error).__name__
-        worker = self._worker(queue, pool)
+        # Ours, not arq's own: a worker that fails leaves its connections open, and one that waits waits for ever.
+        redis = redis_client(
+            self._redis_url,
+            answer_seconds=_ANSWER_SECONDS,
+            queue=queue,
+            # Without OSError a restart of Redis ends the arq worker.
+            retry=Retry(ExponentialBackoff(cap=2.0, base=0.1), _RETRIES_AT_REDIS),
+            retry_on=(RedisConnectionError, RedisTimeoutError, OSError),
+        )
+        worker = self._worker(queue, redis)
         running = asyncio.create_task(worker.async_run())
         stopped = asyncio.create_task(stop.wait())
+        either = [running, stopped]
         try:
-            await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(
+                either, timeout=_STEADY_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not ended:
+                self._is_steady(queue)
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
             reason = _reason(running)
-            await _close(worker, pool)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await _close(worker, redis, running)
         return reason
 
-    def _worker(self, queue: QueueName, pool: ArqRedis) -> Worker:
+    def _is_steady(self, queue: QueueName) -> None:
+        if self._failures[queue]:
+            _logger.info("Redis wakes the worker again.", queue=queue.value, failures=self._failures[queue])
+            self._failures[queue] = 0
+
+    def _worker(self, queue: QueueName, redis: ArqRedis) -> Worker:
         names = [name for name in JobName if name.queue is queue]
         return Worker(
             functions=[self._function(name) for name in names],
             cron_jobs=[self._cron(name) for name in names],
             queue_name=queue.value,
-            redis_pool=pool,
+            redis_pool=redis,
             # The process has one stop of its own.
             handle_signals=False,
             # A wake-up that fails is not worth a second try: the next one, or the pump itself, does the same.
@@ -152,14 +177,6 @@ class RedisWakeups:
         return wake
 
 
-def _resilient(settings: RedisSettings) -> RedisSettings:
-    """Let single commands survive a short absence. Without ``OSError`` a restart of Redis ends the arq worker."""
-    settings.retry_on_timeout = True
-    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
-    settings.retry = Retry(ExponentialBackoff(cap=2.0, base=0.1), _RETRIES_AT_REDIS)
-    return settings
-
-
 def _reason(task: asyncio.Task[None]) -> str:
     if not task.done():
         return "stopped"
@@ -169,12 +186,22 @@ def _reason(task: asyncio.Task[None]) -> str:
     return type(error).__name__ if error else "ended"
 
 
-async def _close(worker: Worker, pool: ArqRedis) -> None:
+async def _close(worker: Worker, redis: ArqRedis, running: asyncio.Task[None]) -> None:
     """Close arq's side, then the connections. arq first deletes a key, so it fails when Redis is away."""
-    with contextlib.suppress(OSError, RedisError, TimeoutError):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            worker.handle_sig(signal.SIGUSR1)
-            await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
-            await pool.delete(worker.health_check_key)
+
+    async def part() -> None:
+        worker.handle_sig(signal.SIGUSR1)
+        await asyncio.gather(running, *worker.tasks.values(), return_exceptions=True)
+        await redis.delete(worker.health_check_key)
+
+    # Waited for from outside: a client that is cancelled says something more to Redis, and waits for that too.
+    parting = asyncio.create_task(part())
+    await asyncio.wait([parting], timeout=_CLOSE_SECONDS)
+    for task in (parting, running):
+        task.cancel()
     with contextlib.suppress(OSError, RedisError):
-        await pool.aclose(close_connection_pool=True)
+        await redis.connection_pool.disconnect()
+    await asyncio.wait([parting, running], timeout=_CLOSE_SECONDS)
+    if parting.done() and not parting.cancelled():
+        # A Redis that is away is no news here; the exception counts as seen.
+        parting.exception()
