@@ -9,6 +9,7 @@ import pytest
 
 from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.core.db import Database
+from tests.support.database_faults import OwnPostgres
 from tests.support.postgres import fresh_database, running_postgres
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -18,6 +19,22 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def own_postgres_server() -> Iterator[OwnPostgres]:
+    # A server that is crashed keeps what it said was committed; fsync is for machines that crash.
+    with running_postgres({"synchronous_commit": "on", "shared_buffers": "32MB"}) as server:
+        yield OwnPostgres(server)
+
+
+@pytest.fixture
+def own_postgres(own_postgres_server: OwnPostgres) -> Iterator[OwnPostgres]:
+    """A server of its own for tests that stop it or change its settings."""
+    own_postgres_server.mend()
+    with own_postgres_server.database():
+        yield own_postgres_server
+        own_postgres_server.mend()
 
 
 @pytest.fixture

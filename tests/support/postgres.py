@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def running_postgres() -> Iterator[EmbeddedPostgres]:
+def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedPostgres]:
     """A server without fsync over a throw-away directory, with a migrated template in it."""
     with tempfile.TemporaryDirectory(prefix="meta-sync-test-") as directory:
         server = EmbeddedPostgres(
@@ -28,6 +28,7 @@ def running_postgres() -> Iterator[EmbeddedPostgres]:
                 "synchronous_commit": "off",
                 "full_page_writes": "off",
                 "shared_buffers": "128MB",
+                **(settings or {}),
             },
         )
         server.start()

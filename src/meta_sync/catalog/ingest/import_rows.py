@@ -83,9 +83,11 @@ _RENEW = text(
     RETURNING import_id
     """
 )
+# An import that moved is started anew as often as it takes: what stopped it was no row of its file.
 _SAVE_PROGRESS = text(
     """
-    UPDATE imports SET counts = CAST(:counts AS jsonb), bytes_read = :bytes_read
+    UPDATE imports SET counts = CAST(:counts AS jsonb), bytes_read = :bytes_read,
+        starts = CASE WHEN counts = CAST(:counts AS jsonb) THEN starts ELSE 1 END
     WHERE import_id = :import_id AND fence = :fence
     """
 )

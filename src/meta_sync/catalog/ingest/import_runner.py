@@ -46,6 +46,7 @@ from meta_sync.core.clock import Clock
 from meta_sync.core.db import Database
 from meta_sync.core.failpoints import failpoint
 from meta_sync.core.logging import get_logger
+from meta_sync.core.outages import is_contention, is_outage, outage_reason
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.stores.repository import load_settings
 
@@ -131,10 +132,15 @@ class ImportRunner:
             async with self._database.platform() as connection:
                 await give_back(connection, lease)
             raise
-        except Exception:
-            # Whatever it was, the import starts again after its pause; the fifth start is the last.
-            _logger.exception(
-                "An import stopped half-way and will be started again.", import_id=lease.import_id
+        except Exception as error:  # noqa: BLE001 - the import starts again, and somebody waits for its end
+            # The fifth start without any progress is the last.
+            expected = is_outage(error) or is_contention(error)
+            _logger.log(
+                30 if expected else 40,
+                "An import stopped half-way and will be started again.",
+                import_id=lease.import_id,
+                reason=outage_reason(error) if expected else type(error).__name__,
+                exc_info=None if expected else error,
             )
             async with self._database.platform() as connection:
                 await postpone(connection, lease, seconds=2**lease.starts)

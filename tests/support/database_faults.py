@@ -1,0 +1,160 @@
+"""PostgreSQL that fails on request: a server to crash, a way to it that is cut, a COMMIT whose answer is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import event, text
+
+from meta_sync.cli.embedded_postgres import EmbeddedPostgres
+from meta_sync.core.db import Database, DatabaseTimeouts
+from meta_sync.core.outages import is_outage
+from meta_sync.sync.ticks import Pipeline
+from tests.support.postgres import fresh_database
+from tests.support.proxy import Cut, TcpProxy, When
+from tests.support.world import World
+
+__all__ = ["CommitCut", "OwnPostgres", "a_minute_later", "assert_nothing_leaked", "tick_through", "way_to", "with_database"]
+
+SHORT = DatabaseTimeouts(connection_seconds=0.5, statement_seconds=1.0, lock_seconds=0.3)
+"""Waits of production, divided by ten and more."""
+
+
+class OwnPostgres:
+    """A server that a test may stop, and one fresh database in it."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self.server = server
+        self.url = ""
+        self.name = ""
+
+    @contextmanager
+    def database(self) -> Iterator[None]:
+        with fresh_database(self.server) as self.url:
+            self.name = self.url.partition("@/")[2].partition("?")[0]
+            yield
+
+    @property
+    def socket(self) -> str:
+        return f"{self.server.socket_directory}/.s.PGSQL.5432"
+
+    def sql(self, statement: str) -> str:
+        return self.server.psql(self.name, statement)
+
+    def crash(self) -> None:
+        """``pg_ctl stop -m immediate``: no transaction ends, no client is told anything."""
+        process = self.server._process
+        assert process is not None
+        os.kill(process.pid, signal.SIGQUIT)
+        process.wait(20)
+        self.server._process = None
+
+    def start(self) -> None:
+        self.server.start()
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the running server."""
+        self.server.psql("postgres", f"ALTER SYSTEM SET {name} = {value}")
+        self.server.psql("postgres", "SELECT pg_reload_conf()")
+
+    def mend(self) -> None:
+        """Undo what a test that failed left behind."""
+        if self.server.pid is None or self.server.has_died:
+            self.start()
+        self.server.psql("postgres", "ALTER SYSTEM RESET ALL")
+        self.server.psql("postgres", "SELECT pg_reload_conf()")
+
+
+@asynccontextmanager
+async def way_to(
+    server: OwnPostgres, *, pool_size: int = 4, timeouts: DatabaseTimeouts = SHORT
+) -> AsyncIterator[tuple[TcpProxy, Database]]:
+    """Pools whose connections go through a proxy."""
+    async with TcpProxy(server.socket) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/{server.name}?ssl=disable"
+        database = Database.connect(url, pool_size=pool_size, timeouts=timeouts)
+        try:
+            yield proxy, database
+        finally:
+            await database.dispose()
+
+
+class CommitCut:
+    """Cuts the connection at the COMMIT of the first transaction that ran the given statement."""
+
+    def __init__(self, proxy: TcpProxy, database: Database, statement: Any, when: When) -> None:
+        self._proxy = proxy
+        self._statement = statement
+        self._when = when
+        self.cut: Cut | None = None
+        for engine in (database.app.sync_engine, database.worker.sync_engine):
+            event.listen(engine, "begin", self._began)
+            event.listen(engine, "before_execute", self._executing)
+            event.listen(engine, "commit", self._committing)
+
+    @property
+    def has_struck(self) -> bool:
+        return self.cut is not None and self.cut.struck.is_set()
+
+    def _began(self, connection: Any) -> None:
+        connection.info.pop("is_marked", None)
+
+    def _executing(self, connection: Any, statement: Any, *_: Any) -> None:
+        if statement is self._statement:
+            connection.info["is_marked"] = True
+
+    def _committing(self, connection: Any) -> None:
+        if self.cut is None and connection.info.pop("is_marked", False):
+            self.cut = self._proxy.cut_on(b"COMMIT", when=self._when)
+
+
+async def tick_through(pipeline: Pipeline) -> list[Exception]:
+    """Each tick once, as the worker's loops run them: one that fails does not keep the others from running."""
+    failures: list[Exception] = []
+    for tick in (pipeline.jobs_tick, pipeline.drain_tick, pipeline.poll_tick, pipeline.sweep_tick):
+        try:
+            await tick()
+        except Exception as error:
+            assert is_outage(error), error
+            failures.append(error)
+    return failures
+
+
+async def a_minute_later(world: World) -> None:
+    """What a minute and a half does after an outage: leases, claims and call deadlines of what was lost are over.
+
+    Holds and the pause before a second call are waited for.
+    """
+    async with world.database.platform() as connection:
+        for statement in (
+            "UPDATE store_queue SET leased_until = NULL, lease_owner = NULL, due_at = now() WHERE leased_until IS NOT NULL",
+            "UPDATE store_queue SET due_at = now() WHERE due_at > now()",
+            "UPDATE batches SET due_at = now() WHERE state IN ('sending', 'open') AND due_at > now()",
+            "UPDATE jobs SET leased_until = NULL WHERE leased_until IS NOT NULL",
+        ):
+            await connection.execute(text(statement))
+
+
+async def assert_nothing_leaked(database: Database, server: OwnPostgres) -> None:
+    """Every connection is back in its pool, none stands in a transaction, and the pools still work."""
+    for engine in (database.app, database.worker):
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # every queue pool counts
+    stuck = server.sql(
+        "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name LIKE 'meta-sync%' AND state <> 'idle'"
+    )
+    assert stuck == ""
+    async with database.platform() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    async with database.store("store_x") as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+
+
+def with_database(world: World, database: Database) -> World:
+    """The same world over other pools."""
+    return replace(world, database=database)
