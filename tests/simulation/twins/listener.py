@@ -1,0 +1,97 @@
+"""What a change of settings, of the catalog or of the mapper does to the pipeline's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from meta_sync.sync import listener
+from tests.simulation.memory import Rows, Transaction, twin
+
+
+@twin(listener._RESTART)
+def restart(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    store = t.stores.get(p["store_id"])
+    restarted = []
+    for row in t.jobs:
+        if (
+            row["store_id"] == p["store_id"]
+            and row["type"] == "reevaluation"
+            and row["status"] in {"queued", "running"}
+        ):
+            t.jobs.update(
+                row,
+                cursor=None,
+                looked_at=0,
+                unchanged=0,
+                stage="waiting",
+                last_batch_id=None,
+                mapping_epoch=None if store is None else store["mapping_epoch"],
+            )
+            restarted.append((row["job_id"],))
+    return Rows(restarted)
+
+
+@twin(listener._ALL_STATES)
+def all_states(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    inserted = 0
+    for variant in t.variants:
+        if (
+            variant["store_id"] == p["store_id"]
+            and variant["deleted_at"] is None
+            and t.sync_state.get(p["link_id"], variant["variant_id"]) is None
+        ):
+            t.sync_state.insert(
+                t.now,
+                link_id=p["link_id"],
+                variant_id=variant["variant_id"],
+                store_id=variant["store_id"],
+                status="never_synced",
+            )
+            inserted += 1
+    return Rows(rowcount=inserted)
+
+
+@twin(listener._UNPARK_STORE)
+def unpark_store(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    changed = 0
+    for row in t.intents:
+        if row["store_id"] == p["store_id"] and row["parked_by"] is not None:
+            t.intents.update(row, parked_by=None)
+            changed += 1
+    return Rows(rowcount=changed)
+
+
+@twin(listener._CANCEL_OLD_JOBS)
+def cancel_old_jobs(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    changed = 0
+    for row in t.jobs:
+        if row["store_id"] == p["store_id"] and row["status"] in {"queued", "running", "cancelling"}:
+            t.jobs.update(
+                row,
+                status="cancelled",
+                finished_at=t.now,
+                leased_until=None,
+                message="The store uses another catalog now.",
+            )
+            changed += 1
+    return Rows(rowcount=changed)
+
+
+@twin(listener._CLEAR_PAUSES)
+def clear_pauses(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    deleted = 0
+    for row in t.store_pauses:
+        if row["store_id"] == p["store_id"] and row["link_id"] in {0, p["link_id"]}:
+            t.store_pauses.delete(row)
+            deleted += 1
+    return Rows(rowcount=deleted)
+
+
+@twin(listener._RAISE)
+def raise_epochs(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    older = [row for row in t.stores if row["mapper_version"] < p["mapper_version"]]
+    older = sorted(older, key=lambda row: row["store_id"])[: listener._STORES_AT_ONCE]
+    for row in older:
+        t.stores.update(row, mapper_version=p["mapper_version"], mapping_epoch=row["mapping_epoch"] + 1)
+    return Rows((row["store_id"],) for row in older)
