@@ -16,6 +16,7 @@ from meta_sync.sync import lease
 from meta_sync.sync.drain import Drain, Timing
 from meta_sync.sync.jobs import JobRunner
 from meta_sync.sync.listener import follow_mapper_version
+from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.poll import Poll
 from meta_sync.sync.retries import wake_retries
 from meta_sync.sync.sale_windows import SaleWindows
@@ -37,6 +38,8 @@ _QUESTIONS_AT_ONCE = 4
 _BEAT_SECONDS = 2.0
 _FOLD_SECONDS = 5.0
 _MAPPER_SECONDS = 30.0
+_MAPPER_SCHEDULE = f"mapper_version_{MAPPER_VERSION}"
+"""Of each version its own: workers of an older one, beside those of a newer, would use up the times of a common one."""
 _PURGE_SECONDS = 3600.0
 _PURGE_AGAIN_SECONDS = 10.0
 _SALE_LOOKS_PER_DELAY = 5
@@ -130,9 +133,9 @@ class Pipeline:
                 await run_soon(connection, "purge", in_seconds=_PURGE_AGAIN_SECONDS)
         async with self._database.platform() as connection:
             if await due_schedule(
-                connection, "mapper_version", every_seconds=_MAPPER_SECONDS
+                connection, _MAPPER_SCHEDULE, every_seconds=_MAPPER_SECONDS
             ) and await follow_mapper_version(connection):
-                await run_soon(connection, "mapper_version", in_seconds=1)
+                await run_soon(connection, _MAPPER_SCHEDULE, in_seconds=1)
         async with self._database.platform() as connection:
             if await due_schedule(connection, "partitions", every_seconds=_PURGE_SECONDS):
                 await keep_partitions(connection)
