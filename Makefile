@@ -76,6 +76,14 @@ format: $(INSTALLED) ## Put the code into its format
 bench: $(INSTALLED) ## The drain against its limit, in one run
 	$(BIN)/python -m bench.run $(ARGS)
 
+# The seeds FIRST .. FIRST + SEEDS - 1; a wrong one is shown by: make simulate FIRST=77 SEEDS=1 ARGS=--trace
+SEEDS ?= 1000
+FIRST ?= 0
+
+.PHONY: simulate
+simulate: $(INSTALLED) ## Whole histories on virtual time, judged at their end: SEEDS=, FIRST=, ARGS=
+	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS) --processes $(JOBS) $(ARGS)
+
 .PHONY: openapi
 openapi: $(INSTALLED) ## Write openapi/meta-sync.json; a test fails when it is stale
 	$(BIN)/meta-sync openapi --output openapi/meta-sync.json

@@ -1,0 +1,114 @@
+"""Judges the end of a simulation: Meta holds what the mapper makes of the rows, what the rows say of Meta is true, and
+nothing is left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from meta_sync.sync.context import StoreContext, load_context
+from meta_sync.sync.mapping import MappedItem, Mapper
+from meta_sync.sync.reading import read_items
+from tests.simulation.world import STORE, SimulatedWorld
+
+__all__ = ["is_quiet", "judge"]
+
+_MOST_ITEMS = 1000
+
+
+def is_quiet(world: SimulatedWorld) -> bool:
+    """Whether nothing is left to do, late handles included."""
+    return next(_leftovers(world), None) is None
+
+
+def _leftovers(world: SimulatedWorld) -> Iterator[str]:
+    tables = world.tables
+    for row in tables["intents"].rows.values():
+        yield f"an intent waits for {row['variant_id']}, parked under {row['parked_by']}"
+    for row in tables["sync_state"].rows.values():
+        if row["in_flight"] is not None:
+            yield f"{row['variant_id']} of link {row['link_id']} is in flight under {row['in_flight']}"
+        if row["retry_at"] is not None:
+            yield f"{row['variant_id']} is to be tried again at {row['retry_at']}"
+    for row in tables["batches"].rows.values():
+        if row["state"] != "over":
+            yield f"batch {row['batch_id']} is {row['state']}"
+    for row in tables["jobs"].rows.values():
+        if row["status"] in {"queued", "running", "cancelling"}:
+            yield f"job {row['job_id']} ({row['type']}) is {row['status']}"
+    for row in tables["splits"].rows.values():
+        if row["state"] != "over":
+            yield f"split {row['split_id']} is {row['state']}"
+    for work in world.meta.work.values():
+        if not work.is_finished:
+            yield f"Meta works on {work.handle}"
+
+
+async def judge(world: SimulatedWorld) -> list[str]:
+    """Everything that is wrong at the end, in sentences."""
+    found = [f"left: {one}" for one in _leftovers(world)]
+    async with world.database.platform() as connection:
+        context = await load_context(connection, STORE, world.cipher, world.settings)
+        if not isinstance(context, StoreContext):
+            return [*found, f"the store stands still: {context}"]
+        page = await read_items(connection, STORE, context.link.link_id, after=None, limit=_MOST_ITEMS)
+    if context.standstill() is not None:
+        found.append(f"the store stands still: {context.standstill()}")
+    mapper = Mapper(context.mapping)
+    at_meta = world.meta.items.get(context.access.link.catalog_id, {})
+    expected: set[str] = set()
+    for item, state in page:
+        mapped = mapper.evaluate(
+            item,
+            excluded=state.is_excluded,
+            retailer_id=state.retailer_id,
+            now=world.now(),
+            image_version=state.image_version,
+        )
+        wanted = mapped.data if isinstance(mapped, MappedItem) else None
+        retailer_id = state.retailer_id or (wanted or {}).get("id") or item.variant_id
+        expected.add(retailer_id)
+        row = world.tables["sync_state"].get(context.link.link_id, item.variant_id)
+        found += [
+            f"{item.variant_id}: {one}"
+            for one in _judge_item(world, row, wanted, at_meta.get(retailer_id), mapped)
+        ]
+    for retailer_id in at_meta.keys() - expected - {"foreign"}:
+        found.append(f"{retailer_id} is at Meta and nobody's")
+    return found
+
+
+def _judge_item(
+    world: SimulatedWorld,
+    row: Mapping[str, Any] | None,
+    wanted: Mapping[str, Any] | None,
+    shown: Mapping[str, Any] | None,
+    mapped: Any,
+) -> Iterator[str]:
+    if row is None:
+        if wanted is not None:
+            yield "has no state"
+        return
+    if wanted is None:
+        # What this link never sent may be somebody else's: it is left alone.
+        if shown is not None and row["retailer_id"] is not None:
+            yield f"is still at Meta ({row['status']}, presence {row['presence']}): {dict(shown)}"
+        if row["status"] not in {"deleted", "skipped"}:
+            yield f"is {row['status']} though it is not to be at Meta"
+        return
+    if world.meta.unwanted(wanted) is not None or world.meta.poisonous(wanted):
+        if row["status"] != "failed" or row["code"] != "rejected_by_meta":
+            yield f"is {row['status']} ({row['code']}) though Meta refuses it"
+        return
+    if shown != wanted:
+        differing = {
+            name: ((shown or {}).get(name), wanted.get(name))
+            for name in {*(shown or {}), *wanted}
+            if (shown or {}).get(name) != wanted.get(name)
+        }
+        yield f"is wrong at Meta (status {row['status']}; Meta, wanted): {differing}"
+    if row["status"] != "synced":
+        yield f"is {row['status']} ({row['code']}: {row['error_text']}) though Meta would have it"
+    elif row["confirmed_hash"] != mapped.hash or row["presence"] != "present" or row["attempts"]:
+        yield f"is synced with another payload, {row['attempts']} attempts or presence {row['presence']}"

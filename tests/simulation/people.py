@@ -1,0 +1,299 @@
+"""What people and shops do during a simulation: prices back and forth, sales, deletions, settings, operators, tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+from meta_sync.core.errors import ConflictError, NotFoundError
+from meta_sync.core.queue import MemoryJobQueue
+from meta_sync.sync.jobs import JobService
+from meta_sync.sync.operations import OperationsService
+from tests.simulation import edits
+from tests.simulation.world import HOST, STORE, SimulatedWorld
+
+__all__ = ["CATALOGS", "People"]
+
+CATALOGS = ("900000000000001", "900000000000002")
+_SETTINGS = {
+    "sync_enabled": True,
+    "currency": "EUR",
+    "storefront_base_url": "https://shop.example",
+    "business_id": "1",
+}
+
+
+class _Requests:
+    """The database as requests see it: this part of the world does not fail."""
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        self._world = world
+
+    @asynccontextmanager
+    async def platform(self) -> Any:
+        async with self._world.database.platform() as connection:
+            yield connection
+        self._world.changed()
+
+    @asynccontextmanager
+    async def store(self, _store_id: str) -> Any:
+        async with self.platform() as connection:
+            yield connection
+
+
+class People:
+    """Everybody outside the pipeline. Draws from the world's seed."""
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.requests = _Requests(world)
+        database = cast("Any", self.requests)
+        self.jobs = JobService(database, MemoryJobQueue())
+        self.operations = OperationsService(database, MemoryJobQueue())
+        self.variants = [f"v{number}" for number in range(world.plan.variants)]
+        self.products = ["p0", "p1"] if world.plan.variants > 1 else ["p0"]
+        self.home = {one: self.rng.choice(self.products) for one in self.variants}
+        self.tokens = 0
+        self.settings: dict[str, Any] = {**_SETTINGS, "batch_size": world.plan.batch_size}
+        self.catalog = CATALOGS[0]
+
+    async def set_up(self) -> None:
+        """Create the store, its token and its catalog, and some products."""
+        world = self.world
+        was_empty = self.rng.random() < 0.8
+        if not was_empty:
+            self._put_foreign_items()
+        async with self.requests.platform() as connection:
+            await edits.create_store(connection, STORE, self.settings)
+            await edits.replace_token(connection, world.cipher, STORE, self._new_token())
+            await edits.select_catalog(connection, STORE, HOST, self.catalog, was_empty=was_empty)
+            for product_id in self.products:
+                await edits.put_product(connection, STORE, product_id, **_product(product_id))
+            for variant_id in self.variants:
+                if self.rng.random() < 0.8:
+                    await self._put_variant(connection, variant_id, price=1999)
+
+    def _put_foreign_items(self) -> None:
+        """Items of somebody else: one under the id of a variant, with a sale that never ends."""
+        self.world.meta.items[self.catalog] = {
+            "v0": {"id": "v0", "title": "Old", "price": "1.00 EUR", "sale_price": "0.50 EUR", "color": "red"},
+            "foreign": {"id": "foreign", "title": "Not ours", "price": "1.00 EUR"},
+        }
+
+    def _new_token(self) -> str:
+        self.tokens += 1
+        token = f"EAAB-simulated-{self.tokens}"
+        self.world.meta.tokens.add(token)
+        return token
+
+    async def live(self) -> None:
+        """Make the planned number of edits and actions, then stop."""
+        plan = self.world.plan
+        for _ in range(plan.edits):
+            await asyncio.sleep(self.rng.expovariate(1.0) * plan.minutes * 60 / plan.edits)
+            action = self._action if self.rng.random() < plan.actions else self._edit
+            for _ in range(self.rng.choice([1, 1, 1, 3])):
+                await action()
+
+    async def rest(self) -> None:
+        """Put right what stops a store: from here on it must end well by itself."""
+        world = self.world
+        world.meta.calm = True
+        self.settings |= {"sync_enabled": True, "feed_mode": "live"}
+        async with self.requests.platform() as connection:
+            await edits.replace_token(connection, world.cipher, STORE, self._new_token())
+            await edits.change_settings(connection, STORE, self.settings, mapping_changed=False)
+
+    # --- edits ------------------------------------------------------------------------------------------------------
+
+    async def _edit(self) -> None:
+        variant_id = self.rng.choice(self.variants)
+        kinds: list[tuple[int, Callable[[Any, str], Awaitable[None]]]] = [
+            (5, self._price),
+            (4, self._sale),
+            (2, self._stock),
+            (2, self._delete_or_put_back),
+            (1, self._title),
+            (1, self._status),
+            (1, self._move),
+        ]
+        weights = [weight for weight, _ in kinds]
+        kind = self.rng.choices([one for _, one in kinds], weights)[0]
+        self.world.log("edit", kind.__name__, variant_id)
+        async with self.requests.platform() as connection:
+            await kind(connection, variant_id)
+
+    def _is_live(self, variant_id: str) -> bool:
+        row = self.world.tables["variants"].get(STORE, variant_id)
+        return row is not None and row["deleted_at"] is None
+
+    async def _put_variant(self, connection: Any, variant_id: str, **fields: Any) -> None:
+        values = {"sku": f"SKU-{variant_id}", "thumbnail": "https://shop.example/i.jpg", **fields}
+        await edits.put_variant(connection, STORE, self.home[variant_id], variant_id, **values)
+
+    async def _price(self, connection: Any, variant_id: str) -> None:
+        # Few prices, so that they come back; .13 is one that Meta will not have.
+        choices = [1999, 1999, 2499, 2999] + ([1913] if self.world.plan.refused else [])
+        await self._put_variant(connection, variant_id, price=self.rng.choice(choices))
+
+    async def _sale(self, connection: Any, variant_id: str) -> None:
+        if self.rng.random() < 0.45:
+            await self._put_variant(
+                connection, variant_id, special_price=None, special_price_start=None, special_price_end=None
+            )
+            return
+        start = end = None
+        now = self.world.now().replace(microsecond=0)
+        if self.rng.random() < 0.6:
+            start = now + timedelta(minutes=self.rng.choice([-60, 1, 30]))
+            end = now + timedelta(minutes=self.rng.choice([-1, 2, 20, 90, 600]))
+        await self._put_variant(
+            connection,
+            variant_id,
+            special_price=self.rng.choice([999, 1499]),
+            special_price_start=start,
+            special_price_end=end,
+        )
+
+    async def _stock(self, connection: Any, variant_id: str) -> None:
+        if self._is_live(variant_id):
+            await edits.set_inventory(
+                connection,
+                STORE,
+                variant_id,
+                track_inventory=self.rng.random() < 0.9,
+                quantity_on_hand=self.rng.choice([0, 1, 7]),
+            )
+
+    async def _delete_or_put_back(self, connection: Any, variant_id: str) -> None:
+        if self._is_live(variant_id):
+            if self.rng.random() < 0.2:
+                await edits.delete_product(connection, STORE, self.home[variant_id])
+            else:
+                await edits.delete_variant(connection, STORE, variant_id)
+        else:
+            product = self.world.tables["products"].get(STORE, self.home[variant_id])
+            if product is None or product["deleted_at"] is not None:
+                await edits.put_product(
+                    connection, STORE, self.home[variant_id], **_product(self.home[variant_id])
+                )
+            await self._put_variant(connection, variant_id, price=1999)
+
+    async def _title(self, connection: Any, variant_id: str) -> None:
+        words = ["Chair", "Table", "Lamp"] + (["poison"] if self.world.plan.poison else [])
+        product_id = self.home[variant_id]
+        product = _product(product_id) | {"title": f"{self.rng.choice(words)} {product_id}"}
+        await edits.put_product(connection, STORE, product_id, **product)
+
+    async def _status(self, connection: Any, variant_id: str) -> None:
+        product_id = self.home[variant_id]
+        product = _product(product_id) | {"status": self.rng.choice(["active", "draft"])}
+        await edits.put_product(connection, STORE, product_id, **product)
+
+    async def _move(self, connection: Any, variant_id: str) -> None:
+        if self._is_live(variant_id):
+            self.home[variant_id] = self.rng.choice(self.products)
+            await self._put_variant(connection, variant_id)
+
+    # --- actions ----------------------------------------------------------------------------------------------------
+
+    async def _action(self) -> None:
+        kind = self.rng.choice(
+            [
+                self._change_settings,
+                self._change_settings,
+                self._bootstrap,
+                self._resync,
+                self._resync,
+                self._exclude,
+                self._switch,
+                self._preview,
+                self._lose_token,
+                self._bring_token,
+                self._bring_token,
+                self._other_catalog,
+                self._distrust,
+                self._outage,
+            ]
+        )
+        self.world.log("action", kind.__name__)
+        await kind()
+
+    async def _change_settings(self) -> None:
+        self.settings["default_brand"] = self.rng.choice(["Acme", "Other", None])
+        self.settings["quantity_policy"] = self.rng.choice(["capped", "none"])
+        await self._store_settings(mapping_changed=True)
+
+    async def _store_settings(self, *, mapping_changed: bool = False) -> None:
+        async with self.requests.platform() as connection:
+            await edits.change_settings(connection, STORE, self.settings, mapping_changed=mapping_changed)
+
+    async def _bootstrap(self) -> None:
+        try:
+            await self.jobs.start_bootstrap(STORE, requested_by=None)
+        except ConflictError:
+            self.world.log("one is running")
+
+    async def _resync(self) -> None:
+        try:
+            await self.operations.resync(
+                STORE,
+                self.rng.choice(self.variants),
+                force=self.rng.random() < 0.7,
+                refresh_images=self.rng.random() < 0.2,
+                actor="somebody",
+            )
+        except NotFoundError:
+            self.world.log("no such variant")
+
+    async def _exclude(self) -> None:
+        try:
+            await self.operations.exclude(STORE, self.rng.choice(self.variants), actor="somebody")
+        except NotFoundError:
+            self.world.log("no such variant")
+
+    async def _switch(self) -> None:
+        self.settings["sync_enabled"] = not self.settings["sync_enabled"]
+        await self._store_settings()
+
+    async def _preview(self) -> None:
+        self.settings["feed_mode"] = (
+            "live" if self.settings.get("feed_mode", "live") == "preview" else "preview"
+        )
+        await self._store_settings()
+
+    async def _lose_token(self) -> None:
+        self.world.meta.tokens.clear()
+
+    async def _bring_token(self) -> None:
+        async with self.requests.platform() as connection:
+            await edits.replace_token(connection, self.world.cipher, STORE, self._new_token())
+
+    async def _other_catalog(self) -> None:
+        self.catalog = CATALOGS[1 - CATALOGS.index(self.catalog)]
+        is_empty = not self.world.meta.items.get(self.catalog)
+        async with self.requests.platform() as connection:
+            await edits.select_catalog(connection, STORE, HOST, self.catalog, was_empty=is_empty)
+
+    async def _distrust(self) -> None:
+        async with self.requests.platform() as connection:
+            await edits.distrust(connection, STORE)
+
+    async def _outage(self) -> None:
+        self.world.database_away_until = self.world.loop.time() + self.rng.choice([5, 60, 600])
+
+
+def _product(product_id: str) -> dict[str, Any]:
+    return {
+        "title": f"Chair {product_id}",
+        "description": "A thing worth having",
+        "slug": f"slug-{product_id}",
+        "brand": "Acme" if product_id == "p0" else None,
+        "thumbnail": "https://shop.example/one.jpg",
+        "status": "active",
+        "visibility": "public",
+    }

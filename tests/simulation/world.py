@@ -1,0 +1,312 @@
+"""One simulated installation: a store, its catalogs at an adverse Meta, worker processes, and people who change things.
+
+Everything is drawn from one seed and runs on virtual time in one thread, so that a seed is a whole history: it happens
+again in the same way as often as it is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from meta_sync.core.config import load_settings
+from meta_sync.core.crypto import Cipher
+from meta_sync.sync import lease
+from meta_sync.sync.drain import Timing
+from meta_sync.sync.resend import MAX_CALLS
+from tests.simulation.clock import EPOCH, VirtualLoop
+from tests.simulation.memory import MemoryDatabase, Table
+from tests.simulation.meta import Adversity, SimulatedMeta
+from tests.simulation.process import Process
+
+__all__ = ["HOST", "Plan", "SimulatedWorld", "Violation"]
+
+HOST = "graph.simulated"
+STORE = "store_1"
+_KEY = "c2ltdWxhdGVkLWtleS1vZi0zMi1ieXRlcy1mb3ItYWw="
+
+
+@dataclass(slots=True)
+class Violation:
+    """Something that must never be so."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a seed makes of a run, before it begins."""
+
+    seed: int
+    workers: int
+    variants: int
+    batch_size: int
+    edits: int
+    minutes: float
+    """Over how long the edits are spread."""
+    kills: int
+    freezes: int
+    database_faults: float
+    actions: float
+    """Share of the edits that are an operator's or a setting's."""
+    adversity: Adversity
+    refused: bool
+    poison: bool
+
+    @classmethod
+    def drawn(cls, seed: int) -> Plan:
+        rng = random.Random(seed)
+        is_calm = rng.random() < 0.05
+        return cls(
+            seed=seed,
+            workers=rng.choice([1, 2, 2]),
+            variants=rng.choice([1, 2, 3, 5]),
+            batch_size=rng.choice([1, 2, 3, 50]),
+            edits=rng.choice([4, 8, 14, 24]),
+            minutes=rng.choice([2.0, 15.0, 60.0]),
+            kills=0 if is_calm else rng.choice([0, 0, 1, 3]),
+            freezes=0 if is_calm else rng.choice([0, 0, 0, 1, 2]),
+            database_faults=0.0 if is_calm else rng.choice([0.0, 0.0, 0.01, 0.05]),
+            actions=rng.choice([0.0, 0.15, 0.4]),
+            adversity=Adversity() if is_calm else Adversity.drawn(rng),
+            refused=rng.random() < 0.4,
+            poison=rng.random() < 0.1,
+        )
+
+
+@dataclass
+class SimulatedWorld:
+    """What runs, and what was seen.
+
+    Attributes
+    ----------
+    timing
+        The product's own waits.
+    strikes_at
+        The steps at which something befalls the process that makes them.
+    """
+
+    plan: Plan
+    loop: VirtualLoop
+    tables: dict[str, Table]
+    database: MemoryDatabase
+    rng: random.Random
+    timing: Timing = field(default_factory=Timing)
+    violations: list[Violation] = field(default_factory=list)
+    trace: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.settings = load_settings(
+            {},
+            env_file=None,
+            database_url="postgresql://nobody@nowhere/none",
+            encryption_keys=_KEY,
+            graph_url=f"http://{HOST}",
+            app_id="1",
+            app_secret="app-secret-simulated",
+        )
+        self.cipher = Cipher(self.settings.encryption_keys)
+        self.meta = SimulatedMeta(self.rng, self.plan.adversity, self._known_handles)
+        self.meta.log = self.log
+        self.processes: list[Process] = []
+        self.database_away_until = 0.0
+        self._waiters: list[asyncio.Future[None]] = []
+        self._steps = 0
+        self._started = 0
+        self.kills = self.freezes = 0
+        # Steps of an ordinary run number some hundreds to some thousands; each is as likely as any other.
+        spread = 150 * max(1, self.plan.edits)
+        self._strikes = {self.rng.randrange(spread): "kill" for _ in range(self.plan.kills)}
+        self._strikes |= {self.rng.randrange(spread): "freeze" for _ in range(self.plan.freezes)}
+        self._due_strike: str | None = None
+
+    # --- accidents --------------------------------------------------------------------------------------------------
+
+    def strikes(self, kind: str) -> bool:
+        """Whether this step is the one at which the accident happens. Frozen or dead at most as often as planned."""
+        if self.meta.calm:
+            return False
+        if kind == "kill":
+            self._steps += 1
+            self._due_strike = self._strikes.pop(self._steps, self._due_strike)
+        if self._due_strike != kind:
+            return False
+        self._due_strike = None
+        if kind == "kill":
+            self.kills += 1
+        else:
+            self.freezes += 1
+        return True
+
+    def transaction_fate(self) -> str:
+        if self.meta.calm or not self.plan.database_faults:
+            return ""
+        roll = self.rng.random()
+        if roll < self.plan.database_faults / 2:
+            return "failed"
+        return "silent" if roll < self.plan.database_faults else ""
+
+    def violate(self, text: str, error: BaseException | None = None) -> None:
+        del error
+        self.log("VIOLATION", text)
+        self.violations.append(Violation(self.now(), text))
+
+    def log(self, *what: Any) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.now():%d %H:%M:%S.%f} " + " ".join(str(one) for one in what))
+
+    def now(self) -> datetime:
+        return self.loop.database_time()
+
+    def _known_handles(self) -> set[str]:
+        return {row["handle"] for row in self.tables["batch_calls"].rows.values()}
+
+    # --- processes --------------------------------------------------------------------------------------------------
+
+    def start(self) -> Process:
+        """Start a worker process."""
+        self._started += 1
+        process = Process(self, f"worker-{self._started}")
+        self.processes.append(process)
+        return process
+
+    async def supervise(self) -> None:
+        """Start a new process for each that died, some time later, as a supervisor does."""
+        for _ in range(self.plan.workers):
+            self.start()
+        while True:
+            await self.wait_until(lambda: any(one.is_dead for one in self.processes))
+            self.processes = [one for one in self.processes if not one.is_dead]
+            await asyncio.sleep(self.rng.choice([0.1, 2.0, 40.0, 200.0]))
+            while len([one for one in self.processes if not one.is_dead]) < self.plan.workers:
+                self.start()
+
+    async def beat(self, name: str) -> None:
+        async with self.database.platform() as connection:
+            await lease.beat(connection, name, version="simulated", queue="pump")
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Somebody committed something: whoever waits looks again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _changed_or(self, at: float | None) -> None:
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiters.append(waiter)
+        timer = (
+            None if at is None else self.loop.call_at(at, lambda: waiter.done() or waiter.set_result(None))
+        )
+        try:
+            await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait for a condition that a commit or an accident brings about."""
+        while not holds():
+            await self._changed_or(self.loop.time() + 600.0)
+
+    async def wait_for_work(self, kind: str) -> None:
+        """Wait as long as the loops of a real worker would find nothing. At least a moment passes."""
+        await asyncio.sleep(0.2 + self.rng.random() * 0.3)
+        while True:
+            due = self._due(kind)
+            now = self.now()
+            if due is not None and due <= now:
+                return
+            at = None if due is None else (due - EPOCH).total_seconds() + 0.001
+            await self._changed_or(at)
+
+    def _due(self, kind: str) -> datetime | None:
+        """When there may be something to do; ``None``: not before something changes."""
+        match kind:
+            case "drain":
+                times = self._drain_times()
+            case "poll":
+                times = [_poll_time(row) for row in self.tables["batches"].rows.values()]
+            case "jobs":
+                times = [
+                    row["leased_until"] or self.now()
+                    for row in self.tables["jobs"].rows.values()
+                    if row["status"] in {"queued", "running"}
+                ]
+            case _:
+                times = self._sweep_times()
+        return min((one for one in times if one is not None), default=None)
+
+    def _drain_times(self) -> list[datetime | None]:
+        times: list[datetime | None] = []
+        for row in self.tables["store_queue"].rows.values():
+            if row["due_at"] is None:
+                continue
+            free_at = row["leased_until"]
+            if free_at is not None:
+                beat = self.tables["worker_heartbeats"].get(row["lease_owner"])
+                seen = self.now() if beat is None else beat["seen_at"] + timedelta(seconds=10.001)
+                free_at = min(free_at + timedelta(seconds=0.001), seen)
+            times.append(row["due_at"] if free_at is None else max(row["due_at"], free_at))
+        return times
+
+    def _sweep_times(self) -> list[datetime | None]:
+        now = self.now()
+        times: list[datetime | None] = [row["retry_at"] for row in self.tables["sync_state"].rows.values()]
+        for queue in self.tables["store_queue"].rows.values():
+            swept = queue.get("sales_swept_to")
+            ends = [
+                row["special_price_end"]
+                for row in self.tables["variants"].rows.values()
+                if row["special_price_end"] is not None
+                and (swept is None or row["special_price_end"] > swept)
+            ]
+            times += [max(one + timedelta(minutes=16), now) for one in ends]
+            if queue["due_at"] is None and not self._stands_still():
+                ready = any(row["parked_by"] is None for row in self.tables["intents"].rows.values())
+                times += [now + timedelta(seconds=1)] if ready else []
+                times += [
+                    row["due_at"]
+                    for row in self.tables["batches"].rows.values()
+                    if row["state"] == "unknown" and row["calls"] < MAX_CALLS
+                ]
+        # A forgotten store is looked for every second; here at once, or when it becomes one.
+        return [now if one is not None and one <= now + timedelta(seconds=1) else one for one in times]
+
+    def _stands_still(self) -> bool:
+        settings: Mapping[str, Any] = self.tables["stores"].rows[STORE,]["settings"]
+        if not settings.get("sync_enabled") or settings.get("feed_mode", "live") != "live":
+            return True
+        if any(row["until"] is None for row in self.tables["store_pauses"].rows.values()):
+            return True
+        return any(
+            row["active"] and row["dead_at"] is not None for row in self.tables["credentials"].rows.values()
+        )
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _poll_time(row: Mapping[str, Any]) -> datetime | None:
+    if row["state"] == "over" or row["due_at"] is None:
+        return None
+    due: datetime = row["due_at"]
+    if row["state"] == "unknown" and row["calls"] < MAX_CALLS and row["hold_until"] is not None:
+        hold_until: datetime = row["hold_until"]
+        return max(due, hold_until)
+    return due
+
+
+def secret(text: str) -> SecretStr:
+    return SecretStr(text)
