@@ -8,6 +8,8 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.sync.mapping import MAPPER_VERSION
+
 __all__ = ["LEASE_SECONDS", "Lease", "beat", "holds", "release", "renew", "take"]
 
 LEASE_SECONDS = 90
@@ -26,6 +28,8 @@ _TAKE = text(
         WHERE c.due_at <= now()
           AND (c.leased_until IS NULL OR c.leased_until < now()
                OR h.seen_at IS NULL OR h.seen_at < now() - make_interval(secs => {_DEAD_AFTER_SECONDS}))
+          AND NOT EXISTS (SELECT FROM stores AS s
+                          WHERE s.store_id = c.store_id AND s.mapper_version > :mapper_version)
         ORDER BY c.due_at LIMIT 1 FOR UPDATE OF c SKIP LOCKED
     )
     RETURNING q.store_id, q.fence
@@ -73,8 +77,12 @@ class Lease:
 
 
 async def take(connection: AsyncConnection, owner: str) -> Lease | None:
-    """Take the store that has been due the longest, or ``None``. A dead worker's lease counts as free."""
-    row = (await connection.execute(_TAKE, {"owner": owner})).one_or_none()
+    """Take the store that has been due the longest, or ``None``. A dead worker's lease counts as free.
+
+    A store that a newer version of the service has taken over is left to its workers, due mark and all.
+    """
+    said = {"owner": owner, "mapper_version": MAPPER_VERSION}
+    row = (await connection.execute(_TAKE, said)).one_or_none()
     return None if row is None else Lease(row[0], owner, row[1])
 
 

@@ -21,7 +21,9 @@ def take(t: Transaction, p: Mapping[str, Any]) -> Rows:
         beat = t.worker_heartbeats.get(row["lease_owner"])
         return beat is None or beat["seen_at"] < t.now - _DEAD
 
+    newer = {row["store_id"] for row in t.stores if row["mapper_version"] > p["mapper_version"]}
     due = [row for row in t.store_queue if row["due_at"] is not None and row["due_at"] <= t.now]
+    due = [row for row in due if row["store_id"] not in newer]
     due = sorted(filter(is_free, due), key=lambda row: row["due_at"])
     if not due:
         return Rows()
