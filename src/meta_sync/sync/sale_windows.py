@@ -45,12 +45,12 @@ _STORES = text(
 )
 # All sales of a store may end at the same midnight, so the place in the walk is the instant and the id.
 _ENDED = text(
-    f"""
+    """
     SELECT v.special_price_end, v.variant_id, v.deleted_at IS NULL AS is_live FROM variants AS v
     WHERE v.store_id = :store_id AND v.special_price_end < :up_to
       AND (v.special_price_end, v.variant_id)
           > (COALESCE(CAST(:swept_to AS timestamptz), '-infinity'), CAST(:swept_id AS text))
-    ORDER BY v.special_price_end, v.variant_id LIMIT {_PAGE}
+    ORDER BY v.special_price_end, v.variant_id LIMIT :most
     """
 )
 # An intent that waits already gets a new number all the same: a turn that read it while the window was still open must
@@ -132,7 +132,7 @@ async def _write_page(connection: AsyncConnection, store: _Store) -> bool:
         "swept_to": store.swept_to,
         "swept_id": store.swept_id,
     }
-    ended = (await connection.execute(_ENDED, {**place, "up_to": store.up_to})).all()
+    ended = (await connection.execute(_ENDED, {**place, "up_to": store.up_to, "most": _PAGE})).all()
     wanted = sorted(row.variant_id for row in ended if row.is_live)
     if wanted:
         await connection.execute(_INTEND, {"store_id": store.store_id, "variant_ids": wanted})
