@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import uvicorn
 from sqlalchemy import text
@@ -77,8 +77,24 @@ async def open_real_world(
             yield world
 
 
+class Running(Protocol):
+    """What is used of ``subprocess.Popen``."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 class WorkerProcess:
-    """A worker (or another process of the service) as an operator runs it."""
+    """A worker (or another process of the service) as an operator runs it.
+
+    ``database_url`` leads it to its database another way than the world's own.
+    """
 
     def __init__(
         self,
@@ -86,16 +102,17 @@ class WorkerProcess:
         *arguments: str,
         failpoints: str = "",
         redis_url: str = "",
+        database_url: str = "",
     ) -> None:
         settings = world.settings
         assert settings.database_url is not None
         assert settings.app_secret is not None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._log = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed with the process
         # Not measured: a worker that is killed writes no figures, and measuring doubles its start.
         aside = ("META_SYNC_", "COVERAGE_", "COV_")
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(aside)},
-            "META_SYNC_DATABASE_URL": settings.database_url.get_secret_value(),
+            "META_SYNC_DATABASE_URL": database_url or settings.database_url.get_secret_value(),
             "META_SYNC_ENCRYPTION_KEYS": settings.encryption_keys[0].get_secret_value(),
             "META_SYNC_GRAPH_URL": settings.graph_url,
             "META_SYNC_APP_ID": settings.app_id or "",
@@ -104,8 +121,11 @@ class WorkerProcess:
             "META_SYNC_FAILPOINTS": failpoints,
             "META_SYNC_REDIS_URL": redis_url,
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "meta_sync", *(arguments or ("worker",))],
+        self.process = self._start(list(arguments or ("worker",)), environment)
+
+    def _start(self, arguments: list[str], environment: dict[str, str]) -> Running:
+        return subprocess.Popen(
+            [sys.executable, "-m", "meta_sync", *arguments],
             env=environment,
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
@@ -120,6 +140,7 @@ class WorkerProcess:
             if asyncio.get_running_loop().time() > deadline:
                 raise AssertionError(f"the worker did not end in {seconds} s:\n{self.log()[-3000:]}")
             await asyncio.sleep(0.02)
+        assert self.process.returncode is not None
         return self.process.returncode
 
     def __enter__(self) -> Self:
