@@ -7,12 +7,12 @@ services build theirs at the moment of use; they leave the rows that the service
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import orjson
+from pydantic import SecretStr
 from pydantic.alias_generators import to_camel
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -30,10 +30,11 @@ from meta_sync.catalog.repository import (
 )
 from meta_sync.catalog.states import ProductState, VariantState
 from meta_sync.catalog.working_set import MergeOutcome, WorkingSet
-from meta_sync.connection.repository import active_link, link
+from meta_sync.connection.repository import active_link, link, token_context
+from meta_sync.core.crypto import Cipher
 from meta_sync.core.errors import ConflictError
 from meta_sync.stores.repository import load_settings
-from meta_sync.stores.settings import MAPPING_FIELDS, settings_to_stored
+from meta_sync.stores.settings import MAPPING_FIELDS, READ_ONLY_FIELDS, StoreSettings, settings_to_stored
 from meta_sync.stores.settings_patch import check_patch
 from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.listener import PipelineListener
@@ -41,6 +42,7 @@ from meta_sync.sync.outbox import OutboxSink, mark_due
 
 __all__ = [
     "change_settings",
+    "create_store",
     "delete_product",
     "delete_variant",
     "distrust",
@@ -52,6 +54,12 @@ __all__ = [
     "set_inventory",
 ]
 
+_NEW_STORE = text(
+    """
+    INSERT INTO stores (store_id, public_id, name, settings)
+    VALUES (:store_id, :public_id, :name, CAST(:settings AS jsonb))
+    """
+)
 _ANYTHING_SENT = text(
     """
     SELECT EXISTS (
@@ -102,12 +110,12 @@ _NEW_LINK = text(
     """
 )
 _RETIRE_TOKENS = text("UPDATE credentials SET active = false WHERE store_id = :store_id AND active")
+# Any number that no other token has.
+_NEXT_NUMBER = text("SELECT nextval('version_seq')")
 _NEW_TOKEN = text(
     """
-    INSERT INTO credentials (credential_id, store_id, access_token, app_id, token_kind, account_id, account_name,
-        scopes, expires_at, active, checked_at)
-    VALUES (:credential_id, :store_id, :access_token, :app_id, :token_kind, :account_id, :account_name,
-        CAST(:scopes AS text[]), :expires_at, true, now())
+    INSERT INTO credentials (credential_id, store_id, access_token, app_id, token_kind, account_id, active, checked_at)
+    VALUES (:credential_id, :store_id, :access_token, :app_id, :token_kind, :account_id, true, now())
     """
 )
 _USE_TOKEN = text(
@@ -154,22 +162,18 @@ async def put_product(connection: AsyncConnection, store_id: str, product_id: st
 
 
 async def put_variant(
-    connection: AsyncConnection, store_id: str, variant_id: str, product_id: str, **fields: Any
+    connection: AsyncConnection, store_id: str, product_id: str, variant_id: str, **fields: Any
 ) -> set[str]:
     """Make a variant or change fields of it (those of ``VariantInput``, stock aside); others stay.
 
-    A deleted variant comes back; one of another product moves. Returns the variants that the pipeline looks at again.
-
-    Raises
-    ------
-    ValueError
-        There is no such product, or it is deleted.
+    A deleted variant comes back; one of another product moves. Nothing happens while there is no such product, or it is
+    deleted. Returns the variants that the pipeline looks at again.
     """
     working = await load_working_set(connection, store_id, [product_id], [variant_id])
     known = working.variants.get(variant_id)
     given = VariantInput(variant_id) if known is None else _variant_input(known)
     if working.merge_variant(product_id, replace(given, **fields)) is MergeOutcome.NO_PRODUCT:
-        raise ValueError(f"There is no product {product_id} that {variant_id} could belong to.")
+        return set()
     return await _save(connection, store_id, working)
 
 
@@ -225,27 +229,54 @@ async def set_inventory(
     return set(changed)
 
 
-async def change_settings(connection: AsyncConnection, store_id: str, **changes: Any) -> bool:
-    """Change settings by their snake-case names; ``None`` puts one back to its default. Whether anything changed.
+async def create_store(connection: AsyncConnection, store_id: str, settings: Mapping[str, Any]) -> None:
+    """Make a store with settings by their snake-case names, those that selecting a catalog decides left out."""
+    checked = check_patch(StoreSettings(), _patch(settings)).settings
+    await connection.execute(
+        _NEW_STORE,
+        {
+            "store_id": store_id,
+            "public_id": f"pub_{store_id}",
+            "name": "Shop",
+            "settings": orjson.dumps(settings_to_stored(checked)).decode(),
+        },
+    )
+
+
+async def change_settings(
+    connection: AsyncConnection,
+    store_id: str,
+    settings: Mapping[str, Any],
+    *,
+    mapping_changed: bool | None = None,
+) -> bool:
+    """Change settings by their snake-case names; ``None`` puts one back to its default. Whether anything was written.
+
+    Parameters
+    ----------
+    mapping_changed
+        Whether payloads depend on the change. Left out, it is found as the service finds it. ``True`` looks at every
+        item again even so.
 
     Raises
     ------
     ConflictError
         The currency was to change after something was sent in it.
+    ValueError
+        ``mapping_changed`` is ``False`` although payloads depend on what changed.
     """
     before, _ = await load_settings(connection, store_id)
-    after = check_patch(before, {to_camel(name): value for name, value in changes.items()}).settings
+    after = check_patch(before, _patch(settings)).settings
     if before.currency not in {None, after.currency} and await connection.scalar(
         _ANYTHING_SENT, {"store_id": store_id}
     ):
         raise ConflictError("The currency is fixed since items were sent in it.")
-    if after == before:
+    differing = {name for name in StoreSettings.model_fields if getattr(before, name) != getattr(after, name)}
+    if mapping_changed is False and differing & MAPPING_FIELDS:
+        raise ValueError(f"Payloads depend on {sorted(differing & MAPPING_FIELDS)}.")
+    mapping_changed = bool(mapping_changed or differing & MAPPING_FIELDS)
+    if not differing and not mapping_changed:
         return False
-
-    def differs(*names: str) -> bool:
-        return any(getattr(before, name) != getattr(after, name) for name in names)
-
-    mapping_changed = differs(*MAPPING_FIELDS)
     stored = {
         "store_id": store_id,
         "settings": orjson.dumps(settings_to_stored(after)).decode(),
@@ -256,7 +287,7 @@ async def change_settings(connection: AsyncConnection, store_id: str, **changes:
         connection,
         store_id,
         mapping_changed=mapping_changed,
-        access_changed=differs("app_id", "graph_version"),
+        access_changed=not differing.isdisjoint({"app_id", "graph_version"}),
     )
     return True
 
@@ -264,45 +295,40 @@ async def change_settings(connection: AsyncConnection, store_id: str, **changes:
 async def select_catalog(
     connection: AsyncConnection,
     store_id: str,
+    graph_host: str,
     catalog_id: str,
     *,
-    graph_host: str,
-    product_count: int | None = 0,
-    vertical: str | None = "commerce",
-    catalog_name: str = "Catalog",
-    business_id: str = "1",
+    was_empty: bool,
     business_name: str = "Business",
-) -> tuple[int, str | None]:
-    """Make a Meta catalog the store's; the link's number, and the job that was started, ``None`` if it was its already.
+) -> int | None:
+    """Make a Meta catalog the store's, the link's number. Nothing happens while the store has no token that works.
 
     Raises
     ------
-    ConflictError
-        The store has no token that works.
     IntegrityError
         Another store uses the catalog.
     """
     token = (await connection.execute(_USABLE_TOKEN, {"store_id": store_id})).first()
     if token is None:
-        raise ConflictError("The store has no token that works.")
-    facts = {"vertical": vertical, "product_count": product_count}
+        return None
+    facts = {"vertical": "commerce", "product_count": 0 if was_empty else 1}
     current = await active_link(connection, store_id)
     if current is not None and (current.graph_host, current.catalog_id) == (graph_host, catalog_id):
         await connection.execute(_NOTE_CATALOG_FACTS, {"link_id": current.link_id, **facts})
         if await connection.scalar(_END_RECONNECT_PAUSE, {"store_id": store_id}) is not None:
             await connection.execute(_MAKE_DUE, {"store_id": store_id})
-        return current.link_id, None
+        return current.link_id
     await connection.execute(_LEAVE_LINK, {"store_id": store_id})
     values = {
         "store_id": store_id,
         "graph_host": graph_host,
         "catalog_id": catalog_id,
-        "catalog_name": catalog_name,
-        "business_id": business_id,
+        "catalog_name": "Catalog",
+        "business_id": "1",
         "business_name": business_name,
         "credential_id": token[0],
         "system_user_id": token[1],
-        "was_empty": product_count == 0,
+        "was_empty": was_empty,
         **facts,
     }
     known: int | None = await connection.scalar(_RETURN_TO_LINK, values)
@@ -310,24 +336,22 @@ async def select_catalog(
     assert link_id is not None
     selected = await link(connection, link_id)
     assert selected is not None
-    job_id = await PipelineListener().link_selected(connection, selected, returning=known is not None)
-    return link_id, job_id
+    await PipelineListener().link_selected(connection, selected, returning=known is not None)
+    return link_id
 
 
 async def replace_token(
     connection: AsyncConnection,
+    cipher: Cipher,
     store_id: str,
-    credential_id: str,
-    access_token: bytes,
+    token: str,
     *,
-    app_id: str | None = None,
-    token_kind: str = "system_user",
-    account_id: str | None = "1",
-    account_name: str | None = None,
-    scopes: Sequence[str] = (),
-    expires_at: datetime | None = None,
-) -> None:
-    """Give the store another token, sealed as the process's cipher does; the active link goes on with it."""
+    app_id: str = "1",
+    account_id: str = "1",
+    is_system_user: bool = True,
+) -> str:
+    """Give the store another token, with which the active link goes on; the number under which it is kept."""
+    credential_id = f"cred_{await connection.scalar(_NEXT_NUMBER)}"
     identity = {"store_id": store_id}
     await connection.execute(_RETIRE_TOKENS, identity)
     await connection.execute(
@@ -335,22 +359,20 @@ async def replace_token(
         {
             **identity,
             "credential_id": credential_id,
-            "access_token": access_token,
+            "access_token": cipher.encrypt(SecretStr(token), context=token_context(credential_id)),
             "app_id": app_id,
-            "token_kind": token_kind,
+            "token_kind": "system_user" if is_system_user else "user",
             "account_id": account_id,
-            "account_name": account_name,
-            "scopes": list(scopes),
-            "expires_at": expires_at,
         },
     )
-    system_user_id = account_id if token_kind == "system_user" else None
+    system_user_id = account_id if is_system_user else None
     await connection.execute(
         _USE_TOKEN, {**identity, "credential_id": credential_id, "system_user_id": system_user_id}
     )
     await connection.execute(_DROP_UNUSED_TOKENS, identity)
     await connection.execute(_END_RECONNECT_PAUSE, identity)
     await connection.execute(_MAKE_DUE, identity)
+    return credential_id
 
 
 async def distrust(connection: AsyncConnection, store_id: str) -> str:
@@ -369,6 +391,10 @@ async def distrust(connection: AsyncConnection, store_id: str) -> str:
     started = await insert_job(connection, store_id, link_id, "bootstrap", requested_by=None)
     await mark_due(connection, store_id)
     return started.job_id
+
+
+def _patch(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {to_camel(name): value for name, value in settings.items() if name not in READ_ONLY_FIELDS}
 
 
 async def _save(connection: AsyncConnection, store_id: str, working: WorkingSet) -> set[str]:

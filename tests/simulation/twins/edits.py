@@ -19,16 +19,19 @@ _OF_SELECTION = (
     "was_empty",
     *_FACTS,
 )
-_OF_TOKEN = (
-    "credential_id",
-    "store_id",
-    "access_token",
-    "app_id",
-    "token_kind",
-    "account_id",
-    "account_name",
-    "expires_at",
-)
+_OF_TOKEN = ("credential_id", "store_id", "access_token", "app_id", "token_kind", "account_id")
+
+
+@twin(edits._NEW_STORE)
+def new_store(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    t.stores.insert(
+        t.now,
+        store_id=p["store_id"],
+        public_id=p["public_id"],
+        name=p["name"],
+        settings=jsonb(p["settings"]),
+    )
+    return Rows(rowcount=1)
 
 
 @twin(edits._ANYTHING_SENT)
@@ -122,11 +125,16 @@ def retire_tokens(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=len(active))
 
 
+@twin(edits._NEXT_NUMBER)
+def next_number(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    del p
+    return Rows([(t.nextval("version_seq"),)])
+
+
 @twin(edits._NEW_TOKEN)
 def new_token(t: Transaction, p: Mapping[str, Any]) -> Rows:
     t.credentials.insert(
         t.now,
-        scopes=list(p["scopes"]),
         active=True,
         checked_at=t.now,
         **{name: p[name] for name in _OF_TOKEN},
