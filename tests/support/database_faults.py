@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import event, text
 
+from meta_sync.catalog.ingest.import_runner import ImportRunner
 from meta_sync.cli.embedded_postgres import EmbeddedPostgres
+from meta_sync.core.clock import utc_now
 from meta_sync.core.db import Database, DatabaseTimeouts
 from meta_sync.core.outages import is_outage
+from meta_sync.sync.outbox import OutboxSink
 from meta_sync.sync.ticks import Pipeline
+from meta_sync.worker.loops import backoff_seconds
+from meta_sync.worker.process import run_worker
 from tests.support.postgres import fresh_database
 from tests.support.proxy import Cut, TcpProxy, When
 from tests.support.world import World
 
-__all__ = ["CommitCut", "OwnPostgres", "a_minute_later", "assert_nothing_leaked", "tick_through", "way_to", "with_database"]
+__all__ = [
+    "SHORT",
+    "CommitCut",
+    "OwnPostgres",
+    "a_minute_later",
+    "assert_nothing_leaked",
+    "insist",
+    "running_worker",
+    "tick_through",
+    "until",
+    "until_quiet",
+    "way_to",
+    "with_database",
+]
 
 SHORT = DatabaseTimeouts(connection_seconds=0.5, statement_seconds=1.0, lock_seconds=0.3)
 """Waits of production, divided by ten and more."""
@@ -123,6 +142,65 @@ async def tick_through(pipeline: Pipeline) -> list[Exception]:
             assert is_outage(error), error
             failures.append(error)
     return failures
+
+
+@asynccontextmanager
+async def running_worker(world: World, database: Database | None = None) -> AsyncIterator[asyncio.Task[None]]:
+    """The whole worker, in this process, with short back-offs; it must end cleanly."""
+    stop = asyncio.Event()
+    database = database or world.database
+    worker = asyncio.create_task(
+        run_worker(
+            worker_id="worker",
+            database=database,
+            queue=world.queue,
+            redis_url=None,
+            pipeline=with_database(world, database).pipeline("worker"),
+            imports=ImportRunner(database, OutboxSink(), world.queue, utc_now),
+            stop=stop,
+            backoff=lambda failures: backoff_seconds(failures) / 10,
+        )
+    )
+    try:
+        yield worker
+        stop.set()
+        await asyncio.wait_for(worker, 20)
+    finally:
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+
+
+async def until_quiet(world: World, worker: asyncio.Task[None], seconds: float = 30) -> None:
+    """Wait until a running worker has nothing left to do."""
+    async with asyncio.timeout(seconds):
+        while not await world.is_quiet():
+            assert not worker.done()
+            await asyncio.sleep(0.02)
+
+
+async def until(condition: Callable[[], Awaitable[bool] | bool], seconds: float = 15) -> None:
+    """Wait until a condition holds; one that cannot be asked does not."""
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = condition()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def insist(work: Callable[[], Awaitable[Any]], seconds: float = 20) -> int:
+    """Do something as a caller of the API does: again after each 503. How often it failed."""
+    failures = 0
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                assert is_outage(error), error
+                failures += 1
+                await asyncio.sleep(0.02)
+            else:
+                return failures
 
 
 async def a_minute_later(world: World) -> None:

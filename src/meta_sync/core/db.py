@@ -76,7 +76,7 @@ _URL_PARAMETERS = frozenset(
 _IDLE_IN_TRANSACTION_MS = 60_000
 """A forgotten transaction holds back vacuum for every store."""
 
-_ANSWER_SLACK_SECONDS = 5.0
+_ANSWER_PATIENCE = 1.2
 """How much longer than the server may work on a statement we wait for its answer: then nobody is there any more."""
 _THROW_AWAY_SECONDS = 3.0
 """For telling the server that a connection ends; a server that has gone is not waited for."""
@@ -166,7 +166,7 @@ def create_engine(
         connect_args={
             "server_settings": server_settings,
             "timeout": timeouts.connection_seconds,
-            "command_timeout": timeouts.statement_seconds + _ANSWER_SLACK_SECONDS if role else None,
+            "command_timeout": timeouts.statement_seconds * _ANSWER_PATIENCE if role else None,
         },
     )
     event.listen(engine.sync_engine, "handle_error", _leave_read_only_servers)

@@ -132,7 +132,7 @@ class ImportRunner:
             async with self._database.platform() as connection:
                 await give_back(connection, lease)
             raise
-        except Exception as error:  # noqa: BLE001 - the import starts again, and somebody waits for its end
+        except Exception as error:
             # The fifth start without any progress is the last.
             expected = is_outage(error) or is_contention(error)
             _logger.log(

@@ -1,0 +1,276 @@
+"""PostgreSQL restarts, goes away, falls silent, is read-only or full under a running worker: it goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, MutableMapping, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from meta_sync.core import failpoints
+from meta_sync.core.db import Database
+from meta_sync.core.outages import DatabaseAwayError
+from tests.support.database_faults import (
+    SHORT,
+    OwnPostgres,
+    a_minute_later,
+    assert_nothing_leaked,
+    insist,
+    running_worker,
+    until,
+    until_quiet,
+    way_to,
+    with_database,
+)
+from tests.support.pipeline import assert_tidy, one
+from tests.support.world import World, open_world, product, variant
+
+_Logs = Sequence[MutableMapping[str, Any]]
+
+
+@pytest.fixture
+async def database(own_postgres: OwnPostgres) -> AsyncIterator[Database]:
+    database = Database.connect(own_postgres.url, pool_size=6, timeouts=SHORT)
+    yield database
+    await database.dispose()
+
+
+@pytest.fixture
+async def world(database: Database, own_postgres: OwnPostgres) -> AsyncIterator[World]:
+    async with open_world(database, own_postgres.url) as world:
+        yield world
+    failpoints.disarm_all()
+
+
+async def _fill(world: World) -> None:
+    for number in range(4):
+        await world.put(f"p{number}", variant(f"v{number}", special_price=5), variant(f"w{number}"))
+    await world.connect()
+
+
+async def _edit(world: World, price: int) -> None:
+    """What a store does meanwhile; it repeats what was answered with an error."""
+    await insist(lambda: world.put("p0", variant("v0", price), variant("w0")))
+    await insist(lambda: world.catalog.delete_product(world.store_id, "p1"))
+    await insist(lambda: world.put("p2", variant("v2", price)))
+
+
+def _outages(logs: _Logs) -> list[MutableMapping[str, Any]]:
+    assert not [log for log in logs if log["log_level"] in ("error", "critical")], logs
+    return [log for log in logs if log["event"] == "A tick failed and will be tried again."]
+
+
+@pytest.mark.parametrize("point", ["claim.before_commit", "outcome.before_commit", "settle.before_commit"])
+async def test_the_server_restarts_in_mid_transaction(
+    world: World, own_postgres: OwnPostgres, point: str
+) -> None:
+    """Scenario 36. Immediately, as after a crash: the open transaction is gone and its connection with it."""
+    await _fill(world)
+    failpoints.arm(point, "sleep:0.4@1")
+    open_transaction = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+    )
+    with capture_logs() as logs:
+        async with running_worker(world) as worker:
+            await until(lambda: failpoints._armed[point].passed == 1)
+            assert own_postgres.sql(open_transaction).strip() != "0"
+            await asyncio.to_thread(own_postgres.crash)
+            editing = asyncio.create_task(_edit(world, 7777))
+            await asyncio.to_thread(own_postgres.start)
+            await editing
+            await a_minute_later(world)
+            await until_quiet(world, worker)
+    _outages(logs)
+    await assert_tidy(world)
+    assert world.at_meta()["v0"]["price"] == "77.77 EUR"
+    assert all(state["attempts"] == 0 for state in (await world.states()).values())
+    await assert_nothing_leaked(world.database, own_postgres)
+
+
+async def test_the_server_is_down_for_a_while(world: World, own_postgres: OwnPostgres) -> None:
+    """Scenario 37. Nobody listens: the driver raises a bare error of the socket, and each loop waits longer each time."""
+    await _fill(world)
+    with capture_logs() as logs:
+        async with running_worker(world) as worker:
+            await until(lambda: world.calls() > 0)
+            await asyncio.to_thread(own_postgres.server.stop)
+            with pytest.raises(DatabaseAwayError, match="cannot be reached"):
+                await world.put("p3", variant("v3", 1))
+            editing = asyncio.create_task(_edit(world, 8888))
+            await until(lambda: any(log.get("failures", 0) >= 4 for log in logs))
+            assert not worker.done()
+            await asyncio.to_thread(own_postgres.start)
+            await editing
+            await a_minute_later(world)
+            await until_quiet(world, worker)
+            assert await one(world, "SELECT count(*) FROM worker_heartbeats WHERE worker_id = 'worker'") == 1
+    outages = _outages(logs)
+    # One line when it begins and one each time its length has doubled, each with its cause.
+    assert len(outages) <= 3 * 10
+    assert any("database cannot be reached" in log["reason"] for log in outages)
+    assert any(log["event"] == "A tick that had failed works again." for log in logs)
+    await assert_tidy(world)
+    assert world.at_meta()["v0"]["price"] == "88.88 EUR"
+    await assert_nothing_leaked(world.database, own_postgres)
+
+
+async def test_the_server_falls_silent(world: World, own_postgres: OwnPostgres) -> None:
+    """Nothing is refused and nothing answered, as behind a partition: no wait is for ever, no connection is kept."""
+    await _fill(world)
+    async with way_to(own_postgres) as (proxy, database):
+        with capture_logs() as logs:
+            async with running_worker(world, database) as worker:
+                await until(lambda: world.calls() > 0)
+                proxy.mode = "blackhole"
+                await until(lambda: any(log.get("failures", 0) >= 2 for log in logs), 30)
+                assert not worker.done()
+                proxy.mode = "pass"
+                await _edit(world, 9999)
+                await a_minute_later(world)
+                await until_quiet(world, worker)
+        _outages(logs)
+        await assert_tidy(world)
+        await assert_nothing_leaked(database, own_postgres)
+
+
+async def test_the_server_is_read_only_for_a_while(world: World, own_postgres: OwnPostgres) -> None:
+    """Scenario 43: as after a fail-over to a server that is none yet."""
+    await _fill(world)
+    with capture_logs() as logs:
+        async with running_worker(world) as worker:
+            await until(lambda: world.calls() > 0)
+            own_postgres.set("default_transaction_read_only", "on")
+            await until(lambda: any("(25006)" in str(log.get("reason")) for log in logs))
+            failures = asyncio.create_task(insist(lambda: world.put("p0", variant("v0", 7777))))
+            await until(lambda: any(log.get("failures", 0) >= 4 for log in logs))
+            own_postgres.set("default_transaction_read_only", "off")
+            assert await failures > 0
+            await a_minute_later(world)
+            await until_quiet(world, worker)
+    said = {log["reason"] for log in _outages(logs)}
+    assert all("read-only transaction (25006)" in one for one in said), said
+    await assert_tidy(world)
+    assert world.at_meta()["v0"]["price"] == "77.77 EUR"
+
+
+async def test_the_disk_is_full_for_a_while(world: World, own_postgres: OwnPostgres) -> None:
+    """Scenario 43. The server's own error, raised where it would be: when a row is to be written."""
+    await _fill(world)
+    own_postgres.sql(
+        """
+        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = '53100'; END $$
+        """
+    )
+    full = "CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {} EXECUTE FUNCTION full_disk()"
+    tables = ("batches", "products", "sync_state")
+    with capture_logs() as logs:
+        async with running_worker(world) as worker:
+            for table in tables:
+                await asyncio.to_thread(own_postgres.sql, full.format(table))
+            putting = asyncio.create_task(insist(lambda: world.put("p0", variant("v0", 7777))))
+            await until(lambda: any(log.get("failures", 0) >= 4 for log in logs))
+            assert not putting.done()
+            for table in tables:
+                await asyncio.to_thread(own_postgres.sql, f"DROP TRIGGER full_disk ON {table}")
+            assert await putting > 0
+            await a_minute_later(world)
+            await until_quiet(world, worker)
+    said = {log["reason"] for log in _outages(logs)}
+    assert all("No space left on device (53100)" in one for one in said), said
+    await assert_tidy(world)
+    assert world.at_meta()["v0"]["price"] == "77.77 EUR"
+
+
+async def test_a_writer_that_commits_late_is_not_passed_over(world: World) -> None:
+    """Scenario 12: its number is lower than those that were worked off before it was there to be seen."""
+    names = ("early", "late", "quick")
+    for name in names:
+        await world.put(name, variant(name, 1000))
+    await world.connect()
+    await world.run()
+    await world.put("early", variant("early", 2000))
+    failpoints.arm("catalog.before_commit", "sleep:1.5@1")
+    late = asyncio.create_task(world.put("late", variant("late", 2000)))
+    await until(lambda: failpoints._armed["catalog.before_commit"].passed == 1)
+    await world.put("quick", variant("quick", 2000))
+    # What was there is worked off, and the store is not due any more: the late writer found it due and left it so.
+    await world.run()
+    assert not late.done()
+    assert await one(world, "SELECT due_at FROM store_queue") is None
+    assert {name: world.at_meta()[name]["price"] for name in names} == {
+        "early": "20.00 EUR",
+        "late": "10.00 EUR",
+        "quick": "20.00 EUR",
+    }
+    await late
+    order = "SELECT array_agg(variant_id ORDER BY version) FROM variants"
+    assert await one(world, order) == ["early", "late", "quick"]
+    await world.run()
+    await assert_tidy(world)
+    assert world.at_meta()["late"]["price"] == "20.00 EUR"
+
+
+_BLOCKS = """
+    SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::int FROM pg_statio_user_tables
+    WHERE relname IN ('intents', 'sync_state', 'store_queue')
+"""
+_PAGES = """
+    SELECT sum(pg_total_relation_size(oid) / 8192)::int FROM pg_class
+    WHERE relname IN ('intents', 'sync_state', 'store_queue')
+"""
+_DEAD_INTENTS = """
+    INSERT INTO intents (store_id, variant_id, version, lane, first_at)
+    SELECT store_id, 'gone-' || n, n, 0, now() - interval '1 day' FROM stores, generate_series(1, 20000) AS n
+"""
+
+
+async def test_a_long_transaction_elsewhere_makes_no_claim_slow(
+    world: World, own_postgres: OwnPostgres
+) -> None:
+    """Scenario 20: what was worked off stays in the tables while an old snapshot is open; it is passed over once.
+
+    Counted in blocks of the tables that a claim works on, not in time: a claim that looks for each of its rows among
+    the dead ones would touch some hundred times as many.
+    """
+    products = [product(f"p{number}", variant(f"v{number}")) for number in range(200)]
+    await world.catalog.put_products(world.store_id, products)
+    await world.connect()
+    own_postgres.sql("ANALYZE")
+    await world.run()
+    # A single connection, so that it can be told to hand in its figures.
+    alone = Database.connect(own_postgres.url, pool_size=1)
+
+    async def blocks() -> int:
+        async with alone.platform() as connection:
+            await connection.execute(text("SELECT pg_stat_force_next_flush()"))
+        return int(await one(alone, _BLOCKS))
+
+    async def claim(price: int) -> int:
+        changed = [product(f"p{number}", variant(f"v{number}", price)) for number in range(200)]
+        await world.catalog.put_products(world.store_id, changed)
+        before = await blocks()
+        calls = world.calls()
+        assert await with_database(world, alone).pipeline("alone").drain_tick() == 1
+        assert world.calls() == calls + 1
+        return await blocks() - before
+
+    own_postgres.sql("ANALYZE")
+    usual = await claim(1500)
+    await world.run()
+    async with world.database.platform() as snapshot:
+        await snapshot.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        await snapshot.execute(text("SELECT count(*) FROM intents"))
+        own_postgres.sql(_DEAD_INTENTS)
+        own_postgres.sql("DELETE FROM intents")
+        own_postgres.sql("VACUUM ANALYZE intents")
+        with_dead_rows = await claim(2500)
+        pages = await one(alone, _PAGES)
+        print(usual, with_dead_rows, pages)
+        assert with_dead_rows < usual + 3 * pages
+    await alone.dispose()
+    await world.run()
+    await assert_tidy(world)
