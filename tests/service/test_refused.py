@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from meta_sync.core.db import Database
-from meta_sync.sync import context, listener, mapping
+from meta_sync.sync import context, lease, listener, mapping
 from tests.support.pipeline import assert_sums, fetch, one
 from tests.support.world import World, open_world, variant
 
@@ -71,7 +71,7 @@ async def test_a_setting_that_changes_the_payload_tries_it_once(world: World) ->
 
 
 async def test_a_new_mapper_tries_it_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (context, listener):
+    for module in (context, listener, lease):
         monkeypatch.setattr(module, "MAPPER_VERSION", 99)
     monkeypatch.setattr(mapping, "_HASH_PREFIX", b"99\n")
     async with world.database.platform() as connection:
