@@ -20,17 +20,17 @@ Mode = Literal["pass", "blackhole", "reset", "refuse"]
 ``pass`` again, as after a partition. ``reset`` cuts every connection there is and each new one at once. ``refuse`` cuts
 them too and listens no more."""
 
-When = Literal["before", "after"]
+When = Literal["before", "after", "hang"]
 
 _CHUNK_BYTES = 65536
 
 
 @dataclass(eq=False)
 class Cut:
-    """Cuts one connection when a pattern passes towards the server.
+    """Strikes when a pattern passes towards the server.
 
     ``before``: the server never sees the chunk with the pattern. ``after``: it gets the chunk and carries it out, and the
-    client never sees the answer.
+    client never sees the answer. ``hang``: nothing is cut, but from this chunk on nothing passes on any connection.
     """
 
     pattern: bytes
@@ -115,6 +115,12 @@ class TcpProxy:
         self._cuts.append(cut)
         return cut
 
+    def hang_on(self, pattern: bytes) -> Cut:
+        """Become a blackhole when the pattern is about to pass towards the server."""
+        cut = Cut(pattern, "hang", 0)
+        self._cuts.append(cut)
+        return cut
+
     def cut_after_answer_bytes(self, count: int) -> None:
         """Cut the connection on which that many further bytes have come from the server, all connections counted."""
         self._answer_bytes_left = count
@@ -140,7 +146,8 @@ class TcpProxy:
         self.connections += 1
         self._open.add(writer)
         try:
-            with contextlib.suppress(OSError):
+            # Cancelled only by our own end, which waits for the task and wants no report of it.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await self._serve(reader, writer)
         finally:
             self._open.discard(writer)
@@ -177,6 +184,11 @@ class TcpProxy:
         while data := await reader.read(_CHUNK_BYTES):
             await self._held()
             cut = self._struck(tail, data)
+            if cut is not None and cut.when == "hang":
+                self.mode = "blackhole"
+                cut.struck.set()
+                await self._held()
+                cut = None
             if cut is not None and cut.when == "before":
                 _reset(client)
                 cut.struck.set()
