@@ -23,7 +23,7 @@ from meta_sync.sync.context import Standstill, StoreContext, load_context
 from meta_sync.sync.drain import database_time
 from meta_sync.sync.outbox import OutboxSink
 from meta_sync.sync.pauses import Pause, PauseReason
-from meta_sync.sync.reading import read_items, read_ready
+from meta_sync.sync.reading import read_items, read_part, read_ready
 from tests.simulation.contract import HOST, Bench, open_bench
 
 PROCESS = load_settings(
@@ -377,6 +377,26 @@ async def test_ready_intents(bench: Bench) -> None:
                 ready = await read_ready(connection, store_id, link_id, limit=limit)
                 assert [one.variant_id for one in ready] == expected[:limit]
         assert await read_ready(connection, bench.store(), with_states, limit=5) == []
+
+
+async def test_items_of_splits_are_read_part_by_part(bench: Bench) -> None:
+    store_id = bench.store()
+    parts = {"a": None, "b": 5, "c": 6, "d": 5, "parked": 5}
+    link_id = bench.link(store_id)
+    for number, (variant_id, part_id) in enumerate(parts.items()):
+        parked_by = 1 if variant_id == "parked" else None
+        bench.intent(store_id, variant_id, first_at=bench.clock.after(-number), parked_by=parked_by)
+        bench.state(store_id, link_id, variant_id, split_part=part_id)
+    async with bench.mirror.platform() as connection:
+        ready = await read_ready(connection, store_id, link_id, limit=9)
+        assert [(one.variant_id, one.state.split_part) for one in ready] == [("a", None)]
+        for part_id, expected in ((5, ["d", "b"]), (6, ["c"]), (7, [])):
+            part = await read_part(connection, store_id, link_id, part_id, limit=9)
+            assert [one.variant_id for one in part] == expected
+        assert len(await read_part(connection, store_id, link_id, 5, limit=1)) == 1
+        # Of another link: no item stands in a split there.
+        assert await read_part(connection, store_id, -1, 5, limit=9) == []
+        assert len(await read_ready(connection, store_id, -1, limit=9)) == 4
 
 
 async def test_columns_of_ready_items(bench: Bench) -> None:

@@ -243,6 +243,7 @@ def insert_batch(t: Transaction, p: Mapping[str, Any]) -> Rows:
         link_epoch=p["epoch"],
         mapping_epoch=p["mapping_epoch"],
         sent=p["sent"],
+        split_part=p["split_part"],
         calls=1,
         created_on=t.now.astimezone(UTC).date(),
         due_at=t.now + seconds(p["deadline_seconds"]),

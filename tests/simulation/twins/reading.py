@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from meta_sync.sync import bulk, reading
@@ -21,7 +21,9 @@ _NO_ITEM = (
 )
 """Where the catalog has no such variant: an outer join gives NULL, and expressions what they make of NULL."""
 
-_NO_STATE = (_NOTHING,) * 9 + (False,) + (_NOTHING,) * 4
+_IS_EXCLUDED = "is_excluded"
+_STATE_NAMES = tuple(column.name for column in reading.STATE_COLUMNS)
+_NO_STATE = tuple(False if name == _IS_EXCLUDED else None for name in _STATE_NAMES)
 
 
 class _Catalog:
@@ -99,28 +101,29 @@ def _state_columns(state: Row | None) -> tuple[Any, ...]:
     """The columns of ``STATE_COLUMNS``."""
     if state is None:
         return _NO_STATE
-    return (
-        state["status"],
-        state["presence"],
-        state["retailer_id"],
-        state["confirmed_hash"],
-        state["confirmed_epoch"],
-        state["may_hold"],
-        state["rejected_hash"],
-        state["discarded_hash"],
-        state["in_flight"],
-        state["excluded_at"] is not None,
-        state["batch_limit"],
-        state["image_version"],
-        state["code"],
-        state["attempts"],
+    return tuple(
+        state["excluded_at"] is not None if name == _IS_EXCLUDED else state[name] for name in _STATE_NAMES
     )
 
 
 @twin(reading._READY)
 def ready(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _ready(t, p, lambda split_part: split_part is None)
+
+
+@twin(reading._READY_OF_PART)
+def ready_of_part(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _ready(t, p, lambda split_part: split_part is not None and split_part == p["part_id"])
+
+
+def _ready(t: Transaction, p: Mapping[str, Any], is_wanted: Callable[[int | None], bool]) -> Rows:
     store_id, link_id = p["store_id"], p["link_id"]
-    waiting = [row for row in t.intents if row["store_id"] == store_id and row["parked_by"] is None]
+    waiting = []
+    for intent in t.intents:
+        if intent["store_id"] == store_id and intent["parked_by"] is None:
+            state = t.sync_state.get(link_id, intent["variant_id"])
+            if is_wanted(None if state is None else state["split_part"]):
+                waiting.append(intent)
     # Ties go by id here and anyhow in PostgreSQL.
     waiting.sort(key=lambda row: (row["lane"], row["first_at"], row["variant_id"]))
     if not waiting:

@@ -42,7 +42,14 @@ def _may_go_again(t: Transaction, batch: Row) -> bool:
         and batch["due_at"] is not None
         and batch["due_at"] <= t.now
         and batch["calls"] < resend.MAX_CALLS
+        and not _is_suspect(t, batch["split_part"])
     )
+
+
+def _is_suspect(t: Transaction, part_id: int | None) -> bool:
+    part = t.split_parts.get(part_id)
+    split = None if part is None else t.splits.get(part["split_id"])
+    return split is not None and split["kind"] == "suspect"
 
 
 @twin(resend._DUE)
@@ -77,7 +84,7 @@ def open_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
         calls=batch["calls"] + 1,
         due_at=t.now + seconds(p["deadline_seconds"]),
     )
-    return Rows([(batch["calls"], batch["body"], batch["sent"], batch["catalog_id"])])
+    return Rows([(batch["calls"], batch["body"], batch["sent"], batch["catalog_id"], batch["split_part"])])
 
 
 @twin(resend._INSERT_CALL)
