@@ -107,6 +107,8 @@ class BatchReport:
     pages_complete
         Every page was read and they fit together. ``False`` means that unnamed items are not known to be
         saved.
+    names_nobody
+        Every page says in so many words that nothing failed: both of its lists are there, and empty.
     """
 
     errors: tuple[ReportLine, ...]
@@ -115,6 +117,7 @@ class BatchReport:
     warnings_total_count: int | None
     invalid_ids: tuple[str, ...]
     pages_complete: bool
+    names_nobody: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,7 @@ def merge_report(pages: Sequence[ReportPage], handle: str) -> BatchReport:
         warnings_total_count=_largest([page.warnings_total_count for page in pages]),
         invalid_ids=tuple(dict.fromkeys(one for page in distinct for one in page.invalid_ids)),
         pages_complete=fits,
+        names_nobody=all(page.names_nobody for page in pages),
     )
 
 

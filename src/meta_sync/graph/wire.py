@@ -91,7 +91,11 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True)
 class ReportPage:
-    """One page of ``check_batch_request_status``. ``status`` is in lower case, empty when missing."""
+    """One page of ``check_batch_request_status``. ``status`` is in lower case, empty when missing.
+
+    ``names_nobody`` says that both lists of what was not saved are there and empty; a list that is left out says
+    nothing.
+    """
 
     handle: str | None
     status: str
@@ -102,6 +106,7 @@ class ReportPage:
     invalid_ids: tuple[str, ...]
     has_next: bool
     after: str | None
+    names_nobody: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +217,7 @@ def parse_report_page(value: Any, handle: str) -> ReportPage:
         invalid_ids=tuple(identifier(entry) or "" for entry in items(node.get("ids_of_invalid_requests"))),
         has_next=has_next,
         after=after,
+        names_nobody=node.get("errors") == [] and node.get("ids_of_invalid_requests") == [],
     )
 
 

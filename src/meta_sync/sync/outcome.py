@@ -72,7 +72,9 @@ def classify_report(items: Sequence[BatchItem], report: BatchReport) -> Outcomes
     """One verdict per item that is still without one.
 
     A report is complete when every page was read, the total is known and at least that many errors are listed, every
-    id that an error or a "required field" warning names is one we sent (byte for byte), and nothing contradicts. Then
+    id that an error or a "required field" warning names is one we sent (byte for byte), and nothing contradicts. The
+    list is a sample and the total is the truth (documented), so a report that lost its total proves nothing by being
+    short; only one that shows both of its lists, empty, is taken at its word. Then
     the unnamed are accepted; otherwise they are unknown. In a batch of one, every error is that item's, listed or only
     counted, and a report that is incomplete without one is settled by reading the item back: sending it again would
     bring the same report for ever.
@@ -128,8 +130,8 @@ def _named(
 def _is_complete(report: BatchReport, *, has_stranger: bool) -> bool:
     total = report.errors_total_count
     if total is None:
-        # Without a total, a list may be a sample. Only a report that knows of no trouble at all can do without.
-        total = 0 if not report.errors and not report.invalid_ids else len(report.errors) + 1
+        # Unknown, so one more than is listed. A list that was left out is no empty list.
+        total = 0 if report.names_nobody else len(report.errors) + 1
     return report.pages_complete and not has_stranger and len(report.errors) >= total
 
 

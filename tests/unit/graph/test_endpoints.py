@@ -208,6 +208,25 @@ async def test_a_report_whose_next_page_cannot_be_named_is_incomplete() -> None:
     assert not result.report.pages_complete
 
 
+@pytest.mark.parametrize(
+    ("node", "names_nobody"),
+    [
+        ({"errors": [], "ids_of_invalid_requests": []}, True),
+        ({"errors": []}, False),
+        ({"ids_of_invalid_requests": []}, False),
+        ({}, False),
+        ({"errors": None, "ids_of_invalid_requests": []}, False),
+        ({"errors": [], "ids_of_invalid_requests": ["A"]}, False),
+        ({"errors": [{"id": "A", "message": "bad"}], "ids_of_invalid_requests": []}, False),
+    ],
+)
+async def test_a_list_that_is_left_out_is_not_an_empty_one(node: dict[str, Any], names_nobody: bool) -> None:
+    result = await _status(_Meta((200, {"data": [{"handle": "h", "status": "finished", **node}]})))
+    assert isinstance(result, Finished)
+    assert result.report.errors_total_count is None
+    assert result.report.names_nobody is names_nobody
+
+
 async def test_a_failure_on_a_later_page_is_no_report() -> None:
     result = await _status(_Meta(_report([("A", "1")], after="c"), (400, _failed(100))))
     assert isinstance(result, CannotAsk), "the handle is known, it was just answered for"
