@@ -12,7 +12,6 @@ from typing import Any
 from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.schema import metadata
 from tests.simulation.clock import EPOCH
-from tests.simulation.memory import Row
 from tests.simulation.mirror import MirrorDatabase, mirroring
 from tests.simulation.tables import COLUMNS, make_tables
 from tests.simulation.twins import load
@@ -55,18 +54,19 @@ class Bench:
         """A number that nothing else on this bench has."""
         return next(self._numbers)
 
-    def put(self, table: str, **values: Any) -> Row:
-        """Lay a row on both sides. Its row id is not known on the other side until a statement reads it."""
-        row = self.mirror.tables[table].insert(self.clock.now, **values)
+    def put(self, table: str, *rows: dict[str, Any], **values: Any) -> None:
+        """Lay rows on both sides: the values, for each of the rows with its own besides."""
+        laid = [
+            self.mirror.tables[table].insert(self.clock.now, **{**values, **row}) for row in rows or ({},)
+        ]
         self.mirror.tables[table].commit()
-        plain = {name: row[name] for name in COLUMNS[table]}
+        plain = [{name: row[name] for name in COLUMNS[table]} for row in laid]
 
         async def work() -> None:
             async with self.mirror.engine.begin() as connection:
                 await connection.execute(metadata.tables[table].insert(), plain)
 
         self.mirror.thread.run(work())
-        return row
 
     async def ask(self, statement: Any, **parameters: Any) -> list[Any]:
         """Run one statement on both sides, in a transaction of its own; the rows it gives."""

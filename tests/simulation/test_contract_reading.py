@@ -204,9 +204,9 @@ async def test_budget_is_read(bench: Bench) -> None:
 
 async def test_only_the_newest_calls_are_read(bench: Bench) -> None:
     link_id = bench.link(bench.store())
-    batch_id = bench.number()
-    for number in range(502):
-        bench.call(batch_id, number, link_id=link_id, started_at=bench.clock.after(-number))
+    calls = [{"call_number": number, "started_at": bench.clock.after(-number)} for number in range(502)]
+    call = {"batch_id": bench.number(), "store_id": "s", "state": "over", "deadline_at": bench.clock.now}
+    bench.put("batch_calls", *calls, **call, link_id=link_id)
     async with bench.mirror.platform() as connection:
         budget = await load_budget(connection, link_id)
     assert len(budget.call_times) == 500
