@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,8 +48,25 @@ def call_unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
     if row is None or row["state"] != "sending":
         return Rows(rowcount=0)
     t.batch_calls.update(
-        row, state="unknown", unknown_at=t.now, error_code=p["code"], error_text=p["message"]
+        row,
+        state="unknown",
+        unknown_at=t.now,
+        error_code=p["code"],
+        error_text=p["message"],
+        server_error=p["is_server_error"],
     )
+    return Rows(rowcount=1)
+
+
+@twin(record._SERVER_ERROR)
+def server_error(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    row = t.batches.get(p["batch_id"])
+    if row is None:
+        return Rows(rowcount=0)
+    body_hash = row["body_hash"]
+    if body_hash is None and row["body"] is not None:
+        body_hash = hashlib.sha256(row["body"]).digest()
+    t.batches.update(row, server_errors=row["server_errors"] + 1, body_hash=body_hash)
     return Rows(rowcount=1)
 
 
@@ -94,7 +112,7 @@ def back_to_unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
         row,
         state="unknown",
         calls=row["calls"] - p["not_made"],
-        due_at=t.now + seconds(p["resend_seconds"]),
+        due_at=greatest(row["hold_until"], t.now) if p["is_final"] else t.now + seconds(p["resend_seconds"]),
     )
     return Rows(rowcount=1)
 
