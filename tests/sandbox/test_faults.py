@@ -310,3 +310,12 @@ def test_every_kind_is_written_down() -> None:
 
     text = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
     assert [kind for kind in FaultKind if f"`{kind}`" not in text] == []
+
+
+async def test_a_poisonous_record_spoils_every_call_that_carries_it(world: World) -> None:
+    world.fault("poison", count=None, retailer_id="bad", code=100, message="Invalid parameter")
+    spoiled = await world.send(update("good"), update("bad"))
+    assert (error_of(spoiled), spoiled.json()["error"]["message"]) == ((400, 100, None), "Invalid parameter")
+    assert (await world.send(update("good"))).status_code == 200
+    world.clock.forward(2)
+    assert set(world.catalog.items) == {"good"}

@@ -7,7 +7,7 @@ calls pass, and only on the edge and catalog it names.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Self
@@ -37,6 +37,8 @@ class FaultKind(StrEnum):
     ACCESS_LOST = "access_lost"
     BLOCKED = "blocked"
     GRAPH_ERROR = "graph_error"
+    # Calls of items_batch that carry one record, however many others.
+    POISON = "poison"
     # The fate of an accepted batch, chosen when items_batch accepts it.
     NO_HANDLES = "no_handles"
     HANDLE_ERROR = "handle_error"
@@ -81,7 +83,9 @@ class FaultSpec(BaseModel):
     minutes
         ``throttled``: how long calls are refused.
     code, subcode, status, message
-        ``graph_error`` uses all; ``token_error`` the subcode (463 unless given, 0 for none).
+        ``graph_error`` and ``poison`` use all; ``token_error`` the subcode (463 unless given, 0 for none).
+    retailer_id
+        ``poison``: the record that spoils the call; ``None``: any.
     limit
         ``errors_capped``: entries listed; ``no_handles``: records named; ``ids_trimmed``: longest id (0: only outer
         spaces go).
@@ -106,6 +110,7 @@ class FaultSpec(BaseModel):
     subcode: int | None = None
     status: int = Field(default=400, ge=200, le=599)
     message: str = "An unknown error occurred"
+    retailer_id: str | None = None
     limit: int = Field(default=0, ge=0)
     share: float = Field(default=0.5, ge=0, le=1)
     counted: bool = False
@@ -159,13 +164,17 @@ class FaultBook:
         """All faults, used-up ones included until they are removed."""
         return [*self._armed.values()]
 
-    def take(self, kind: FaultKind, edge: str, catalog_id: str | None) -> FaultSpec | None:
-        """Whether a fault of this kind strikes this call; one that does is used once."""
+    def take(
+        self, kind: FaultKind, edge: str, catalog_id: str | None, retailer_ids: Container[str] = ()
+    ) -> FaultSpec | None:
+        """Whether a fault of this kind strikes this call with these records; one that does is used once."""
         for fault in self._armed.values():
             spec = fault.spec
             if spec.kind is not kind or fault.left == 0:
                 continue
             if spec.edge not in (None, edge) or spec.catalog_id not in (None, catalog_id):
+                continue
+            if spec.retailer_id is not None and spec.retailer_id not in retailer_ids:
                 continue
             if fault.to_skip > 0:
                 fault.to_skip -= 1

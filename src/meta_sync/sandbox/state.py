@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -231,9 +231,11 @@ class SandboxState:
         """End a refusal; whether it stood."""
         return self.processor.refusals.pop((catalog_id, retailer_id), None) is not None
 
-    def strikes(self, kind: FaultKind, edge: str, catalog_id: str | None) -> FaultSpec | None:
+    def strikes(
+        self, kind: FaultKind, edge: str, catalog_id: str | None, retailer_ids: Container[str] = ()
+    ) -> FaultSpec | None:
         """Whether a fault of this kind strikes this call; see :meth:`FaultBook.take`."""
-        return self.faults.take(kind, edge, catalog_id)
+        return self.faults.take(kind, edge, catalog_id, retailer_ids)
 
     def timestamp(self) -> str:
         """The present instant as ISO 8601 text."""

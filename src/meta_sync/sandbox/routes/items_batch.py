@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from meta_sync.sandbox.errors import nonexisting_field, parameter_error, parameter_required, reduce_data
+from meta_sync.sandbox.errors import (
+    GraphError,
+    nonexisting_field,
+    parameter_error,
+    parameter_required,
+    reduce_data,
+)
 from meta_sync.sandbox.faults import FaultKind
 from meta_sync.sandbox.fields import words
 from meta_sync.sandbox.messages import Finding, render
@@ -56,6 +62,9 @@ def items_batch(state: SandboxState, call: Call, _token: AccessToken) -> dict[st
     catalog = state.catalog(call.segments[0])
     records = [Record.read(line, entry) for line, entry in enumerate(raw)]
     english = _speaks_english(state, call)
+    ids = {record.id for record in records}
+    if fault := state.strikes(FaultKind.POISON, "items_batch", catalog.id, ids):
+        raise GraphError(fault.code, fault.message, subcode=fault.subcode, status=fault.status)
     if fault := state.strikes(FaultKind.NO_HANDLES, "items_batch", catalog.id):
         named = [record.finding("invalid_now", "price") for record in records[: max(1, fault.limit)]]
         return _accepted(state, call, [], named, [], english=english)
