@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.catalog.models import CatalogItem
 from meta_sync.connection.repository import active_link
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
@@ -23,14 +23,14 @@ from meta_sync.core.failpoints import failpoint
 from meta_sync.core.ids import new_id
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.sync.context import Standstill, StoreContext, load_context
-from meta_sync.sync.decide import decide
+from meta_sync.sync.decide import decide, known_presence
 from meta_sync.sync.drain import database_time
 from meta_sync.sync.mapping import Mapper
-from meta_sync.sync.models import DecisionKind, ItemState, Status
+from meta_sync.sync.models import DecisionKind, ItemState, Link, Presence, Status
 from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.reading import read_items
 
-__all__ = ["JobRunner", "JobService", "JobView", "StartedJob", "insert_job", "needs_intent"]
+__all__ = ["JobRunner", "JobService", "JobView", "StartedJob", "insert_job", "is_in_scope", "needs_intent"]
 
 _PAGE = 2_000
 """Variants per page: some tens of milliseconds in one transaction, so that writers never wait for it."""
@@ -47,7 +47,11 @@ _INSERT = text(
     SELECT :job_id, :store_id, :link_id, :type, 'queued', :description, :requested_by, s.mapping_epoch,
         (SELECT count(*) FROM variants AS v
          LEFT JOIN sync_state AS t ON t.link_id = :link_id AND t.variant_id = v.variant_id
-         WHERE v.store_id = :store_id AND (v.deleted_at IS NULL OR t.presence <> 'absent'))
+         LEFT JOIN catalog_links AS l ON l.link_id = t.link_id
+         WHERE v.store_id = :store_id AND (
+             v.deleted_at IS NULL OR t.retailer_id IS NOT NULL
+             AND (t.presence <> 'absent' OR t.confirmed_epoch IS DISTINCT FROM l.epoch)
+         ))
     FROM stores AS s WHERE s.store_id = :store_id
     RETURNING total
     """
@@ -314,6 +318,17 @@ def needs_intent(
     return decision is DecisionKind.NOOP and state.status is not Status.SYNCED
 
 
+def is_in_scope(item: CatalogItem, state: ItemState, link: Link) -> bool:
+    """Whether a look at everything is about the item: it lives, or this link has sent it and it may still be at Meta.
+
+    What was absent when the store went to another catalog may be there again since (a restored backup, a person), so
+    a tombstone of an older epoch counts too.
+    """
+    if not (item.variant_deleted or item.product_deleted):
+        return True
+    return state.retailer_id is not None and known_presence(state, link) is not Presence.ABSENT
+
+
 class JobRunner:
     """Works jobs off, a page at a time. Safe to run by any number of workers."""
 
@@ -365,7 +380,8 @@ class JobRunner:
                 return True
             context = await load_context(connection, job.store_id, self._cipher, self._process)
             page = await read_items(connection, job.store_id, job.link_id, after=job.cursor, limit=_PAGE)
-            variant_ids = await self._wanted(connection, job, context, page)
+            link = Link(active.link_id, active.epoch, active.was_empty)
+            variant_ids = await self._wanted(connection, job, context, link, page)
             identity = {
                 "store_id": job.store_id,
                 "link_id": job.link_id,
@@ -402,21 +418,18 @@ class JobRunner:
         connection: AsyncConnection,
         job: _Leased,
         context: StoreContext | Standstill,
-        page: Sequence[tuple[Any, ItemState]],
+        link: Link,
+        page: Sequence[tuple[CatalogItem, ItemState]],
     ) -> list[str]:
         """The variants of a page that the drain has to look at, in the order of their ids."""
         if job.type == "bootstrap" or isinstance(context, Standstill):
-            return [
-                item.variant_id
-                for item, state in page
-                if not (item.variant_deleted or item.product_deleted) or state.presence != "absent"
-            ]
+            return [item.variant_id for item, state in page if is_in_scope(item, state, link)]
         now = await database_time(connection)
         mapper = Mapper(context.mapping)
         wanted = []
         for item, state in page:
             try:
-                decision = decide(item, state, context.link, mapper, now=now, is_job_only=True)
+                decision = decide(item, state, link, mapper, now=now, is_job_only=True)
             except Exception:  # noqa: BLE001 - the drain says what is wrong with it; the others go on
                 wanted.append(item.variant_id)
                 continue
