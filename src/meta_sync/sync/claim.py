@@ -40,6 +40,7 @@ from meta_sync.sync.lease import holds as lease_holds
 from meta_sync.sync.mapping import Mapper
 from meta_sync.sync.models import Attempt, Decision, DecisionKind, Link, OpenBatch, ReadyIntent
 from meta_sync.sync.pauses import active_pauses
+from meta_sync.sync.splits import begin_call, count_call
 from meta_sync.sync.states import Event, next_status
 
 __all__ = ["MAX_BODY_BYTES", "Plan", "apply_plan", "plan_turn"]
@@ -63,6 +64,8 @@ class Plan:
     in_flight: list[ReadyIntent] = field(default_factory=list)
     left: int = 0
     """Intents that were read and wait for the next batch."""
+    part_id: int | None = None
+    """The part of a split that all of it belongs to."""
 
 
 def plan_turn(
@@ -72,6 +75,7 @@ def plan_turn(
     now: datetime,
     may_send: bool = True,
     limited_first: bool | None = None,
+    part_id: int | None = None,
 ) -> Plan:
     """Decide about every ready intent and fill one batch. Pure but for the log of a broken row.
 
@@ -81,13 +85,17 @@ def plan_turn(
         Whether items that only go in small batches come before the others, or after them; ``None`` leaves the order.
         Turns alternate: an item that goes alone would wait for ever behind steady live work, and live work behind many
         such items.
+    part_id
+        Only items of this part of a split, all in one call; ``None``: only items that stand in none.
     """
-    plan = Plan()
+    plan = Plan(part_id=part_id)
+    ready = [intent for intent in ready if intent.state.split_part == part_id]
     if limited_first is not None:
         ready = sorted(ready, key=lambda one: (one.state.batch_limit is None) is limited_first)
     mapper = Mapper(context.mapping)
     link = context.link
-    most, size = context.settings.batch_size, 0
+    # The whole of a part has been in one call before.
+    most, size = context.settings.batch_size if part_id is None else len(ready), 0
     frozen_ids = {intent.state.retailer_id for intent in ready} - {None}
     sent_ids: set[str | None] = set()
     for intent in ready:
@@ -104,7 +112,7 @@ def plan_turn(
             plan.settled.append((intent, _SAME_ID))
             continue
         cost = len(decision.payload) + _RECORD_OVERHEAD_BYTES
-        limit = min(most, intent.state.batch_limit or most)
+        limit = most if part_id is not None else min(most, intent.state.batch_limit or most)
         if not may_send or len(plan.attempts) >= limit or size + cost > MAX_BODY_BYTES:
             plan.left += 1
             continue
@@ -163,6 +171,9 @@ async def apply_plan(
     await expect_bulk(connection)
     if not await _still_holds(connection, context, lease):
         return None
+    link_id = context.access.link.link_id
+    if plan.part_id is not None and not await begin_call(connection, context.store_id, link_id, plan.part_id):
+        return None
     await _leave_out_taken_ids(connection, context, plan)
     every = [attempt.intent for attempt in plan.attempts] + [one for one, _ in plan.settled] + plan.in_flight
     locked = set(await connection.scalar(LOCK_INTENTS, {"row_ids": [one.row_id for one in every]}) or ())
@@ -173,7 +184,7 @@ async def apply_plan(
     batch = None
     attempts = [attempt for attempt in plan.attempts if attempt.intent.version in locked]
     if attempts:
-        attempts, batch = await _open_batch(connection, context, attempts, deadline_seconds)
+        attempts, batch = await _open_batch(connection, context, plan.part_id, attempts, deadline_seconds)
         done += [attempt.intent for attempt in attempts]
     if done:
         await connection.execute(DELETE_INTENTS, {"row_ids": [one.row_id for one in done]})
@@ -277,7 +288,11 @@ async def _settle_without_call(
 
 
 async def _open_batch(
-    connection: AsyncConnection, context: StoreContext, attempts: list[Attempt], deadline_seconds: float
+    connection: AsyncConnection,
+    context: StoreContext,
+    part_id: int | None,
+    attempts: list[Attempt],
+    deadline_seconds: float,
 ) -> tuple[list[Attempt], OpenBatch | None]:
     """Take the items in flight and write attempts, batch and call. Items whose row moved are left out."""
     link = context.access.link
@@ -286,7 +301,9 @@ async def _open_batch(
     attempts = [attempt for attempt in attempts if attempt.intent.variant_id in taken]
     if not attempts:
         return [], None
-    body = build_batch_body((_method(one), one.decision.payload) for one in attempts)
+    # In the order of their ids: the same items make the same bytes, which tells a body that keeps failing.
+    in_order = sorted(attempts, key=lambda one: one.intent.variant_id)
+    body = build_batch_body((_method(one), one.decision.payload) for one in in_order)
     identity: dict[str, Any] = {
         "batch_id": batch_id,
         "store_id": context.store_id,
@@ -304,12 +321,15 @@ async def _open_batch(
             "epoch": link.epoch,
             "mapping_epoch": context.mapping_epoch,
             "sent": len(attempts),
+            "split_part": part_id,
             "deadline_seconds": deadline_seconds,
         },
     )
     await connection.execute(INSERT_CALL, {**identity, "deadline_seconds": deadline_seconds})
+    if part_id is not None:
+        await count_call(connection, part_id)
     return attempts, OpenBatch(
-        batch_id, 1, context.store_id, link.link_id, link.catalog_id, body, len(attempts)
+        batch_id, 1, context.store_id, link.link_id, link.catalog_id, body, len(attempts), part_id
     )
 
 

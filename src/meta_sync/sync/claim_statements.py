@@ -150,10 +150,10 @@ NEXT_BATCH_ID = text("SELECT nextval(pg_get_serial_sequence('batches', 'batch_id
 INSERT_BATCH = text(
     """
     INSERT INTO batches (batch_id, store_id, link_id, graph_host, catalog_id, state, lane, body, body_bytes,
-        link_epoch, mapping_epoch, sent, calls, created_on, due_at)
+        link_epoch, mapping_epoch, sent, split_part, calls, created_on, due_at)
     OVERRIDING SYSTEM VALUE
     VALUES (:batch_id, :store_id, :link_id, :graph_host, :catalog_id, 'sending', :lane, :body, :body_bytes,
-        :epoch, :mapping_epoch, :sent, 1, (now() AT TIME ZONE 'UTC')::date,
+        :epoch, :mapping_epoch, :sent, :split_part, 1, (now() AT TIME ZONE 'UTC')::date,
         clock_timestamp() + make_interval(secs => :deadline_seconds))
     """
 )

@@ -24,15 +24,16 @@ from meta_sync.graph.client import GraphClient
 from meta_sync.graph.endpoints.catalog import CatalogEndpoints
 from meta_sync.graph.governor import WaitUntil, decide_call
 from meta_sync.sync import lease as leases
-from meta_sync.sync import resend
+from meta_sync.sync import resend, splits
 from meta_sync.sync.budget import load_budget
 from meta_sync.sync.claim import Plan, apply_plan, plan_turn
 from meta_sync.sync.context import UNREADABLE_TOKEN, Standstill, StoreContext, load_context
 from meta_sync.sync.lease import Lease
 from meta_sync.sync.models import OpenBatch
 from meta_sync.sync.pauses import Pause, PauseReason, active_pauses, record_pause
-from meta_sync.sync.reading import read_ready
+from meta_sync.sync.reading import read_part, read_ready
 from meta_sync.sync.record import CallRecorder
+from meta_sync.sync.splitting import Part
 
 __all__ = ["Drain", "Timing"]
 
@@ -50,6 +51,9 @@ _UNREADABLE = (
     "The stored token cannot be read with META_SYNC_ENCRYPTION_KEYS. Configure the key it was stored with, or store the "
     "token again."
 )
+
+_SPLIT_LOOK_SECONDS = 10.0
+"""Between two looks at a store where nothing but splits is left, whose answers mark it due anyhow."""
 
 _LEASE_MARGIN_SECONDS = 5.0
 """What must be left of a lease when the call is over, for writing what came of it."""
@@ -80,6 +84,10 @@ class Timing:
     """
     retry_factor: float = 1.0
     """Scales the waits after an unreachable Meta."""
+    suspect_errors: int = 5
+    """Server errors about the same content, after which the content itself is looked into."""
+    suspect_after_seconds: float = 900.0
+    """From the first of these errors to the last: an ordinary outage is over by then, or concerns everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,7 @@ class Drain:
         self._process = process
         self._owner = owner
         self._timing = timing
+        self._jitter = jitter
         self._recorder = CallRecorder(database, timing=timing, jitter=jitter)
 
     async def turn(self) -> bool:
@@ -153,13 +162,21 @@ class Drain:
                 return _Next(at=standstill.until)
             budget = await load_budget(connection, context.access.link.link_id)
             again = await resend.due_batch(connection, context)
+            work = await splits.look(
+                connection, context.store_id, context.access.link.link_id, self._outage_wait()
+            )
             now = await database_time(connection)
         waits = decide_call(budget, now, "call")
         if again is not None:
             if isinstance(waits, WaitUntil):
                 return _Next(at=waits.at)
             return await self._send_again(context, lease, again)
-        return await self._claim_and_send(context, lease, waits if isinstance(waits, WaitUntil) else None)
+        if isinstance(waits, WaitUntil):
+            return await self._ordinary_work(context, lease, waits, work)
+        # Turn by turn: a search must not keep other work waiting, nor the other way round.
+        if work.part is not None and _is_even(lease.fence):
+            return await self._send_part(context, lease, work.part)
+        return await self._ordinary_work(context, lease, None, work)
 
     async def _say_unreadable(self, connection: AsyncConnection, store_id: str) -> _Next:
         """Show in the status that the encryption key is wrong; looked at again in a minute, should it be put right."""
@@ -169,7 +186,12 @@ class Drain:
         )
         return _Next(at=until)
 
-    async def _claim_and_send(self, context: StoreContext, lease: Lease, waits: WaitUntil | None) -> _Next:
+    def _outage_wait(self) -> splits.OutageWait:
+        return splits.OutageWait(self._jitter(), self._timing.retry_factor)
+
+    async def _ordinary_work(
+        self, context: StoreContext, lease: Lease, waits: WaitUntil | None, work: splits.SplitWork
+    ) -> _Next:
         async with self._database.platform() as connection:
             now = await database_time(connection)
             limit = context.settings.batch_size
@@ -177,8 +199,10 @@ class Drain:
                 limit = min(limit, _LOOKED_AT_WHILE_WAITING)
             ready = await read_ready(connection, context.store_id, context.access.link.link_id, limit=limit)
         if not ready:
-            return _Next()
-        plan = plan_turn(ready, context, now=now, may_send=waits is None, limited_first=lease.fence % 2 == 0)
+            return await self._nothing_ready(context, lease, waits, work)
+        # Where every other turn belongs to a split, the turns of ordinary work alternate among themselves.
+        turn = lease.fence if work.part is None else lease.fence // 2
+        plan = plan_turn(ready, context, now=now, may_send=waits is None, limited_first=_is_even(turn))
         batch = await retry_transaction(lambda: self._claim(context, lease, plan))
         if batch is not None:
             await self._send(context, lease, batch)
@@ -186,6 +210,43 @@ class Drain:
         if waits is not None and plan.left and not plan.settled:
             return _Next(at=waits.at)
         # Something moved under the plan, or it was all settled without a call: look again, there may be more.
+        return _Next(again=True)
+
+    async def _nothing_ready(
+        self, context: StoreContext, lease: Lease, waits: WaitUntil | None, work: splits.SplitWork
+    ) -> _Next:
+        """Nothing but what stands in splits."""
+        if work.part is not None:
+            if waits is not None:
+                return _Next(at=waits.at)
+            return await self._send_part(context, lease, work.part)
+        if work.waits_for_others and await retry_transaction(lambda: self._nothing_else(context)):
+            return _Next(again=True)
+        return _Next(in_seconds=_SPLIT_LOOK_SECONDS) if work.holds_items else _Next()
+
+    async def _nothing_else(self, context: StoreContext) -> bool:
+        async with self._database.platform() as connection:
+            return await splits.nothing_else_to_try(
+                connection, context.store_id, context.access.link.link_id, self._outage_wait()
+            )
+
+    async def _send_part(self, context: StoreContext, lease: Lease, part: Part) -> _Next:
+        """Send one part of a split, apart from all other work."""
+        link_id = context.access.link.link_id
+        async with self._database.platform() as connection:
+            now = await database_time(connection)
+            ready = await read_part(
+                connection, context.store_id, link_id, part.part_id, limit=max(part.items, 1)
+            )
+            if not ready:
+                await splits.part_passed(
+                    connection, context.store_id, link_id, part.part_id, self._outage_wait()
+                )
+                return _Next(again=True)
+        plan = plan_turn(ready, context, now=now, part_id=part.part_id)
+        batch = await retry_transaction(lambda: self._claim(context, lease, plan))
+        if batch is not None:
+            await self._send(context, lease, batch)
         return _Next(again=True)
 
     async def _claim(self, context: StoreContext, lease: Lease, plan: Plan) -> OpenBatch | None:
@@ -251,6 +312,10 @@ class Drain:
             if await active_pauses(connection, context.store_id, context.access.link.link_id):
                 return 0.0
             return float(await connection.scalar(_SECONDS_LEFT, call) or 0.0)
+
+
+def _is_even(number: int) -> bool:
+    return number % 2 == 0
 
 
 _SECONDS_LEFT = text(

@@ -11,6 +11,7 @@ from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.pauses import end_access_pauses
+from meta_sync.sync.splits import end_splits_of_store
 
 __all__ = ["PipelineListener", "follow_mapper_version"]
 
@@ -79,6 +80,7 @@ class PipelineListener:
         identity = {"store_id": link.store_id, "link_id": link.link_id}
         await connection.execute(_ALL_STATES, identity)
         await connection.execute(_UNPARK_STORE, identity)
+        await end_splits_of_store(connection, link.store_id)
         await connection.execute(_CANCEL_OLD_JOBS, identity)
         await connection.execute(_CLEAR_PAUSES, identity)
         started = await insert_job(connection, link.store_id, link.link_id, "bootstrap", requested_by=None)

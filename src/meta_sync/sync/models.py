@@ -96,6 +96,8 @@ class ItemState:
     image_version: int
     code: str | None
     attempts: int
+    split_part: int | None = None
+    """The part of a split that the item stands in: it goes out with that part and with nothing else."""
 
 
 NEW_ITEM = ItemState(
@@ -181,6 +183,8 @@ class OpenBatch:
     catalog_id: str
     body: bytes
     count: int
+    split_part: int | None = None
+    """The part of a split that the call carries; ``None`` for ordinary work."""
 
 
 @dataclass(frozen=True, slots=True)

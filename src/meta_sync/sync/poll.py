@@ -54,6 +54,8 @@ from meta_sync.sync.poll_statements import (
 from meta_sync.sync.readback import READ_BACK_FIELDS, agrees, sent_payloads
 from meta_sync.sync.record import answer_facts, batch_items, cleared_fields
 from meta_sync.sync.settle import disturb_late, give_up, release_unknown, settle_finished
+from meta_sync.sync.splits import OutageWait
+from meta_sync.sync.suspects import Suspects, release_after_hold
 
 __all__ = ["Poll", "next_poll_seconds", "retry_waits"]
 
@@ -135,6 +137,7 @@ class Poll:
         self._process = process
         self._timing = timing
         self._jitter = jitter
+        self._suspects = Suspects(database, graph, cipher, process, timing=timing, jitter=jitter)
 
     async def claim(self, most: int) -> Sequence[_Batch]:
         """Take batches whose time has come; each belongs to us for a minute."""
@@ -168,6 +171,7 @@ class Poll:
 
     async def _hold_over(self, batch: _Batch) -> None:
         """The hold after the last unknown call is over: nothing of it can still be at work, so the items are free."""
+        is_suspect = await self._suspects.is_suspect(batch.batch_id, batch.store_id, batch.link_id)
         async with self._database.platform() as connection:
             # Read again under its lock: a further call may have been begun since the batch was claimed.
             is_over, hold_until = (await connection.execute(HOLD, {"batch_id": batch.batch_id})).one()
@@ -177,14 +181,8 @@ class Poll:
                 )
                 return
             items, _ = await batch_items(connection, batch.batch_id)
-            await release_unknown(
-                connection,
-                batch.batch_id,
-                already_rejected=_rejected(items),
-                unsettled=_unsettled(items),
-                code="no_answer",
-                message="Whether Meta carried out the call is not known; the items are sent again.",
-            )
+            wait = OutageWait(self._jitter(), self._timing.retry_factor)
+            await release_after_hold(connection, batch.batch_id, items, is_suspect=is_suspect, wait=wait)
 
     async def _ask(self, batch: _Batch) -> None:
         async with self._database.platform() as connection:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, literal_column, select, type_coerce
+from sqlalchemy import ColumnElement, Select, and_, bindparam, literal_column, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
@@ -17,7 +17,7 @@ from meta_sync.catalog.tables import variants
 from meta_sync.sync.models import NEW_ITEM, ItemState, Presence, ReadyIntent, Status
 from meta_sync.sync.tables import intents, sync_state
 
-__all__ = ["STATE_COLUMNS", "read_items", "read_ready", "state_from"]
+__all__ = ["STATE_COLUMNS", "read_items", "read_part", "read_ready", "state_from"]
 
 _ITEM_WIDTH = len(fields(CatalogItem))
 
@@ -36,6 +36,7 @@ STATE_COLUMNS = (
     sync_state.c.image_version,
     sync_state.c.code,
     sync_state.c.attempts,
+    sync_state.c.split_part,
 )
 """In the order of ``ItemState``; rows are unpacked by position, which costs half of access by name."""
 
@@ -66,7 +67,7 @@ def state_from(values: Sequence[Any]) -> ItemState:
     )
 
 
-def _ready_statement() -> Select[Any]:
+def _ready_statement(*conditions: ColumnElement[bool]) -> Select[Any]:
     base = intents.outerjoin(
         variants,
         and_(variants.c.store_id == intents.c.store_id, variants.c.variant_id == intents.c.variant_id),
@@ -88,7 +89,7 @@ def _ready_statement() -> Select[Any]:
             *STATE_COLUMNS,
         )
         .select_from(catalog_item_source(base).outerjoin(sync_state, state))
-        .where(intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None))
+        .where(intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None), *conditions)
         .order_by(intents.c.lane, intents.c.first_at)
         .limit(bindparam("most"))
     )
@@ -108,7 +109,8 @@ def _page_statement() -> Select[Any]:
 
 
 # Built once: building and hashing a statement of fifty columns costs as much as reading dozens of rows.
-_READY = _ready_statement()
+_READY = _ready_statement(sync_state.c.split_part.is_(None))
+_READY_OF_PART = _ready_statement(sync_state.c.split_part == bindparam("part_id"))
 _FIRST_PAGE = _page_statement()
 _NEXT_PAGE = _FIRST_PAGE.where(variants.c.variant_id > bindparam("after"))
 
@@ -116,30 +118,33 @@ _NEXT_PAGE = _FIRST_PAGE.where(variants.c.variant_id > bindparam("after"))
 async def read_ready(
     connection: AsyncConnection, store_id: str, link_id: int, *, limit: int
 ) -> list[ReadyIntent]:
-    """Ready intents by lane and age with their rows, in one snapshot. Locks nothing."""
+    """Ready intents by lane and age with their rows, in one snapshot; none that stands in a split. Locks nothing."""
     rows = await connection.execute(_READY, {"store_id": store_id, "link_id": link_id, "most": limit})
-    ready: list[ReadyIntent] = []
-    for row in rows.all():
-        variant_id, version, lane, first_at, is_job_only, row_id, state_row_id, state_row_version, *values = (
-            row
-        )
-        item = None if values[0] is None else CatalogItem(*values[:_ITEM_WIDTH])
-        state = state_from(values[_ITEM_WIDTH:])
-        ready.append(
-            ReadyIntent(
-                variant_id,
-                version,
-                _LANES[lane],
-                first_at,
-                is_job_only,
-                row_id,
-                state_row_id,
-                state_row_version,
-                item,
-                state,
-            )
-        )
-    return ready
+    return [_ready_intent(row) for row in rows.all()]
+
+
+async def read_part(
+    connection: AsyncConnection, store_id: str, link_id: int, part_id: int, *, limit: int
+) -> list[ReadyIntent]:
+    """Like ``read_ready``, for the items of one part of a split."""
+    given = {"store_id": store_id, "link_id": link_id, "part_id": part_id, "most": limit}
+    return [_ready_intent(row) for row in (await connection.execute(_READY_OF_PART, given)).all()]
+
+
+def _ready_intent(row: Sequence[Any]) -> ReadyIntent:
+    variant_id, version, lane, first_at, is_job_only, row_id, state_row_id, state_row_version, *values = row
+    return ReadyIntent(
+        variant_id,
+        version,
+        _LANES[lane],
+        first_at,
+        is_job_only,
+        row_id,
+        state_row_id,
+        state_row_version,
+        None if values[0] is None else CatalogItem(*values[:_ITEM_WIDTH]),
+        state_from(values[_ITEM_WIDTH:]),
+    )
 
 
 async def read_items(

@@ -18,6 +18,7 @@ from meta_sync.graph.governor import Purpose, after_answer
 from meta_sync.graph.outcomes import NothingTaken, Refused, SubmitResult, Taken, TooLarge, Unknown
 from meta_sync.graph.usage import Usage
 from meta_sync.graph.wire import ItemMessages
+from meta_sync.sync import splits
 from meta_sync.sync.budget import load_budget, save_budget
 from meta_sync.sync.context import Access, StoreContext
 from meta_sync.sync.models import BatchItem, Method, OpenBatch
@@ -32,6 +33,8 @@ from meta_sync.sync.settle import (
     release_refused,
     settle_refused_at_once,
 )
+from meta_sync.sync.splits import OutageWait, Refusal, Search
+from meta_sync.sync.splitting import SplitKind
 
 __all__ = ["CallRecorder", "answer_facts", "batch_items", "cleared_fields"]
 
@@ -53,8 +56,15 @@ _CALL_TAKEN = text(
 )
 _CALL_UNKNOWN = text(
     """
-    UPDATE batch_calls SET state = 'unknown', unknown_at = now(), error_code = :code, error_text = :message
+    UPDATE batch_calls SET state = 'unknown', unknown_at = now(), error_code = :code, error_text = :message,
+        server_error = :is_server_error
     WHERE batch_id = :batch_id AND call_number = :call_number AND state = 'sending'
+    """
+)
+_SERVER_ERROR = text(
+    """
+    UPDATE batches SET server_errors = server_errors + 1, body_hash = COALESCE(body_hash, sha256(body))
+    WHERE batch_id = :batch_id
     """
 )
 # The end of the latest call decides what is done next; that of an earlier one, which came late, only makes the hold
@@ -80,10 +90,12 @@ _CALL_REFUSED = text(
     """
 )
 # A refused re-send leaves the earlier, unknown call as it was. It counts as a call; one that was never made does not.
+# Where the content was refused, the same bytes are not sent again.
 _BACK_TO_UNKNOWN = text(
     """
     UPDATE batches SET state = 'unknown', calls = calls - :not_made,
-        due_at = now() + make_interval(secs => :resend_seconds)
+        due_at = CASE WHEN :is_final THEN GREATEST(hold_until, now())
+                      ELSE now() + make_interval(secs => :resend_seconds) END
     WHERE batch_id = :batch_id AND state = 'sending' AND calls = :call_number
     """
 )
@@ -187,8 +199,11 @@ class CallRecorder:
 
     async def _not_called(self, batch: OpenBatch) -> None:
         async with self._database.platform() as connection:
+            await splits.no_verdict(connection, batch)
             if not await self._is_only_call(connection, batch):
-                await self._call_failed(connection, batch, None, None, drop=True)
+                said = {"batch_id": batch.batch_id, "call_number": batch.call_number}
+                await connection.execute(_DROP_CALL, said)
+                await self._back_to_unknown(connection, batch, not_made=1)
                 return
             await self._call_refused(connection, batch, None, None)
             await release_refused(connection, batch.batch_id, code=None, message="The call was not made.")
@@ -199,32 +214,37 @@ class CallRecorder:
         await failpoint("outcome.after_commit")
 
     async def _record(self, context: StoreContext, batch: OpenBatch, result: SubmitResult) -> None:
-        error = None if isinstance(result, Taken | NothingTaken) else result.error
         async with self._database.platform() as connection:
-            await answer_facts(
-                connection,
-                context.access,
-                result.usage,
-                None if isinstance(result, TooLarge) else error,
-                purpose="call",
-                now=await connection.scalar(_NOW),
-                jitter=self._jitter(),
-                retry_factor=self._timing.retry_factor,
-                pause_scope_link=False,
-            )
-            await self._outcome(connection, batch, result)
+            search = await splits.search_of(connection, batch)
+            if not _is_expected(search, result):
+                await answer_facts(
+                    connection,
+                    context.access,
+                    result.usage,
+                    _error_of_the_store(result),
+                    purpose="call",
+                    now=await connection.scalar(_NOW),
+                    jitter=self._jitter(),
+                    retry_factor=self._timing.retry_factor,
+                    pause_scope_link=False,
+                )
+            await self._outcome(connection, batch, search, result)
             await failpoint("outcome.before_commit")
 
-    async def _outcome(self, connection: AsyncConnection, batch: OpenBatch, result: SubmitResult) -> None:
+    async def _outcome(
+        self, connection: AsyncConnection, batch: OpenBatch, search: Search | None, result: SubmitResult
+    ) -> None:
         match result:
             case Taken():
                 await self._taken(connection, batch, result.handle, result.messages)
             case NothingTaken():
-                await self._nothing_taken(connection, batch, result.messages)
+                await self._nothing_taken(connection, batch, search, result.messages)
             case Unknown(error=error):
-                await self._unknown(connection, batch, error)
+                await self._unknown(connection, batch, search, error)
             case TooLarge(error=error):
-                await self._too_large(connection, batch, error)
+                await self._whole_refused(connection, batch, search, _refusal(SplitKind.TOO_LARGE, error))
+            case Refused(error=error) if reaction_to(error).split:
+                await self._whole_refused(connection, batch, search, _refusal(SplitKind.BAD_PARAMETER, error))
             case Refused(error=error):
                 await self._refused(connection, batch, error)
 
@@ -242,6 +262,7 @@ class CallRecorder:
             is_late = await follow_late_handle(connection, batch.batch_id, handle, first_poll_seconds=first)
             _logger.warning("A further handle came back for a batch.", **said, is_over=is_late)
             return
+        await splits.taken(connection, batch, self._outage_wait())
         await self._refuse_named(connection, batch, row, messages)
 
     async def _refuse_named(
@@ -266,70 +287,82 @@ class CallRecorder:
         return len(refused)
 
     async def _nothing_taken(
-        self, connection: AsyncConnection, batch: OpenBatch, messages: Mapping[str, ItemMessages]
+        self,
+        connection: AsyncConnection,
+        batch: OpenBatch,
+        search: Search | None,
+        messages: Mapping[str, ItemMessages],
     ) -> None:
-        if not await self._is_only_call(connection, batch):
-            await self._call_failed(connection, batch, "nothing_taken", _NOTHING_TAKEN, drop=False)
-            return
-        row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
-        rejected = await self._refuse_named(connection, batch, (None, None, row[0]), messages)
-        limit = None
-        if rejected == 0:
-            # Nobody was named: without smaller batches the same call would be refused for ever.
-            limit = max(1, batch.count // 2)
-        await release_refused(
-            connection,
-            batch.batch_id,
-            code="nothing_taken",
-            message=_NOTHING_TAKEN,
-            already_rejected=rejected,
-            batch_limit=limit,
-        )
+        if await self._is_only_call(connection, batch):
+            row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
+            rejected = await self._refuse_named(connection, batch, (None, None, row[0]), messages)
+            if rejected:
+                code, message = _NOTHING_TAKEN.code, _NOTHING_TAKEN.message
+                await release_refused(
+                    connection, batch.batch_id, code=code, message=message, already_rejected=rejected
+                )
+                return
+        # Nobody was named: the same call would be refused for ever.
+        await self._whole_refused(connection, batch, search, _NOTHING_TAKEN)
 
-    async def _unknown(self, connection: AsyncConnection, batch: OpenBatch, error: GraphError) -> None:
+    async def _unknown(
+        self, connection: AsyncConnection, batch: OpenBatch, search: Search | None, error: GraphError
+    ) -> None:
+        is_server_error = (error.http_status or 0) >= _FIRST_SERVER_STATUS or error.code in _SERVER_CODES
+        is_suspect = search is not None and search.split.kind is SplitKind.SUSPECT
+        if not (is_suspect and is_server_error):
+            await splits.no_verdict(connection, batch)
         said = {
             "batch_id": batch.batch_id,
             "call_number": batch.call_number,
             "code": None if error.code is None else str(error.code),
             "message": error.message,
         }
-        if (await connection.execute(_CALL_UNKNOWN, said)).rowcount == 0:
+        ended = await connection.execute(_CALL_UNKNOWN, {**said, "is_server_error": is_server_error})
+        if ended.rowcount == 0:
             # It was found without an answer before; the hold counts from then.
             return
+        if is_server_error:
+            await connection.execute(_SERVER_ERROR, said)
+        hold_seconds = self._timing.unknown_hold_seconds
+        resend_seconds = hold_seconds if is_suspect else self._timing.resend_seconds
         await connection.execute(
-            _UNKNOWN,
-            {
-                **said,
-                "hold_seconds": self._timing.unknown_hold_seconds,
-                "resend_seconds": self._timing.resend_seconds,
-            },
+            _UNKNOWN, {**said, "hold_seconds": hold_seconds, "resend_seconds": resend_seconds}
         )
 
-    async def _too_large(self, connection: AsyncConnection, batch: OpenBatch, error: GraphError) -> None:
+    async def _whole_refused(
+        self, connection: AsyncConnection, batch: OpenBatch, search: Search | None, refusal: Refusal
+    ) -> None:
+        """Meta refused the content of the whole call: the guilty part of it is looked for."""
         if not await self._is_only_call(connection, batch):
-            await self._call_failed(connection, batch, "too_large", error.message, drop=False)
+            await self._call_failed(connection, batch, refusal.code, refusal.message, is_final=True)
             return
-        if batch.count > 1:
-            await release_refused(
-                connection,
-                batch.batch_id,
-                code="too_large",
-                message=error.message,
-                batch_limit=max(1, batch.count // 2),
-            )
-            return
-        row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
-        items, _ = await batch_items(connection, batch.batch_id)
-        one = {items[0].retailer_id: ItemMessages(errors=(error.message,))}
-        rejected = await self._refuse_named(connection, batch, (None, None, row[0]), one)
-        await release_refused(
-            connection, batch.batch_id, code="too_large", message=error.message, already_rejected=rejected
+        await self._call_refused(connection, batch, refusal.code, refusal.message)
+        # One item alone is to blame for its size, and for anything else when other calls are taken.
+        is_verdict = batch.count == 1 and (
+            refusal.kind is SplitKind.TOO_LARGE or (search is not None and search.split.has_proof)
         )
+        rejected = 0
+        if is_verdict:
+            row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
+            items, _ = await batch_items(connection, batch.batch_id)
+            one = {items[0].retailer_id: ItemMessages(errors=(refusal.message,))}
+            rejected = await self._refuse_named(connection, batch, (None, None, row[0]), one)
+        await release_refused(
+            connection, batch.batch_id, code=refusal.code, message=refusal.message, already_rejected=rejected
+        )
+        await splits.refused(
+            connection, batch, refusal, search, is_verdict=is_verdict, wait=self._outage_wait()
+        )
+
+    def _outage_wait(self) -> OutageWait:
+        return OutageWait(self._jitter(), self._timing.retry_factor)
 
     async def _refused(self, connection: AsyncConnection, batch: OpenBatch, error: GraphError) -> None:
         code = None if error.code is None else str(error.code)
+        await splits.no_verdict(connection, batch)
         if not await self._is_only_call(connection, batch):
-            await self._call_failed(connection, batch, code, error.message, drop=False)
+            await self._call_failed(connection, batch, code, error.message)
             return
         await self._call_refused(connection, batch, code, error.message)
         await release_refused(connection, batch.batch_id, code=code, message=error.message)
@@ -352,19 +385,52 @@ class CallRecorder:
         code: str | None,
         message: str | None,
         *,
-        drop: bool,
+        is_final: bool = False,
     ) -> None:
-        """One of several calls of a batch was refused: the others still decide when the items are free."""
-        said = {"batch_id": batch.batch_id, "call_number": batch.call_number}
-        if drop:
-            await connection.execute(_DROP_CALL, said)
-        else:
-            await self._call_refused(connection, batch, code, message)
+        """One of several calls of a batch was refused: the others still decide when the items are free.
+
+        ``is_final``: for its content, so that sending it again is of no use.
+        """
+        await self._call_refused(connection, batch, code, message)
+        await self._back_to_unknown(connection, batch, not_made=0, is_final=is_final)
+
+    async def _back_to_unknown(
+        self, connection: AsyncConnection, batch: OpenBatch, *, not_made: int, is_final: bool = False
+    ) -> None:
+        said = {"batch_id": batch.batch_id, "call_number": batch.call_number, "not_made": not_made}
         await connection.execute(
             _BACK_TO_UNKNOWN,
-            {**said, "not_made": int(drop), "resend_seconds": self._timing.resend_seconds},
+            {**said, "is_final": is_final, "resend_seconds": self._timing.resend_seconds},
         )
 
 
+def _is_expected(search: Search | None, result: SubmitResult) -> bool:
+    """Whether the answer is what a suspect part is asked for: it says nothing new of Meta, and must not pause the store."""
+    return (
+        search is not None
+        and search.split.kind is SplitKind.SUSPECT
+        and not search.split.is_whole
+        and isinstance(result, Unknown)
+    )
+
+
+def _error_of_the_store(result: SubmitResult) -> GraphError | None:
+    """The failure that concerns the store. Where parts of the call may pass, that is for the split to find out."""
+    if isinstance(result, Taken | NothingTaken) or reaction_to(result.error).split:
+        return None
+    return result.error
+
+
+def _refusal(kind: SplitKind, error: GraphError) -> Refusal:
+    return Refusal(kind, None if error.code is None else str(error.code), error.message, error.reaction)
+
+
 _CREATED_ON = text("SELECT created_on FROM batches WHERE batch_id = :batch_id")
-_NOTHING_TAKEN = "Meta ingested nothing of the call."
+_NOTHING_TAKEN = Refusal(
+    SplitKind.NOTHING_TAKEN,
+    "nothing_taken",
+    "Meta ingested nothing of the call.",
+    "Look at the catalog in Commerce Manager; sending is tried again.",
+)
+_FIRST_SERVER_STATUS = 500
+_SERVER_CODES = frozenset({1, 2})

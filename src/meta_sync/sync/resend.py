@@ -10,17 +10,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.sync.context import StoreContext
 from meta_sync.sync.models import OpenBatch
+from meta_sync.sync.splits import count_resend
 
 __all__ = ["MAX_CALLS", "due_batch", "open_call"]
 
 MAX_CALLS = 4
 """Calls per batch. Beyond it the items are released when the hold is over and sent as they are then."""
 
+# A batch that is looked into because it brings nothing but server errors is not sent again: one call, then the hold.
+_NOT_SUSPECT = """NOT EXISTS (
+          SELECT FROM split_parts AS p JOIN splits AS x ON x.split_id = p.split_id
+          WHERE p.part_id = batches.split_part AND x.kind = 'suspect'
+      )"""
 _DUE = text(
     f"""
     SELECT batch_id FROM batches
     WHERE link_id = :link_id AND state = 'unknown' AND due_at <= now() AND body IS NOT NULL
-      AND link_epoch = :epoch AND calls < {MAX_CALLS}
+      AND link_epoch = :epoch AND calls < {MAX_CALLS} AND {_NOT_SUSPECT}
     ORDER BY batch_id LIMIT 1
     """
 )
@@ -29,6 +35,7 @@ _OPEN = text(
     UPDATE batches SET state = 'sending', calls = calls + 1,
         due_at = clock_timestamp() + make_interval(secs => :deadline_seconds)
     WHERE batch_id = :batch_id AND state = 'unknown' AND due_at <= now() AND calls < {MAX_CALLS}
+      AND {_NOT_SUSPECT}
       AND (SELECT count(*) FROM sync_state WHERE in_flight = :batch_id) = sent
       AND EXISTS (
           SELECT FROM catalog_links AS l JOIN stores AS s ON s.store_id = l.store_id
@@ -36,7 +43,7 @@ _OPEN = text(
             AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
             AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
       )
-    RETURNING calls, body, sent, catalog_id
+    RETURNING calls, body, sent, catalog_id, split_part
     """
 )
 _INSERT_CALL = text(
@@ -64,7 +71,7 @@ async def open_call(
     ).one_or_none()
     if row is None:
         return None
-    call_number, body, sent, catalog_id = row
+    call_number, body, sent, catalog_id, split_part = row
     link_id = context.access.link.link_id
     await connection.execute(
         _INSERT_CALL,
@@ -76,4 +83,6 @@ async def open_call(
             "deadline_seconds": deadline_seconds,
         },
     )
-    return OpenBatch(batch_id, call_number, context.store_id, link_id, catalog_id, body, sent)
+    if split_part is not None:
+        await count_resend(connection, split_part)
+    return OpenBatch(batch_id, call_number, context.store_id, link_id, catalog_id, body, sent, split_part)

@@ -98,6 +98,12 @@ _OLD_ROWS = (
     text("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'"),
     text("DELETE FROM worker_heartbeats WHERE seen_at < now() - interval '1 day'"),
     text("DELETE FROM jobs WHERE finished_at < now() - interval '30 days'"),
+    text(
+        """
+        WITH old AS (DELETE FROM splits WHERE finished_at < now() - interval '30 days' RETURNING split_id)
+        DELETE FROM split_parts WHERE split_id IN (SELECT split_id FROM old)
+        """
+    ),
     text("DELETE FROM store_pauses WHERE until < now() - interval '1 day'"),
     text(
         """
