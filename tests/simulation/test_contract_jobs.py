@@ -79,24 +79,54 @@ async def _put_others_aside(bench: Bench) -> None:
         await bench.count(jobs._UNLEASE, job_id=job_id, fence=fence, seconds=1_000_000)
 
 
+# First, because it goes through the stores of every other test.
+async def test_a_new_mapper_raises_every_older_store_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = bench.store(mapper_version=MAPPER_VERSION + 2)
+    older = [bench.store(mapper_version=MAPPER_VERSION) for _ in range(2)]
+    bench.link(older[0])
+    monkeypatch.setattr(listener, "MAPPER_VERSION", MAPPER_VERSION + 1)
+    more = True
+    while more:
+        async with bench.mirror.platform() as connection:
+            more = await follow_mapper_version(connection)
+    stores = bench.mirror.tables["stores"]
+    assert {row["mapper_version"] for row in stores} == {MAPPER_VERSION + 1, MAPPER_VERSION + 2}
+    assert [stores.rows[one,]["mapping_epoch"] for one in (newer, *older)] == [1, 2, 2]
+
+
 # --- beginning ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_job_counts_what_it_will_look_at(bench: Bench) -> None:
     store_id, other = bench.store(mapping_epoch=9), bench.store()
-    link_id, another_link = bench.link(store_id), bench.number()
+    link_id, another_link = bench.link(store_id, epoch=2), bench.number()
     bench.variant(other, "of another store")
-    for deleted, presence in itertools.product((False, True), (None, "absent", "maybe", "present")):
-        variant_id = f"{deleted} {presence}"
-        bench.variant(store_id, variant_id, deleted_at=bench.clock.now if deleted else None)
-        bench.state(store_id, another_link, variant_id, presence="present")
-        if presence is not None:
-            bench.state(store_id, link_id, variant_id, presence=presence)
+    expected = 0
+    for is_deleted, presence, retailer_id, epoch in itertools.product(
+        (False, True), ("absent", "maybe", "present"), (None, "sent"), (None, 1, 2)
+    ):
+        variant_id = f"{is_deleted} {presence} {retailer_id} {epoch}"
+        known = {"presence": presence, "confirmed_epoch": epoch, "retailer_id": retailer_id and variant_id}
+        bench.variant(store_id, variant_id, deleted_at=bench.clock.now if is_deleted else None)
+        bench.state(store_id, link_id, variant_id, **known)
+        expected += not is_deleted or bool(retailer_id and (presence != "absent" or epoch != 2))
+    for deleted_at in (None, bench.clock.now):
+        bench.variant(store_id, f"unknown {deleted_at}", deleted_at=deleted_at)
+        known = {"presence": "present", "retailer_id": f"sent {deleted_at}"}
+        bench.state(store_id, another_link, f"unknown {deleted_at}", **known)
     async with bench.mirror.platform() as connection:
         started = await insert_job(connection, store_id, link_id, "bootstrap", requested_by="somebody")
         nothing = await insert_job(connection, "no such store", link_id, "bootstrap", requested_by=None)
-    assert started.total == 6
+    assert started.total == expected + 1
     assert nothing.total == 0
+    # A link that is not there has no epoch to compare with.
+    async with bench.mirror.platform() as connection:
+        started_without = await insert_job(
+            connection, store_id, another_link, "of no link", requested_by=None
+        )
+    assert started_without.total == 18 + 2
     row = _stored(bench, started.job_id)
     assert (row["status"], row["stage"], row["mapping_epoch"]) == ("queued", "waiting", 9)
 
@@ -409,19 +439,3 @@ async def test_what_selecting_a_catalog_writes(bench: Bench) -> None:
     assert await bench.count(listener._UNPARK_STORE, store_id=store_id) == 1
     assert await bench.count(listener._CANCEL_OLD_JOBS, store_id=store_id) == 3
     assert await bench.count(listener._CLEAR_PAUSES, **given) == 2
-
-
-async def test_a_new_mapper_raises_every_older_store_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    newer = bench.store(mapper_version=MAPPER_VERSION + 2)
-    older = [bench.store(mapper_version=MAPPER_VERSION) for _ in range(2)]
-    bench.link(older[0])
-    monkeypatch.setattr(listener, "MAPPER_VERSION", MAPPER_VERSION + 1)
-    more = True
-    while more:
-        async with bench.mirror.platform() as connection:
-            more = await follow_mapper_version(connection)
-    stores = bench.mirror.tables["stores"]
-    assert {row["mapper_version"] for row in stores} == {MAPPER_VERSION + 1, MAPPER_VERSION + 2}
-    assert [stores.rows[one,]["mapping_epoch"] for one in (newer, *older)] == [1, 2, 2]

@@ -15,20 +15,26 @@ _UNFINISHED = frozenset({"queued", "running", "cancelling"})
 _BATCH_ENDED = frozenset({"over", "given_up"})
 
 
+def _is_in_scope(t: Transaction, variant: Row, link_id: int) -> bool:
+    if variant["deleted_at"] is None:
+        return True
+    state = t.sync_state.get(link_id, variant["variant_id"])
+    if state is None or state["retailer_id"] is None:
+        return False
+    link = t.catalog_links.get(link_id)
+    epoch = None if link is None else link["epoch"]
+    return bool(state["presence"] != "absent" or state["confirmed_epoch"] != epoch)
+
+
 @twin(jobs._INSERT)
 def insert(t: Transaction, p: Mapping[str, Any]) -> Rows:
     store = t.stores.get(p["store_id"])
     if store is None:
         return Rows()
-    total = 0
-    for variant in t.variants:
-        if variant["store_id"] != p["store_id"]:
-            continue
-        if variant["deleted_at"] is not None:
-            state = t.sync_state.get(p["link_id"], variant["variant_id"])
-            if state is None or state["presence"] == "absent":
-                continue
-        total += 1
+    total = sum(
+        variant["store_id"] == p["store_id"] and _is_in_scope(t, variant, p["link_id"])
+        for variant in t.variants
+    )
     t.jobs.insert(
         t.now,
         job_id=p["job_id"],

@@ -208,7 +208,7 @@ def sale_ended(t: Transaction, p: Mapping[str, Any]) -> Rows:
             continue
         if swept_to is None or (end, row["variant_id"]) > (swept_to, p["swept_id"]):
             found.append(_Ended(end, row["variant_id"], row["deleted_at"] is None))
-    return Rows(sorted(found)[: sale_windows._PAGE])
+    return Rows(sorted(found)[: p["most"]])
 
 
 @twin(sale_windows._INTEND)
