@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from meta_sync.connection.repository import active_link
 from meta_sync.connection.repository import link as link_of
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher, DecryptionError
@@ -198,10 +199,15 @@ class Poll:
             waits = decide_call(budget, now, "question")
             # One question that failed speaks for all: each of many handles would hold a slot until its deadline.
             until = await questions_paused_until(connection, batch.store_id, batch.link_id)
+            active = await active_link(connection, batch.store_id)
         if isinstance(waits, WaitUntil):
             until = max(until or waits.at, waits.at)
         case = _Case(batch, settings, now)
         if access is None or access.is_dead or until is not None:
+            is_left = active is None or active.link_id != batch.link_id
+            if is_left and (access is None or access.is_dead) and case.age > _GIVEN_UP_FOR:
+                await self._abandon(batch)
+                return
             # Not being able to ask never ages a handle.
             await self._later(case, until=until)
             return
@@ -287,6 +293,29 @@ class Poll:
                     batch.batch_id,
                     already_rejected=_rejected(items),
                     unsettled=len(items) - _rejected(items),
+                )
+
+        await retry_transaction(work)
+
+    async def _abandon(self, batch: _Batch) -> None:
+        """End a batch of a catalog that the store has left and that nobody can ask any more.
+
+        Nothing is lost by it: coming back raises the link's epoch, so that nothing counts as known there.
+        """
+        if batch.state == "given_up":
+            await self._end_given_up(batch)
+            return
+
+        async def work() -> None:
+            async with self._database.platform() as connection:
+                items, _ = await batch_items(connection, batch.batch_id)
+                await release_unknown(
+                    connection,
+                    batch.batch_id,
+                    already_rejected=_rejected(items),
+                    unsettled=_unsettled(items),
+                    code="catalog_left",
+                    message="The store uses another catalog, and this one can no longer be asked.",
                 )
 
         await retry_transaction(work)
