@@ -19,7 +19,7 @@ _CHUNK = 50
 
 def _quiet() -> None:
     logging.disable(logging.CRITICAL)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(100))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def _run(first: int, count: int, rule: str | None) -> list[Result]:

@@ -303,6 +303,9 @@ class MemoryDatabase:
     def begin(self) -> Transaction:
         return Transaction(self.tables, self.now(), self.sequences)
 
+    def load(self, table: str) -> None:
+        """Rows were put into the table from outside; a mirror copies them."""
+
     def commit(self) -> bool:
         """Keep the open transaction; whether it changed anything."""
         changed = [table.commit() for table in self.tables.values()]

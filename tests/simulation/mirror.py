@@ -86,6 +86,7 @@ class MirrorDatabase(MemoryDatabase):
     def open(self) -> MemoryConnection:
         return _MirrorConnection(self)
 
+    @override
     def load(self, table: str) -> None:
         """Copy a table's rows to PostgreSQL, as the setting-up of a simulation."""
         rows = [{name: row[name] for name in COLUMNS[table]} for row in self.tables[table]]

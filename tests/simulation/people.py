@@ -274,10 +274,14 @@ class People:
             await edits.replace_token(connection, self.world.cipher, STORE, self._new_token())
 
     async def _other_catalog(self) -> None:
-        self.catalog = CATALOGS[1 - CATALOGS.index(self.catalog)]
+        before = self.catalog
+        self.catalog = CATALOGS[1 - CATALOGS.index(before)]
         is_empty = not self.world.meta.items.get(self.catalog)
         async with self.requests.platform() as connection:
-            await edits.select_catalog(connection, STORE, HOST, self.catalog, was_empty=is_empty)
+            link_id = await edits.select_catalog(connection, STORE, HOST, self.catalog, was_empty=is_empty)
+        if link_id is None:
+            self.world.log("there is no token that works")
+            self.catalog = before
 
     async def _distrust(self) -> None:
         async with self.requests.platform() as connection:

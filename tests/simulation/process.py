@@ -70,6 +70,8 @@ class Process:
             asyncio.create_task(self._run(kind, tick), name=f"{name}-{kind}") for kind, tick in loops.items()
         ]
         self.tasks.append(asyncio.create_task(self._beat(), name=f"{name}-beat"))
+        for task in self.tasks:
+            task.add_done_callback(self._ended)
 
     def kill(self) -> None:
         """kill -9."""
@@ -78,6 +80,10 @@ class Process:
         for task in self.tasks:
             task.cancel()
         self.world.meta.forget_unknown()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self.world.violate(f"{task.get_name()} ended with {type(error).__name__}: {error}", error)
 
     def freeze(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so many seconds."""
@@ -121,9 +127,6 @@ class Process:
                 self.world.log("failed", self.name, kind, type(error).__name__)
                 await asyncio.sleep(min(15.0, 0.5 * 2**failures))
                 continue
-            except Exception as error:
-                self.world.violate(f"{kind} raised {type(error).__name__}: {error}", error)
-                raise
             failures = 0
             if done:
                 await asyncio.sleep(0)

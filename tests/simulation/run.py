@@ -124,7 +124,7 @@ async def _history(world: SimulatedWorld) -> list[str]:
 
 
 async def _until_quiet(world: SimulatedWorld, began: float) -> None:
-    while world.loop.time() - began < _LONGEST_REST_SECONDS:
+    while world.loop.time() - began < _LONGEST_REST_SECONDS and not world.violations:
         if is_quiet(world):
             # What is quiet now must stay so, past the hold, every back-off and every lease.
             await asyncio.sleep(1200)

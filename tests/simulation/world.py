@@ -98,7 +98,8 @@ class SimulatedWorld:
     tables: dict[str, Table]
     database: MemoryDatabase
     rng: random.Random
-    timing: Timing = field(default_factory=Timing)
+    # A job that waits for its batches looks at them less often; it decides nothing.
+    timing: Timing = field(default_factory=lambda: Timing(job_look_seconds=60.0))
     violations: list[Violation] = field(default_factory=list)
     trace: list[str] | None = None
 
@@ -270,7 +271,10 @@ class SimulatedWorld:
                 if row["special_price_end"] is not None
                 and (swept is None or row["special_price_end"] > swept)
             ]
-            times += [max(one + timedelta(minutes=16), now) for one in ends]
+            delay = timedelta(seconds=self.timing.sale_delay_seconds + 0.001)
+            schedule = self.tables["schedules"].get("sale_windows")
+            earliest = now if schedule is None else max(now, schedule["next_at"])
+            times += [max(one + delay, earliest) for one in ends]
             if queue["due_at"] is None and not self._stands_still():
                 ready = any(row["parked_by"] is None for row in self.tables["intents"].rows.values())
                 times += [now + timedelta(seconds=1)] if ready else []
