@@ -70,9 +70,7 @@ async def test_the_server_restarts_in_mid_transaction(
     """Scenario 36. Immediately, as after a crash: the open transaction is gone and its connection with it."""
     await _fill(world)
     failpoints.arm(point, "sleep:0.4@1")
-    open_transaction = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
-    )
+    open_transaction = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
     with capture_logs() as logs:
         async with running_worker(world) as worker:
             await until(lambda: failpoints._armed[point].passed == 1)

@@ -65,6 +65,9 @@ class OwnPostgres:
     def sql(self, statement: str) -> str:
         return self.server.psql(self.name, statement)
 
+    def log(self) -> str:
+        return (self.server.directory / "server.log").read_text(errors="replace")
+
     def crash(self) -> None:
         """``pg_ctl stop -m immediate``: no transaction ends, no client is told anything."""
         process = self.server._process
@@ -138,7 +141,7 @@ async def tick_through(pipeline: Pipeline) -> list[Exception]:
     for tick in (pipeline.jobs_tick, pipeline.drain_tick, pipeline.poll_tick, pipeline.sweep_tick):
         try:
             await tick()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - anything else fails the test
             assert is_outage(error), error
             failures.append(error)
     return failures
@@ -195,7 +198,7 @@ async def insist(work: Callable[[], Awaitable[Any]], seconds: float = 20) -> int
         while True:
             try:
                 await work()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - anything else fails the test
                 assert is_outage(error), error
                 failures += 1
                 await asyncio.sleep(0.02)

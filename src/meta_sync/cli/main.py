@@ -6,6 +6,7 @@ import os
 import sys
 
 import typer
+from sqlalchemy.exc import SQLAlchemyError
 
 import meta_sync
 from meta_sync.cli import (
@@ -19,6 +20,7 @@ from meta_sync.cli import (
     up,
 )
 from meta_sync.core.errors import ServiceError, StartError
+from meta_sync.core.outages import DatabaseAwayError, is_contention, is_outage, outage_reason
 
 __all__ = ["app", "main"]
 
@@ -75,6 +77,12 @@ def main() -> None:
             # An error about one field has said all of it in its sentence.
             if detail.message.rstrip(".") not in error.message:
                 console.note(f"  {detail.field} {detail.message}")
+        sys.exit(_FAILED)
+    except (DatabaseAwayError, SQLAlchemyError) as error:
+        if not is_outage(error) and not is_contention(error):
+            raise
+        reason = outage_reason(error).rstrip(".")
+        console.note(f"meta-sync: The database failed: {reason}. What was asked for may not have been done.")
         sys.exit(_FAILED)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
