@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.models import Lane
 from meta_sync.connection.repository import active_link
@@ -49,6 +53,24 @@ _LOOK_AGAIN = text(
     WHERE link_id = :link_id AND variant_id = :variant_id
     """
 )
+# A batch under way does not confirm the item, and what was refused or discarded before does not keep it at Meta. Where
+# it is not at Meta it stays so: then there is nothing to delete.
+_EXCLUDE = text(
+    f"""
+    UPDATE sync_state SET
+        excluded_at = COALESCE(excluded_at, clock_timestamp()), disturbed_at = clock_timestamp(),
+        confirmed_hash = NULL, rejected_hash = NULL, discarded_hash = NULL, retry_at = NULL,
+        presence = CASE presence WHEN 'present' THEN 'maybe' ELSE presence END,
+        status = {status_case(Event.EXCLUDED)}, updated_at = now()
+    WHERE link_id = :link_id AND variant_id = :variant_id
+    """
+)
+_EXCLUDED_EVENT = text(
+    """
+    INSERT INTO item_events (store_id, link_id, variant_id, kind, code, actor)
+    VALUES (:store_id, :link_id, :variant_id, 'excluded', 'excluded_by_operator', :actor)
+    """
+)
 _EVENT = text(
     """
     INSERT INTO item_events (store_id, link_id, variant_id, kind, actor)
@@ -80,6 +102,40 @@ class OperationsService:
             No Meta catalog is selected.
         """
 
+        async def change(connection: AsyncConnection, row: dict[str, Any]) -> None:
+            row |= {"image_steps": int(refresh_images), "managed": sorted(MANAGED_FIELDS), "actor": actor}
+            await connection.execute(_FORGET if force else _LOOK_AGAIN, row)
+            await connection.execute(_EVENT, row)
+
+        await self._change(store_id, variant_id, change)
+
+    async def exclude(self, store_id: str, variant_id: str, *, actor: str) -> None:
+        """Take one item off Meta and keep it off, until somebody resyncs it by name.
+
+        What was sent is deleted under the id it was sent under; a batch that is under way with the item is waited for.
+
+        Raises
+        ------
+        NotFoundError
+            The catalog has no such variant.
+        ConflictError
+            No Meta catalog is selected.
+        """
+
+        async def change(connection: AsyncConnection, row: dict[str, Any]) -> None:
+            await connection.execute(_EXCLUDE, row)
+            await connection.execute(_EXCLUDED_EVENT, {**row, "actor": actor})
+
+        await self._change(store_id, variant_id, change)
+
+    async def _change(
+        self,
+        store_id: str,
+        variant_id: str,
+        change: Callable[[AsyncConnection, dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Change one item's state with the intent that follows from it, in one transaction, and wake a worker."""
+
         async def work() -> None:
             async with self._database.store(store_id) as connection:
                 identity = {"store_id": store_id, "variant_id": variant_id}
@@ -88,14 +144,11 @@ class OperationsService:
                 link = await active_link(connection, store_id)
                 if link is None:
                     raise ConflictError("No Meta catalog is selected yet.", code="meta_not_connected")
-                row = {**identity, "link_id": link.link_id, "image_steps": int(refresh_images)}
+                row = {**identity, "link_id": link.link_id}
                 await connection.execute(_LOCK_IN_FLIGHT, row)
                 await write_intents(connection, store_id, [variant_id], [Lane.LIVE])
                 await connection.execute(_NEW_STATE, row)
-                await connection.execute(
-                    _FORGET if force else _LOOK_AGAIN, {**row, "managed": sorted(MANAGED_FIELDS)}
-                )
-                await connection.execute(_EVENT, {**row, "actor": actor})
+                await change(connection, row)
                 await mark_due(connection, store_id)
 
         await retry_transaction(work)
