@@ -257,7 +257,12 @@ async def _settle_without_call(
     for intent, decision in sorted(settled, key=lambda pair: pair[0].variant_id):
         if decision.kind is DecisionKind.KEEP:
             continue
-        if decision.kind is DecisionKind.DROP and intent.state.retailer_id is None:
+        # A row that holds nothing but a person's exclusion is kept: the variant may come back.
+        if (
+            decision.kind is DecisionKind.DROP
+            and intent.state.retailer_id is None
+            and not intent.state.is_excluded
+        ):
             dropped.append(intent.variant_id)
             continue
         state = intent.state
