@@ -112,6 +112,8 @@ def new_link(t: Transaction, p: Mapping[str, Any]) -> Rows:
         catalog_id=p["catalog_id"],
         active=True,
         checked_at=t.now,
+        usage_percent=0.0,
+        questions_usage_percent=0.0,
         **{name: p[name] for name in _OF_SELECTION},
     )
     return Rows([(link_id,)])
