@@ -62,6 +62,23 @@ def _of(bench: Bench, table: str, store_id: str) -> dict[str, Row]:
 # --- operators ----------------------------------------------------------------------------------------------------------
 
 
+def _known_item(bench: Bench, store_id: str, link_id: int, **values: Any) -> None:
+    """A state in which everything is set that an operator may clear; and another link's, which is no matter of theirs."""
+    given = {
+        "confirmed_hash": b"c",
+        "confirmed_epoch": 1,
+        "rejected_hash": b"r",
+        "discarded_hash": b"d",
+        "batch_limit": 10,
+        "retry_at": bench.clock.now,
+        "may_hold": ["color"],
+        "image_version": 3,
+        **values,
+    }
+    bench.state(store_id, link_id, "v", **given)
+    bench.state(store_id, link_id + 1_000_000, "v", **given)
+
+
 @pytest.mark.parametrize("status", [*_ITEM_STATES, None])
 @pytest.mark.parametrize("force", [True, False])
 async def test_an_item_is_synced_again(bench: Bench, force: bool, status: str | None) -> None:
@@ -71,37 +88,40 @@ async def test_an_item_is_synced_again(bench: Bench, force: bool, status: str | 
         link_id = bench.link(store_id)
         bench.variant(store_id, "v", deleted_at=bench.clock.now if in_flight else None)
         if status is not None:
-            bench.state(
-                store_id,
-                link_id,
-                "v",
-                status=status,
-                presence="present",
-                confirmed_hash=b"c",
-                confirmed_epoch=1,
-                rejected_hash=b"r",
-                discarded_hash=b"d",
-                batch_limit=10,
-                retry_at=bench.clock.now,
-                may_hold=["color"],
-                excluded_at=bench.clock.now,
-                image_version=3,
-                in_flight=in_flight,
-            )
-            bench.state(store_id, link_id + 1_000_000, "v", status="failed", rejected_hash=b"r")
+            known = {"status": status, "presence": "present", "excluded_at": bench.clock.now}
+            _known_item(bench, store_id, link_id, in_flight=in_flight, **known)
         bench.clock.move(1)
         for refresh in (True, False):
             await service.resync(store_id, "v", force=force, refresh_images=refresh, actor="somebody")
-        state = bench.mirror.tables["sync_state"].get(link_id, "v")
-        assert state is not None
+        state = bench.mirror.tables["sync_state"].rows[link_id, "v"]
         assert state["image_version"] == 1 + 3 * (status is not None)
-        if force:
-            changed = {"never_synced", "synced", "skipped", "deleted", None}
-            assert state["status"] == ("pending" if status in changed else status)
-        else:
-            assert state["status"] == ("pending" if status in {"never_synced", None} else status)
+        changed = {"never_synced", "synced", "skipped", "deleted"} if force else {"never_synced"}
+        assert state["status"] == ("pending" if status in {*changed, None} else status)
         events = [row for row in bench.mirror.tables["item_events"] if row["store_id"] == store_id]
         assert [row["kind"] for row in events] == ["resync", "resync"]
+
+
+@pytest.mark.parametrize("status", [*_ITEM_STATES, None])
+@pytest.mark.parametrize("presence", ["absent", "maybe", "present"])
+async def test_an_item_is_taken_off(bench: Bench, presence: str, status: str | None) -> None:
+    service = OperationsService(cast("Any", _Requests(bench)), MemoryJobQueue())
+    store_id = bench.store()
+    link_id = bench.link(store_id)
+    bench.variant(store_id, "v")
+    if status is not None:
+        _known_item(bench, store_id, link_id, status=status, presence=presence, in_flight=5)
+    bench.clock.move(1)
+    first = bench.clock.now
+    await service.exclude(store_id, "v", actor="somebody")
+    bench.clock.move(1)
+    await service.exclude(store_id, "v", actor="somebody else")
+    state = bench.mirror.tables["sync_state"].rows[link_id, "v"]
+    assert (state["excluded_at"], state["disturbed_at"]) == (first, bench.clock.now)
+    known = "absent" if status is None else presence
+    assert state["presence"] == ("maybe" if known == "present" else known)
+    assert state["status"] == ("pending" if status in {"never_synced", "synced", None} else status)
+    events = [row for row in bench.mirror.tables["item_events"] if row["store_id"] == store_id]
+    assert [(row["kind"], row["code"]) for row in events] == [("excluded", "excluded_by_operator")] * 2
 
 
 async def test_what_cannot_be_synced_again(bench: Bench) -> None:
@@ -119,6 +139,7 @@ async def test_statements_of_operators_without_a_row(bench: Bench) -> None:
     row = {"link_id": 1, "variant_id": "none", "image_steps": 0}
     assert await bench.count(operations._FORGET, **row, managed=["b", "a"]) == 0
     assert await bench.count(operations._LOOK_AGAIN, **row) == 0
+    assert await bench.count(operations._EXCLUDE, **row) == 0
 
 
 # --- sweep --------------------------------------------------------------------------------------------------------------

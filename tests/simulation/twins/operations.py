@@ -75,15 +75,45 @@ def look_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(operations._EVENT)
-def event(t: Transaction, p: Mapping[str, Any]) -> Rows:
+@twin(operations._EXCLUDE)
+def exclude(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    state = t.sync_state.get(p["link_id"], p["variant_id"])
+    if state is None:
+        return Rows(rowcount=0)
+    t.sync_state.update(
+        state,
+        excluded_at=state["excluded_at"] or t.now,
+        disturbed_at=t.now,
+        confirmed_hash=None,
+        rejected_hash=None,
+        discarded_hash=None,
+        retry_at=None,
+        presence="maybe" if state["presence"] == "present" else state["presence"],
+        status=after(Event.EXCLUDED, state["status"]),
+        updated_at=t.now,
+    )
+    return Rows(rowcount=1)
+
+
+def _event(t: Transaction, p: Mapping[str, Any], kind: str, code: str | None) -> Rows:
     t.item_events.insert(
         t.now,
         event_id=t.nextval("item_events_event_id_seq"),
         store_id=p["store_id"],
         link_id=p["link_id"],
         variant_id=p["variant_id"],
-        kind="resync",
+        kind=kind,
+        code=code,
         actor=p["actor"],
     )
     return Rows(rowcount=1)
+
+
+@twin(operations._EXCLUDED_EVENT)
+def excluded_event(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _event(t, p, "excluded", "excluded_by_operator")
+
+
+@twin(operations._EVENT)
+def event(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _event(t, p, "resync", None)
