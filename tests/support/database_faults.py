@@ -221,15 +221,18 @@ async def a_minute_later(world: World) -> None:
             await connection.execute(text(statement))
 
 
+_AT_WORK = """
+    SELECT pid, state, query FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'meta-sync%' AND state <> 'idle'
+"""
+
+
 async def assert_nothing_leaked(database: Database, server: OwnPostgres) -> None:
     """Every connection is back in its pool, none stands in a transaction, and the pools still work."""
     for engine in (database.app, database.worker):
         assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # every queue pool counts
-    stuck = server.sql(
-        "SELECT pid, state, query FROM pg_stat_activity WHERE datname = current_database() "
-        "AND application_name LIKE 'meta-sync%' AND state <> 'idle'"
-    )
-    assert stuck == ""
+    # The server learns a moment later than we that a connection is over.
+    await until(lambda: server.sql(_AT_WORK) == "", 5)
     async with database.platform() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
     async with database.store("store_x") as connection:

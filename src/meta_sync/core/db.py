@@ -1,7 +1,7 @@
 """PostgreSQL: metadata and naming, engines by role, the store setting that row-level policies read, retries.
 
 SQLAlchemy Core throughout. Repositories take an open connection and never commit; services open the transaction. Every
-wait has an end: for a connection, a lock, a statement, an answer. A connection whose end is not known is thrown away.
+wait has an end: for a connection, a lock, a statement, an answer.
 """
 
 from __future__ import annotations
@@ -78,8 +78,6 @@ _IDLE_IN_TRANSACTION_MS = 60_000
 
 _ANSWER_PATIENCE = 1.2
 """How much longer than the server may work on a statement we wait for its answer: then nobody is there any more."""
-_THROW_AWAY_SECONDS = 3.0
-"""For telling the server that a connection ends; a server that has gone is not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,21 +237,11 @@ async def store_transaction(engine: AsyncEngine, store_id: str) -> AsyncIterator
 
 @asynccontextmanager
 async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Commit at the end, roll back after an error, throw the connection away where its state is not known."""
+    """Commit at the end, roll back after an error or a cancellation."""
     async with AsyncExitStack() as stack:
         connection = await _connected(engine, stack)
-        try:
-            async with connection.begin():
-                try:
-                    yield connection
-                except (asyncio.CancelledError, TimeoutError):
-                    # Before the roll-back, which would wait for a server that may never answer.
-                    await _throw_away(connection)
-                    raise
-        except (asyncio.CancelledError, TimeoutError):
-            # In the middle of the commit: the session may or may not be in a transaction still.
-            await _throw_away(connection)
-            raise
+        async with connection.begin():
+            yield connection
 
 
 async def _connected(engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnection:
@@ -269,21 +257,6 @@ async def _connected(engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnect
     except CONNECT_ERRORS as error:
         reason = "it does not answer" if isinstance(error, TimeoutError) else outage_reason(error)
         raise DatabaseAwayError(f"The database cannot be reached: {reason}") from error
-
-
-async def _throw_away(connection: AsyncConnection) -> None:
-    if connection.closed or connection.invalidated:
-        return
-
-    async def end() -> None:
-        try:
-            async with asyncio.timeout(_THROW_AWAY_SECONDS):
-                await connection.invalidate()
-        except (OSError, DBAPIError):
-            pass
-
-    # To its end even when we are cancelled once more: half of it would leave a place in the pool taken.
-    await asyncio.shield(asyncio.ensure_future(end()))
 
 
 _SET_STORE = text("SELECT set_config('meta_sync.store_id', :store_id, true)")
