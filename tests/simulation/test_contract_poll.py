@@ -33,7 +33,7 @@ def bench(postgres_server: EmbeddedPostgres) -> Iterator[Bench]:
 def world(bench: Bench) -> Iterator[SettleWorld]:
     world = SettleWorld(bench)
     yield world
-    world.compare()
+    world.end()
 
 
 def _at(world: SettleWorld, seconds: float | None) -> datetime | None:
