@@ -13,7 +13,16 @@ import pytest
 
 from meta_sync.core.db import Database
 from meta_sync.sandbox.options import DEMO_CATALOG_ID
-from meta_sync.sync import claim_statements, jobs, lease, poll_statements, record, resend, settle_statements, sweep
+from meta_sync.sync import (
+    claim_statements,
+    jobs,
+    lease,
+    poll_statements,
+    record,
+    resend,
+    settle_statements,
+    sweep,
+)
 from tests.support.database_faults import (
     CommitCut,
     OwnPostgres,
