@@ -115,24 +115,26 @@ class SettleWorld:
     def compare(self) -> None:
         """All rows must be on both sides."""
         self.commit()
+        self.flush()
         self.mirror.compare_tables()
 
     def end(self) -> None:
         """Compare all rows and take them away, so that those of many tests need not be compared again and again."""
-        self.compare()
-        names = [name for name, table in self.mirror.tables.items() if table.rows]
-        for name in names:
-            table = self.mirror.tables[name]
-            for row in table:
-                table.delete(row)
-            table.commit()
+        try:
+            self.compare()
+        finally:
+            names = [name for name, table in self.mirror.tables.items() if table.rows]
+            for name in names:
+                table = self.mirror.tables[name]
+                for row in table:
+                    table.delete(row)
+                table.commit()
+            self.mirror.thread.run(self._delete(names))
 
-        async def work() -> None:
-            async with self.mirror.engine.begin() as connection:
-                for name in names:
-                    await connection.execute(metadata.tables[name].delete())
-
-        self.mirror.thread.run(work())
+    async def _delete(self, names: Sequence[str]) -> None:
+        async with self.mirror.engine.begin() as connection:
+            for name in names:
+                await connection.execute(metadata.tables[name].delete())
 
     def row(self, table: str, *key: Any) -> Row:
         """A row as it is now."""

@@ -125,7 +125,7 @@ def hold_items(t: Transaction, p: Mapping[str, Any]) -> Rows:
     for attempt in t.batch_items.by_index(p["batch_id"]):
         if attempt["created_on"] != batch["created_on"] or attempt["outcome"] == "rejected":
             continue
-        row = t.sync_state.get(batch["link_id"], attempt["variant_id"])
+        row = t.sync_state.get(p["link_id"], attempt["variant_id"])
         if row is not None and row["in_flight"] is None and row["split_part"] is None:
             held.append(row)
     return _update(t.sync_state, held, split_part=p["part_id"])
