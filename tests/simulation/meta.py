@@ -74,6 +74,8 @@ class Adversity:
         for name in cls.__dataclass_fields__:
             if rng.random() < 0.45:
                 setattr(adversity, name, rng.choice([0.03, 0.1, 0.3]))
+        # Each costs a day of questions.
+        adversity.forgotten = rng.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.04])
         adversity.read_lag_seconds = rng.choice([0.0, 5.0, 300.0])
         return adversity
 

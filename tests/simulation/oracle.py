@@ -40,6 +40,11 @@ def _leftovers(world: SimulatedWorld) -> Iterator[str]:
     for row in tables["splits"].rows.values():
         if row["state"] != "over":
             yield f"split {row['split_id']} is {row['state']}"
+    swept_to = next(iter(tables["store_queue"].rows.values()))["sales_swept_to"]
+    for row in tables["variants"].rows.values():
+        end = row["special_price_end"]
+        if end is not None and end <= world.now() and (swept_to is None or end >= swept_to):
+            yield f"the sale of {row['variant_id']} has ended and nobody has looked"
     for work in world.meta.work.values():
         if not work.is_finished:
             yield f"Meta works on {work.handle}"

@@ -33,7 +33,7 @@ class KilledError(BaseException):
 
 
 class Process:
-    """A worker: two turns and two poll ticks at a time, one job page, one sweep.
+    """A worker: two turns at a time, one poll tick, one job page, one sweep.
 
     Parameters
     ----------
@@ -62,7 +62,6 @@ class Process:
             "drain": self.pipeline.drain_tick,
             "drain-2": self.pipeline.drain_tick,
             "poll": self.pipeline.poll_tick,
-            "poll-2": self.pipeline.poll_tick,
             "jobs": self.pipeline.jobs_tick,
             "sweep": self.pipeline.sweep_tick,
         }

@@ -221,14 +221,16 @@ class SimulatedWorld:
 
     async def wait_for_work(self, kind: str) -> None:
         """Wait as long as the loops of a real worker would find nothing. At least a moment passes."""
-        await asyncio.sleep(0.2 + self.rng.random() * 0.3)
+        await asyncio.sleep(0.2)
         while True:
             due = self._due(kind)
-            now = self.now()
-            if due is not None and due <= now:
-                return
-            at = None if due is None else (due - EPOCH).total_seconds() + 0.001
-            await self._changed_or(at)
+            if due is not None and due <= self.now():
+                # Another worker may come first.
+                await asyncio.sleep(self.rng.random() * 0.3)
+                due = self._due(kind)
+                if due is not None and due <= self.now():
+                    return
+            await self._changed_or(None if due is None else (due - EPOCH).total_seconds() + 0.001)
 
     def _due(self, kind: str) -> datetime | None:
         """When there may be something to do; ``None``: not before something changes."""
