@@ -23,6 +23,7 @@ from meta_sync.core.paging import CursorCodec
 from meta_sync.core.queue import ArqJobQueue, JobQueue, MemoryJobQueue
 from meta_sync.graph.client import GraphClient, make_http_client
 from meta_sync.stores.service import StoreService
+from meta_sync.sync.distrust import DistrustService
 from meta_sync.sync.drain import Timing
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.jobs import JobService
@@ -168,6 +169,10 @@ class Factory:
     def operations(self) -> OperationsService:
         """Operator actions on items."""
         return OperationsService(self._context.database, self._context.queue)
+
+    def distrust(self) -> DistrustService:
+        """For a database that says less than Meta holds."""
+        return DistrustService(self._context.database, self._context.queue)
 
     def pipeline(self, *, owner: str | None = None, timing: Timing | None = None) -> Pipeline:
         """The pipeline's ticks, under the name of this worker."""

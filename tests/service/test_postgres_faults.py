@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 from meta_sync.core import failpoints
 from meta_sync.core.db import Database
 from meta_sync.core.outages import DatabaseAwayError
+from tests.support.commands import environment, run_command
 from tests.support.database_faults import (
     SHORT,
     OwnPostgres,
@@ -154,21 +156,22 @@ async def test_the_server_is_read_only_for_a_while(world: World, own_postgres: O
     assert world.at_meta()["v0"]["price"] == "77.77 EUR"
 
 
+_FULL_DISK = """
+    CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = '53100'; END $$
+"""
+_FULL = "CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {} EXECUTE FUNCTION full_disk()"
+
+
 async def test_the_disk_is_full_for_a_while(world: World, own_postgres: OwnPostgres) -> None:
     """Scenario 43. The server's own error, raised where it would be: when a row is to be written."""
     await _fill(world)
-    own_postgres.sql(
-        """
-        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN RAISE 'could not extend file "base/1/2": No space left on device' USING ERRCODE = '53100'; END $$
-        """
-    )
-    full = "CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON {} EXECUTE FUNCTION full_disk()"
+    own_postgres.sql(_FULL_DISK)
     tables = ("batches", "products", "sync_state")
     with capture_logs() as logs:
         async with running_worker(world) as worker:
             for table in tables:
-                await asyncio.to_thread(own_postgres.sql, full.format(table))
+                await asyncio.to_thread(own_postgres.sql, _FULL.format(table))
             putting = asyncio.create_task(insist(lambda: world.put("p0", variant("v0", 7777))))
             await until(lambda: any(log.get("failures", 0) >= 4 for log in logs))
             assert not putting.done()
@@ -272,3 +275,30 @@ async def test_a_long_transaction_elsewhere_makes_no_claim_slow(
     await alone.dispose()
     await world.run()
     await assert_tidy(world)
+
+
+async def test_commands_say_what_is_wrong_in_a_sentence(
+    world: World, own_postgres: OwnPostgres, tmp_path: Path
+) -> None:
+    """At their start and in their middle; a traceback is for faults of ours."""
+    key = world.settings.encryption_keys[0].get_secret_value()
+    variables = environment(tmp_path, DATABASE_URL=own_postgres.url, ENCRYPTION_KEYS=key)
+
+    async def run(*arguments: str) -> tuple[int, str]:
+        ended = await asyncio.to_thread(run_command, tmp_path, list(arguments), variables)
+        return ended.returncode, ended.stderr
+
+    own_postgres.sql(_FULL_DISK)
+    own_postgres.sql(_FULL.format("stores"))
+    code, errors = await run("stores", "create", "Other")
+    assert code == 1
+    assert errors == (
+        'meta-sync: The database failed: could not extend file "base/1/2": No space left on device (53100). '
+        "What was asked for may not have been done.\n"
+    )
+    await asyncio.to_thread(own_postgres.server.stop)
+    for arguments in (("status",), ("worker",)):
+        code, errors = await run(*arguments)
+        assert code == 2, errors
+        assert errors.count("\n") == 1, errors
+        assert errors.startswith("meta-sync: The database cannot be reached: ")

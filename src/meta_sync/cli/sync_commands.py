@@ -1,4 +1,4 @@
-"""``status`` and ``sync``: how stores stand, and a fresh look at everything of one."""
+"""``status``, ``sync`` and ``distrust``: how stores stand, and a fresh look at everything of one."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("status")(_status)
     app.command("sync")(_sync)
+    app.command("distrust")(_distrust)
 
 
 def _status(
@@ -107,6 +108,35 @@ def _sync(
                 await _watch(session, store)
 
     run(sync(read_settings()))
+
+
+def _distrust(
+    *,
+    store: Annotated[str | None, typer.Option("--store", metavar="ID", help="The store.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every store that has a catalog selected.")] = False,
+) -> None:
+    """Send everything again, whatever Meta confirmed: after a restored backup, or when somebody edited at Meta.
+
+    Each item goes out with every field that it does not have cleared. Items at Meta that the database has no row for are
+    not found by this.
+    """
+    if (store is None) is not every:
+        raise typer.BadParameter("Give either --store ID or --all.")
+
+    async def distrust(settings: Settings) -> None:
+        async with open_session(settings) as session:
+            service = session.factory.distrust()
+            chosen = await service.connected_stores() if store is None else [store]
+            for store_id in chosen:
+                started = await service.distrust(store_id, requested_by="command line")
+                console.say(
+                    f"{store_id}: nothing that Meta confirmed counts any more; started the job {started.job_id} over "
+                    f"{started.total} variants."
+                )
+            if not chosen:
+                console.say("No store has a Meta catalog selected, so there is nothing to send again.")
+
+    run(distrust(read_settings()))
 
 
 async def _watch(session: Session, store_id: str) -> None:

@@ -1,0 +1,84 @@
+"""Taking nothing that Meta confirmed as known any more, for when the database says less, or something else, than Meta holds.
+
+After a restored backup, a fail-over that lost commits, or somebody's edits in Commerce Manager. Every item is sent again
+with every field that it does not have sent empty. What Meta holds and the database has no row for is not found here.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.core.db import Database, retry_transaction
+from meta_sync.core.errors import ConflictError
+from meta_sync.core.queue import JobName, JobQueue
+from meta_sync.stores.repository import lock_store
+from meta_sync.sync.jobs import StartedJob, insert_job
+from meta_sync.sync.outbox import mark_due
+
+__all__ = ["DistrustService", "distrust_link"]
+
+# What was confirmed under an older epoch counts as unknown. An item that was never sent, as far as the database knows,
+# may be there as well, with fields that only the lost rows knew of: the catalog is no longer one that was empty.
+_RAISE_EPOCH = text(
+    """
+    UPDATE catalog_links SET epoch = epoch + 1, was_empty = false WHERE store_id = :store_id AND active
+    RETURNING link_id
+    """
+)
+# One that is under way has passed items by the epoch before.
+_CANCEL_BOOTSTRAP = text(
+    """
+    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
+        message = 'Begun anew, because what Meta confirmed does not count any more.'
+    WHERE store_id = :store_id AND type = 'bootstrap' AND status IN ('queued', 'running', 'cancelling')
+    """
+)
+_CONNECTED_STORES = text("SELECT store_id FROM catalog_links WHERE active ORDER BY store_id")
+
+
+async def distrust_link(
+    connection: AsyncConnection, store_id: str, *, requested_by: str | None
+) -> StartedJob:
+    """Raise the epoch of the store's link and start a bootstrap, in the caller's transaction.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such store.
+    ConflictError
+        No catalog is selected.
+    """
+    # Selecting a catalog takes it first, too.
+    await lock_store(connection, store_id)
+    link_id: int | None = await connection.scalar(_RAISE_EPOCH, {"store_id": store_id})
+    if link_id is None:
+        raise ConflictError("No Meta catalog is selected yet.", code="meta_not_connected")
+    await connection.execute(_CANCEL_BOOTSTRAP, {"store_id": store_id})
+    started = await insert_job(connection, store_id, link_id, "bootstrap", requested_by=requested_by)
+    await mark_due(connection, store_id)
+    return started
+
+
+class DistrustService:
+    """Distrusts stores, each in a transaction of its own. Doing it twice costs a second full push, and nothing else."""
+
+    def __init__(self, database: Database, queue: JobQueue) -> None:
+        self._database = database
+        self._queue = queue
+
+    async def distrust(self, store_id: str, *, requested_by: str | None) -> StartedJob:
+        """Send everything of one store again; errors as ``distrust_link``."""
+
+        async def work() -> StartedJob:
+            async with self._database.store(store_id) as connection:
+                return await distrust_link(connection, store_id, requested_by=requested_by)
+
+        started = await retry_transaction(work)
+        await self._queue.wake(JobName.JOBS)
+        return started
+
+    async def connected_stores(self) -> list[str]:
+        """The stores that have a catalog selected."""
+        async with self._database.platform() as connection:
+            return list((await connection.execute(_CONNECTED_STORES)).scalars())
