@@ -1,4 +1,7 @@
-"""The statements of splits. Splits are locked before the items in their parts."""
+"""The statements of splits. Splits are locked before the items in their parts.
+
+Many of them run where ``expect_bulk`` was said: each side of a join is bounded by itself.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,13 @@ SPLITS = text(
     SELECT s.split_id, s.kind, s.state, s.calls, s.taken_at IS NOT NULL, s.error_code, s.error_text,
         l.active AND l.epoch = s.link_epoch AND s.created_at > now() - interval '{_LONGEST_HOURS} hours',
         p.part_id, p.parent_id, p.level, p.items,
-        CASE WHEN p.state = 'sent' AND NOT EXISTS (
-            SELECT FROM batches AS b WHERE b.link_id = s.link_id AND b.state <> 'over' AND b.split_part = p.part_id
-        ) THEN 'waiting' ELSE p.state END
-    FROM splits AS s JOIN catalog_links AS l ON l.link_id = s.link_id JOIN split_parts AS p ON p.split_id = s.split_id
-    WHERE s.link_id = :link_id AND s.state <> 'over'
+        CASE WHEN p.state = 'sent' AND p.part_id <> ALL(ARRAY(
+            SELECT split_part FROM batches
+            WHERE link_id = :link_id AND state <> 'over' AND split_part IS NOT NULL
+        )) THEN 'waiting' ELSE p.state END
+    FROM splits AS s, catalog_links AS l, split_parts AS p
+    WHERE s.link_id = :link_id AND s.state <> 'over' AND l.link_id = :link_id AND p.split_id = s.split_id
+      AND p.split_id = ANY(ARRAY(SELECT split_id FROM splits WHERE link_id = :link_id AND state <> 'over'))
     ORDER BY s.split_id, p.part_id
     """
 )
@@ -55,8 +60,9 @@ OPEN = text(
     INSERT INTO splits (store_id, link_id, link_epoch, kind, state, calls, error_code, error_text)
     SELECT b.store_id, b.link_id, b.link_epoch, CAST(:kind AS text), 'open', CAST(:calls AS smallint),
         CAST(:code AS text), CAST(:message AS text)
-    FROM batches AS b JOIN catalog_links AS l ON l.link_id = b.link_id
-    WHERE b.batch_id = :batch_id AND l.active AND l.epoch = b.link_epoch
+    FROM batches AS b, catalog_links AS l
+    WHERE b.batch_id = :batch_id AND l.link_id = (SELECT link_id FROM batches WHERE batch_id = :batch_id)
+      AND l.active AND l.epoch = b.link_epoch
     RETURNING split_id
     """
 )
@@ -71,10 +77,12 @@ NEW_PART = text(
 )
 HOLD_ITEMS = text(
     """
-    UPDATE sync_state AS s SET split_part = :part_id
-    FROM batches AS b JOIN batch_items AS a ON a.batch_id = b.batch_id AND a.created_on = b.created_on
-    WHERE b.batch_id = :batch_id AND a.outcome IS DISTINCT FROM 'rejected'
-      AND s.link_id = b.link_id AND s.variant_id = a.variant_id AND s.in_flight IS NULL AND s.split_part IS NULL
+    UPDATE sync_state SET split_part = :part_id
+    WHERE link_id = :link_id AND in_flight IS NULL AND split_part IS NULL AND variant_id = ANY(ARRAY(
+        SELECT variant_id FROM batch_items
+        WHERE created_on = (SELECT created_on FROM batches WHERE batch_id = :batch_id) AND batch_id = :batch_id
+          AND outcome IS DISTINCT FROM 'rejected'
+    ))
     """
 )
 COUNT_ITEMS = text("SELECT count(*) FROM sync_state WHERE split_part = :part_id")
@@ -83,10 +91,10 @@ HALVE = text(
     UPDATE sync_state AS s SET split_part = CASE WHEN o.position <= CAST(:first_items AS bigint)
         THEN CAST(:first_id AS bigint) ELSE CAST(:second_id AS bigint) END
     FROM (
-        SELECT link_id, variant_id, row_number() OVER (ORDER BY variant_id) AS position
+        SELECT variant_id, row_number() OVER (ORDER BY variant_id) AS position
         FROM sync_state WHERE split_part = :part_id
     ) AS o
-    WHERE s.link_id = o.link_id AND s.variant_id = o.variant_id
+    WHERE s.split_part = :part_id AND s.variant_id = o.variant_id
     """
 )
 SET_STATE = text("UPDATE split_parts SET state = :state WHERE part_id = :part_id")

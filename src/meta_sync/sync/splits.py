@@ -287,7 +287,7 @@ async def refused(
         await connection.execute(LOCK, {"link_id": batch.link_id})
         split_id = await _open(connection, batch.batch_id, refusal.kind, 1, refusal)
         if split_id is not None:
-            await _halve_whole(connection, split_id, batch.batch_id, batch.count)
+            await _halve_whole(connection, split_id, batch)
     await _conclude(connection, batch.store_id, batch.link_id, wait)
 
 
@@ -304,7 +304,7 @@ async def keep_together(connection: AsyncConnection, batch: OpenBatch) -> Search
     if split_id is None:
         return None
     part_id = await _new_part(connection, split_id, None, WHOLE_LEVEL, items=batch.count)
-    await connection.execute(HOLD_ITEMS, {"batch_id": batch.batch_id, "part_id": part_id})
+    await _hold(connection, batch, part_id)
     return _of_part(await _load(connection, batch.store_id, batch.link_id), part_id)
 
 
@@ -358,9 +358,17 @@ async def _new_part(
     return int((await connection.execute(NEW_PART, part)).scalar_one())
 
 
-async def _halve_whole(connection: AsyncConnection, split_id: int, batch_id: int, items: int) -> None:
-    part_id = await _new_part(connection, split_id, None, WHOLE_LEVEL, items=items, state=PartState.REFUSED)
-    held = (await connection.execute(HOLD_ITEMS, {"batch_id": batch_id, "part_id": part_id})).rowcount
+async def _hold(connection: AsyncConnection, batch: OpenBatch, part_id: int) -> int:
+    """Put the items of a batch that is over into a part; how many there were."""
+    said = {"batch_id": batch.batch_id, "link_id": batch.link_id, "part_id": part_id}
+    return (await connection.execute(HOLD_ITEMS, said)).rowcount
+
+
+async def _halve_whole(connection: AsyncConnection, split_id: int, batch: OpenBatch) -> None:
+    part_id = await _new_part(
+        connection, split_id, None, WHOLE_LEVEL, items=batch.count, state=PartState.REFUSED
+    )
+    held = await _hold(connection, batch, part_id)
     state = PartState.DOUBTED if held == 1 else PartState.WAITING
     await _halve(connection, split_id, part_id, WHOLE_LEVEL, state=state)
 
