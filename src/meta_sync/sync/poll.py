@@ -205,9 +205,12 @@ class Poll:
         case = _Case(batch, settings, now)
         if access is None or access.is_dead or until is not None:
             is_left = active is None or active.link_id != batch.link_id
-            if is_left and (access is None or access.is_dead) and case.age > _GIVEN_UP_FOR:
-                await self._abandon(batch)
-                return
+            if is_left and (access is None or access.is_dead):
+                if case.age > _GIVEN_UP_FOR:
+                    await self._abandon(batch)
+                    return
+                # Nobody waits for it.
+                until = now + timedelta(seconds=_GIVEN_UP_SECONDS)
             # Not being able to ask never ages a handle.
             await self._later(case, until=until)
             return
