@@ -142,6 +142,8 @@ class Table:
         self._checks = checks or {}
         self._undo: list[tuple[tuple[Any, ...], Row | None]] = []
         self._stamps = 0
+        self.dirty: list[Table] = []
+        """The tables with something to undo; one list for all tables of a database."""
 
     def __iter__(self) -> Iterator[Row]:
         return iter(list(self.rows.values()))
@@ -177,7 +179,7 @@ class Table:
 
     def delete(self, row: Row) -> None:
         key = tuple(row[name] for name in self.key)
-        self._undo.append((key, self.rows[key]))
+        self._note(key, self.rows[key])
         self._unindex(key)
         del self.rows[key]
 
@@ -189,12 +191,17 @@ class Table:
             self._check_unique(one, key, row)
         self._stamps += 1
         row["ctid"] = RowId(self.name, self._stamps)
-        self._undo.append((key, self.rows.get(key)))
+        self._note(key, self.rows.get(key))
         if key in self.rows:
             self._unindex(key)
         self.rows[key] = row
         if self._index_column is not None:
             self._index.setdefault(row[self._index_column], {})[key] = None
+
+    def _note(self, key: tuple[Any, ...], earlier: Row | None) -> None:
+        if not self._undo:
+            self.dirty.append(self)
+        self._undo.append((key, earlier))
 
     def _check_unique(self, unique: Unique, key: tuple[Any, ...], row: Row) -> None:
         values = tuple(row[name] for name in unique.columns)
@@ -208,11 +215,9 @@ class Table:
         if self._index_column is not None:
             del self._index[self.rows[key][self._index_column]][key]
 
-    def commit(self) -> bool:
-        """Keep what was done; whether anything was."""
-        changed = bool(self._undo)
+    def commit(self) -> None:
+        """Keep what was done."""
         self._undo.clear()
-        return changed
 
     def rollback(self) -> None:
         for key, earlier in reversed(self._undo):
@@ -294,7 +299,9 @@ class MemoryDatabase:
         self.tables = tables
         self.now = now
         self.sequences: dict[str, int] = {}
-        self.commits = 0
+        self._dirty: list[Table] = []
+        for table in tables.values():
+            table.dirty = self._dirty
 
     def open(self) -> MemoryConnection:
         """Begin a transaction."""
@@ -308,13 +315,16 @@ class MemoryDatabase:
 
     def commit(self) -> bool:
         """Keep the open transaction; whether it changed anything."""
-        changed = [table.commit() for table in self.tables.values()]
-        self.commits += any(changed)
-        return any(changed)
+        changed = bool(self._dirty)
+        for table in self._dirty:
+            table.commit()
+        self._dirty.clear()
+        return changed
 
     def rollback(self) -> None:
-        for table in self.tables.values():
+        for table in self._dirty:
             table.rollback()
+        self._dirty.clear()
 
     @asynccontextmanager
     async def platform(self) -> Any:

@@ -68,7 +68,7 @@ class Process:
         self.tasks = [
             asyncio.create_task(self._run(kind, tick), name=f"{name}-{kind}") for kind, tick in loops.items()
         ]
-        self.tasks.append(asyncio.create_task(self._beat(), name=f"{name}-beat"))
+        self._heart: asyncio.Task[None] | None = None
         for task in self.tasks:
             task.add_done_callback(self._ended)
 
@@ -76,9 +76,15 @@ class Process:
         """kill -9."""
         self.world.log("killed", self.name)
         self.is_dead = True
-        for task in self.tasks:
-            task.cancel()
+        self.cancel()
+        self.world.died.set()
         self.world.meta.forget_unknown()
+
+    def cancel(self) -> None:
+        """Let nothing of it go on."""
+        self.is_dead = True
+        for task in [*self.tasks, *([] if self._heart is None else [self._heart])]:
+            task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
@@ -108,7 +114,9 @@ class Process:
         self.step()
         if self.world.strikes("freeze") and not self.is_spared:
             self.freeze(self.world.rng.choice([20.0, 100.0, 300.0, 900.0]))
-        await asyncio.sleep(self.world.rng.random() * 0.02)
+        roll = self.world.rng.random()
+        if roll < 0.5:
+            await asyncio.sleep(roll * 0.04)
         # Others may freeze it once more meanwhile.
         while (left := self.frozen_until - self.world.loop.time()) > 0:  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(left)
@@ -132,14 +140,15 @@ class Process:
             else:
                 await self.world.wait_for_work(kind.partition("-")[0])
 
-    async def _beat(self) -> None:
+    def keep_beating(self) -> None:
         """The heart beats while a lease is held; at rest nobody asks."""
-        while not self.is_dead:
-            await self.world.wait_until(lambda: self._holds_lease())
+        if (self._heart is None or self._heart.done()) and self._holds_lease():
+            self._heart = asyncio.create_task(self._beat(), name=f"{self.name}-beat")
+
+    async def _beat(self) -> None:
+        while not self.is_dead and self._holds_lease():
             if self.world.loop.time() >= self.frozen_until:
-                row = self.world.tables["worker_heartbeats"].get(self.name)
-                if row is not None:
-                    await self.world.beat(self.name)
+                await self.world.beat(self.name)
             await asyncio.sleep(_BEAT_SECONDS)
 
     def _holds_lease(self) -> bool:
@@ -173,6 +182,7 @@ class ProcessDatabase:
             raise
         if connection.commit():
             world.changed()
+            process.keep_beating()
         if fate == "silent":
             world.loop.call_later(1.0, world.meta.forget_unknown)
             raise _lost_connection()

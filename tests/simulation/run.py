@@ -15,6 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+import orjson
+
+from meta_sync.stores import repository
+from meta_sync.stores.settings import StoreSettings, settings_from_stored
 from meta_sync.sync import jobs, ticks
 from tests.simulation.clock import VirtualLoop, run_virtual
 from tests.simulation.memory import MemoryDatabase
@@ -112,9 +116,7 @@ async def _history(world: SimulatedWorld) -> list[str]:
     await _until_quiet(world, began)
     supervisor.cancel()
     for process in world.processes:
-        process.is_dead = True
-        for task in process.tasks:
-            task.cancel()
+        process.cancel()
     wrong = [one.text for one in world.violations]
     if not wrong or is_quiet(world):
         wrong += await judge(world)
@@ -134,6 +136,16 @@ async def _until_quiet(world: SimulatedWorld, began: float) -> None:
             await asyncio.sleep(60)
 
 
+_KNOWN_SETTINGS: dict[bytes, StoreSettings] = {}
+
+
+def _settings_from_stored(stored: Any) -> StoreSettings:
+    key = orjson.dumps(stored, option=orjson.OPT_SORT_KEYS)
+    if key not in _KNOWN_SETTINGS:
+        _KNOWN_SETTINGS[key] = settings_from_stored(stored)
+    return _KNOWN_SETTINGS[key]
+
+
 @contextmanager
 def _surroundings(seed: int) -> Iterator[None]:
     """What is random or of no matter elsewhere in the product."""
@@ -149,6 +161,8 @@ def _surroundings(seed: int) -> Iterator[None]:
         patch.object(ticks, "fold_counters", nothing),
         patch.object(ticks, "keep_partitions", nothing),
         patch.object(ticks, "purge", nothing),
+        # The same few settings are read in every turn and for every handle.
+        patch.object(repository, "settings_from_stored", _settings_from_stored),
     ):
         yield
     random.setstate(state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,7 +118,10 @@ class SimulatedWorld:
         self.meta.log = self.log
         self.processes: list[Process] = []
         self.database_away_until = 0.0
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._is_rearming = False
+        self.died = asyncio.Event()
         self._steps = 0
         self._started = 0
         self.kills = self.freezes = 0
@@ -183,7 +186,8 @@ class SimulatedWorld:
         for _ in range(self.plan.workers):
             self.start()
         while True:
-            await self.wait_until(lambda: any(one.is_dead for one in self.processes))
+            await self.died.wait()
+            self.died.clear()
             self.processes = [one for one in self.processes if not one.is_dead]
             await asyncio.sleep(self.rng.choice([0.1, 2.0, 40.0, 200.0]))
             while len([one for one in self.processes if not one.is_dead]) < self.plan.workers:
@@ -196,41 +200,51 @@ class SimulatedWorld:
     # --- waiting ----------------------------------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """Somebody committed something: whoever waits looks again."""
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        """Somebody committed something: what waits for work may have to look earlier."""
+        if not self._is_rearming:
+            self._is_rearming = True
+            self.loop.call_soon(self._rearm)
 
-    async def _changed_or(self, at: float | None) -> None:
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        self._waiters.append(waiter)
-        timer = (
-            None if at is None else self.loop.call_at(at, lambda: waiter.done() or waiter.set_result(None))
-        )
-        try:
-            await waiter
-        finally:
-            if timer is not None:
-                timer.cancel()
+    def _rearm(self) -> None:
+        self._is_rearming = False
+        for kind, waiters in self._waiters.items():
+            due = self._due(kind) if waiters else None
+            old = self._timers.pop(kind, None)
+            at = None if due is None else max((due - EPOCH).total_seconds() + 0.001, self.loop.time())
+            if old is not None:
+                if old.when() == at:
+                    self._timers[kind] = old
+                    continue
+                old.cancel()
+            if at is not None:
+                self._timers[kind] = self.loop.call_at(at, self._wake, kind)
 
-    async def wait_until(self, holds: Callable[[], bool]) -> None:
-        """Wait for a condition that a commit or an accident brings about."""
-        while not holds():
-            await self._changed_or(self.loop.time() + 600.0)
+    def _wake(self, kind: str) -> None:
+        """Something is due: one of those who wait for it looks, now and then all of them at once."""
+        self._timers.pop(kind, None)
+        waiters = [one for one in self._waiters[kind] if not one.done()]
+        self._waiters[kind] = waiters
+        if not waiters:
+            return
+        chosen = waiters if self.rng.random() < 0.3 else [self.rng.choice(waiters)]
+        for waiter in chosen:
+            waiter.set_result(None)
+        self._waiters[kind] = [one for one in waiters if not one.done()]
+        # Should the chosen one be frozen, or come for nothing, another looks soon.
+        if self._waiters[kind]:
+            self._timers[kind] = self.loop.call_later(0.5, self._wake_if_due, kind)
+
+    def _wake_if_due(self, kind: str) -> None:
+        self._timers.pop(kind, None)
+        self.changed()
 
     async def wait_for_work(self, kind: str) -> None:
         """Wait as long as the loops of a real worker would find nothing. At least a moment passes."""
         await asyncio.sleep(0.2)
-        while True:
-            due = self._due(kind)
-            if due is not None and due <= self.now():
-                # Another worker may come first.
-                await asyncio.sleep(self.rng.random() * 0.3)
-                due = self._due(kind)
-                if due is not None and due <= self.now():
-                    return
-            await self._changed_or(None if due is None else (due - EPOCH).total_seconds() + 0.001)
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiters.setdefault(kind, []).append(waiter)
+        self.changed()
+        await waiter
 
     def _due(self, kind: str) -> datetime | None:
         """When there may be something to do; ``None``: not before something changes."""
@@ -297,11 +311,6 @@ class SimulatedWorld:
         return any(
             row["active"] and row["dead_at"] is not None for row in self.tables["credentials"].rows.values()
         )
-
-
-def _release(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _poll_time(row: Mapping[str, Any]) -> datetime | None:
