@@ -26,6 +26,11 @@ _RAISE_EPOCH = text(
     RETURNING link_id
     """
 )
+# What Meta refused, it refused as a change of what it held then: a price below a sale price that only the lost rows knew
+# of. A person's own word, an exclusion or a discarded change, stays.
+_FORGET_REFUSALS = text(
+    "UPDATE sync_state SET rejected_hash = NULL WHERE link_id = :link_id AND rejected_hash IS NOT NULL"
+)
 # One that is under way has passed items by the epoch before.
 _CANCEL_BOOTSTRAP = text(
     """
@@ -54,6 +59,7 @@ async def distrust_link(
     link_id: int | None = await connection.scalar(_RAISE_EPOCH, {"store_id": store_id})
     if link_id is None:
         raise ConflictError("No Meta catalog is selected yet.", code="meta_not_connected")
+    await connection.execute(_FORGET_REFUSALS, {"link_id": link_id})
     await connection.execute(_CANCEL_BOOTSTRAP, {"store_id": store_id})
     started = await insert_job(connection, store_id, link_id, "bootstrap", requested_by=requested_by)
     await mark_due(connection, store_id)
