@@ -81,6 +81,8 @@ async def test_seconds_that_a_call_has_left(bench: Bench) -> None:
     assert [float(row[0]) for row in await bench.ask(drain._SECONDS_LEFT, **asked)] == [7.25]
     assert await bench.ask(drain._SECONDS_LEFT, **{**asked, "call_number": 1}) == []
     assert await bench.ask(drain._SECONDS_LEFT, **{**asked, "call_number": 3}) == []
+    bench.call(-1, 1)
+    assert await bench.ask(drain._SECONDS_LEFT, batch_id=-1, call_number=1) == []
     bench.clock.move(8)
     assert [float(row[0]) for row in await bench.ask(drain._SECONDS_LEFT, **asked)] == [-0.75]
     for batch_state, call_state in [("unknown", "sending"), ("sending", "unknown")]:
