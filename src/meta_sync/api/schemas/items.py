@@ -49,7 +49,9 @@ class MetaItemSummary(View):
     last_handle: str | None
     last_pushed_at: datetime | None
     confirmed_at: datetime | None = Field(description="When Meta last said that the item is as it should be.")
-    retry_at: datetime | None
+    retry_at: datetime | None = Field(
+        description="When the item is sent again by itself, after Meta ended its batch without a verdict."
+    )
     last_error: str | None
     error_code: str | None
     attempts: int
@@ -133,7 +135,9 @@ class ItemSyncState(View):
     last_error: str | None
     error_code: str | None
     attempts: int
-    retry_at: datetime | None
+    retry_at: datetime | None = Field(
+        description="When the item is sent again by itself, after Meta ended its batch without a verdict."
+    )
     in_flight: bool = Field(description="Whether a batch with the item is under way.")
     excluded: bool = Field(description="Whether a person took the item off Meta.")
     updated_at: datetime
