@@ -36,9 +36,9 @@ from meta_sync.core.errors import ConflictError
 from meta_sync.stores.repository import load_settings
 from meta_sync.stores.settings import MAPPING_FIELDS, READ_ONLY_FIELDS, StoreSettings, settings_to_stored
 from meta_sync.stores.settings_patch import check_patch
-from meta_sync.sync.jobs import insert_job
+from meta_sync.sync.distrust import distrust_link
 from meta_sync.sync.listener import PipelineListener
-from meta_sync.sync.outbox import OutboxSink, mark_due
+from meta_sync.sync.outbox import OutboxSink
 
 __all__ = [
     "change_settings",
@@ -136,16 +136,6 @@ _END_RECONNECT_PAUSE = text(
 )
 _MAKE_DUE = text(
     "UPDATE store_queue SET due_at = LEAST(COALESCE(due_at, now()), now()) WHERE store_id = :store_id"
-)
-_RAISE_LINK_EPOCH = text(
-    "UPDATE catalog_links SET epoch = epoch + 1 WHERE store_id = :store_id AND active RETURNING link_id"
-)
-_CANCEL_BOOTSTRAP = text(
-    """
-    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
-        message = 'Everything is looked at again from the start.'
-    WHERE store_id = :store_id AND type = 'bootstrap' AND status IN ('queued', 'running', 'cancelling')
-    """
 )
 
 
@@ -380,17 +370,12 @@ async def distrust(connection: AsyncConnection, store_id: str) -> str:
 
     Raises
     ------
+    NotFoundError
+        There is no such store.
     ConflictError
         No catalog is selected.
     """
-    link_id: int | None = await connection.scalar(_RAISE_LINK_EPOCH, {"store_id": store_id})
-    if link_id is None:
-        raise ConflictError("No Meta catalog is selected.")
-    # One that is under way has looked at items by the epoch before.
-    await connection.execute(_CANCEL_BOOTSTRAP, {"store_id": store_id})
-    started = await insert_job(connection, store_id, link_id, "bootstrap", requested_by=None)
-    await mark_due(connection, store_id)
-    return started.job_id
+    return (await distrust_link(connection, store_id, requested_by=None)).job_id
 
 
 def _patch(settings: Mapping[str, Any]) -> dict[str, Any]:

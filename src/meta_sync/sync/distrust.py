@@ -10,14 +10,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.core.db import Database, retry_transaction
-from meta_sync.core.errors import ConflictError
+from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.queue import JobName, JobQueue
-from meta_sync.stores.repository import lock_store
 from meta_sync.sync.jobs import StartedJob, insert_job
 from meta_sync.sync.outbox import mark_due
 
 __all__ = ["DistrustService", "distrust_link"]
 
+# Selecting a catalog takes it first, too.
+_LOCK_STORE = text("SELECT 1 FROM stores WHERE store_id = :store_id FOR UPDATE")
 # What was confirmed under an older epoch counts as unknown. An item that was never sent, as far as the database knows,
 # may be there as well, with fields that only the lost rows knew of: the catalog is no longer one that was empty.
 _RAISE_EPOCH = text(
@@ -54,8 +55,8 @@ async def distrust_link(
     ConflictError
         No catalog is selected.
     """
-    # Selecting a catalog takes it first, too.
-    await lock_store(connection, store_id)
+    if await connection.scalar(_LOCK_STORE, {"store_id": store_id}) is None:
+        raise NotFoundError("There is no such store.")
     link_id: int | None = await connection.scalar(_RAISE_EPOCH, {"store_id": store_id})
     if link_id is None:
         raise ConflictError("No Meta catalog is selected yet.", code="meta_not_connected")

@@ -185,29 +185,3 @@ def make_due(t: Transaction, p: Mapping[str, Any]) -> Rows:
         return Rows(rowcount=0)
     t.store_queue.update(row, due_at=min(row["due_at"] or t.now, t.now))
     return Rows(rowcount=1)
-
-
-@twin(edits._RAISE_LINK_EPOCH)
-def raise_link_epoch(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    raised = [t.catalog_links.update(row, epoch=row["epoch"] + 1) for row in _active_links(t, p)]
-    return Rows((row["link_id"],) for row in raised)
-
-
-@twin(edits._CANCEL_BOOTSTRAP)
-def cancel_bootstrap(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    unfinished = [
-        row
-        for row in t.jobs
-        if row["store_id"] == p["store_id"]
-        and row["type"] == "bootstrap"
-        and row["status"] in {"queued", "running", "cancelling"}
-    ]
-    for row in unfinished:
-        t.jobs.update(
-            row,
-            status="cancelled",
-            finished_at=t.now,
-            leased_until=None,
-            message="Everything is looked at again from the start.",
-        )
-    return Rows(rowcount=len(unfinished))
