@@ -10,6 +10,7 @@ from typing import Any
 from meta_sync.sync.context import StoreContext, load_context
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.reading import read_items
+from tests.simulation.people import FOREIGN_TITLES
 from tests.simulation.world import STORE, SimulatedWorld
 
 __all__ = ["is_quiet", "judge"]
@@ -22,9 +23,32 @@ def is_quiet(world: SimulatedWorld) -> bool:
     return next(_leftovers(world), None) is None
 
 
+def _stays_unnamed(world: SimulatedWorld, variant_id: str) -> bool:
+    """Whether the item makes Meta refuse every call, while nothing else is left to prove that it is not the store's fault:
+    then the store says so, pauses, and tries again now and then.
+    """
+    if not world.plan.poison:
+        return False
+    pauses = {row["reason"] for row in world.tables["store_pauses"].rows.values()}
+    waiting = [row["variant_id"] for row in world.tables["intents"].rows.values()]
+    return (
+        "blocked_by_meta" in pauses
+        and variant_id in waiting
+        and all(_is_poisonous(world, one) for one in waiting)
+    )
+
+
+def _is_poisonous(world: SimulatedWorld, variant_id: str) -> bool:
+    variant = next(row for row in world.tables["variants"] if row["variant_id"] == variant_id)
+    product = world.tables["products"].get(STORE, variant["product_id"])
+    return product is not None and world.meta.poisonous({"title": product["title"]})
+
+
 def _leftovers(world: SimulatedWorld) -> Iterator[str]:
     tables = world.tables
     for row in tables["intents"].rows.values():
+        if _stays_unnamed(world, row["variant_id"]):
+            continue
         yield f"an intent waits for {row['variant_id']}, parked under {row['parked_by']}"
     for row in tables["sync_state"].rows.values():
         if row["in_flight"] is not None:
@@ -58,7 +82,9 @@ async def judge(world: SimulatedWorld) -> list[str]:
         if not isinstance(context, StoreContext):
             return [*found, f"the store stands still: {context}"]
         page = await read_items(connection, STORE, context.link.link_id, after=None, limit=_MOST_ITEMS)
-    if context.standstill() is not None:
+    if context.standstill() is not None and not any(
+        _stays_unnamed(world, row["variant_id"]) for row in world.tables["intents"]
+    ):
         found.append(f"the store stands still: {context.standstill()}")
     mapper = Mapper(context.mapping)
     at_meta = world.meta.items.get(context.access.link.catalog_id, {})
@@ -79,8 +105,10 @@ async def judge(world: SimulatedWorld) -> list[str]:
             f"{item.variant_id}: {one}"
             for one in _judge_item(world, row, wanted, at_meta.get(retailer_id), mapped)
         ]
-    for retailer_id in at_meta.keys() - expected - {"foreign"}:
-        found.append(f"{retailer_id} is at Meta and nobody's")
+    for retailer_id in sorted(at_meta.keys() - expected):
+        # Somebody else's item is left alone, also under the id of a variant that was never sent.
+        if at_meta[retailer_id].get("title") not in FOREIGN_TITLES:
+            found.append(f"{retailer_id} is at Meta and nobody's")
     return found
 
 
@@ -103,6 +131,8 @@ def _judge_item(
             yield f"is {row['status']} though it is not to be at Meta"
         return
     if world.meta.unwanted(wanted) is not None or world.meta.poisonous(wanted):
+        if _stays_unnamed(world, row["variant_id"]):
+            return
         if row["status"] != "failed" or row["code"] != "rejected_by_meta":
             yield f"is {row['status']} ({row['code']}) though Meta refuses it"
         return

@@ -15,9 +15,10 @@ from meta_sync.sync.operations import OperationsService
 from tests.simulation import edits
 from tests.simulation.world import HOST, STORE, SimulatedWorld
 
-__all__ = ["CATALOGS", "People"]
+__all__ = ["CATALOGS", "FOREIGN_TITLES", "People"]
 
 CATALOGS = ("900000000000001", "900000000000002")
+FOREIGN_TITLES = ("Old", "Not ours")
 _SETTINGS = {
     "sync_enabled": True,
     "currency": "EUR",
