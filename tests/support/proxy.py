@@ -166,10 +166,10 @@ class TcpProxy:
             if upward in done and upward.exception() is None and not upward.result():
                 await downward
         finally:
+            server_writer.close()
             for task in (upward, downward):
                 task.cancel()
             await asyncio.gather(upward, downward, return_exceptions=True)
-            server_writer.close()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._host.startswith("/"):

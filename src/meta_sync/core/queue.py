@@ -10,9 +10,13 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
+from uuid import uuid4
 
 import orjson
 from arq.connections import ArqRedis, RedisSettings
+from arq.constants import job_key_prefix
+from arq.jobs import serialize_job
+from arq.utils import timestamp_ms
 from redis.asyncio.retry import Retry
 from redis.exceptions import RedisError
 
@@ -34,6 +38,8 @@ _logger = get_logger(__name__)
 
 _WAKE_TIMEOUT_SECONDS = 1.0
 """A wake-up is best effort: a request never waits longer than this for a Redis that is away."""
+_EXPIRES_MS = 60_000
+"""By then every loop has looked by itself many times."""
 _CONNECT_SECONDS = 1
 _SILENCE_SECONDS = 5.0
 _MOST_AT_ONCE = 8
@@ -113,11 +119,13 @@ class ArqJobQueue:
     """
 
     def __init__(self, redis_url: str, *, silence_seconds: float = _SILENCE_SECONDS) -> None:
+        self._url = redis_url
         self._redis = redis_client(redis_url, answer_seconds=_WAKE_TIMEOUT_SECONDS)
         self._silence_seconds = silence_seconds
         self._silent_until = 0.0
         self._gate = asyncio.Semaphore(_MOST_AT_ONCE)
         self._under_way: set[asyncio.Task[str | None]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def wake(self, name: JobName) -> None:
         """Send a wake-up. Never raises and never waits longer than a second, whatever Redis does."""
@@ -135,27 +143,27 @@ class ArqJobQueue:
         else:
             reason = None if sending.cancelled() else sending.result()
         if reason is not None:
-            await self._be_silent(name, reason)
+            self._be_silent(name, reason)
 
     async def close(self) -> None:
-        """Let go of the connections, those in use included."""
+        """Let go of the connections."""
         for sending in self._under_way:
             sending.cancel()
-        await self._disconnect()
+        await asyncio.gather(*self._retiring, self._retire(self._redis))
 
     async def _send(self, name: JobName) -> str | None:
         """Enqueue it; why that failed, or ``None``."""
         try:
             async with self._gate:
+                redis = self._redis
                 # Nobody takes them: one more would wake nobody, and a Redis that others use too must not fill up.
-                if await self._redis.zcard(name.queue.value) < _MOST_WAITING:
-                    # Without a fixed job id: arq drops one under the id of a running job.
-                    await self._redis.enqueue_job(name.value, _queue_name=name.queue.value, _expires=60)
+                if await redis.zcard(name.queue.value) < _MOST_WAITING:
+                    await _enqueue(redis, name)
         except Exception as error:  # noqa: BLE001 - a wake-up is a hint; nothing about it may fail what was committed
             return type(error).__name__
         return None
 
-    async def _be_silent(self, name: JobName, reason: str) -> None:
+    def _be_silent(self, name: JobName, reason: str) -> None:
         now = asyncio.get_running_loop().time()
         if now < self._silent_until:
             return
@@ -164,11 +172,31 @@ class ArqJobQueue:
             "A wake-up was not sent; the next sweep finds the work.", job=name.value, reason=reason
         )
         # The address may lead to another server by now: a replica that was the master answers, and takes no writes.
-        await self._disconnect()
+        retiring = asyncio.create_task(self._retire(self._redis))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+        self._redis = redis_client(self._url, answer_seconds=_WAKE_TIMEOUT_SECONDS)
 
-    async def _disconnect(self) -> None:
+    async def _retire(self, redis: ArqRedis) -> None:
+        """Close a client once nobody uses it: it mixes up connections that are closed while they are being made."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=2 * _WAKE_TIMEOUT_SECONDS)
         with contextlib.suppress(OSError, RedisError):
-            await self._redis.connection_pool.disconnect()
+            await redis.connection_pool.disconnect()
+
+
+async def _enqueue(redis: ArqRedis, name: JobName) -> None:
+    """What arq's own ``enqueue_job`` writes, in one way to Redis and back.
+
+    Arq first watches the id, which nobody else can have here: arq drops a job under the id of a running one. A client
+    that hangs while it watches loses its connection for good.
+    """
+    job_id, now = uuid4().hex, timestamp_ms()
+    job = serialize_job(name.value, (), {}, None, now, serializer=serialise)
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.psetex(job_key_prefix + job_id, _EXPIRES_MS, job)
+        pipe.zadd(name.queue.value, {job_id: now})
+        await pipe.execute()
 
 
 def redis_settings(url: str) -> RedisSettings:
