@@ -120,3 +120,23 @@ async def test_a_commit_that_is_cut_after_a_lost_answer(
     arm(world, "drop_after", edge="items_batch")
     await _sync_through_a_cut(world, own_postgres, _AFTER_A_LOST_ANSWER[boundary], when)
     assert _times_sent(world)["b"] == 2
+
+
+async def test_a_store_that_could_not_be_given_back_is_given_back_later(
+    world: World, own_postgres: OwnPostgres
+) -> None:
+    """A live worker's lease is nobody else's for a minute and a half; after an outage it must not keep its stores."""
+    await world.put("p", variant("a"))
+    await world.connect()
+    async with way_to(own_postgres) as (proxy, database):
+        pipeline = with_database(world, database).pipeline()
+        await pipeline.jobs_tick()
+        cut = CommitCut(proxy, database, lease._RELEASE, "before")
+        await pipeline.drain_tick()
+        assert cut.has_struck
+        leased = "SELECT leased_until > now() + interval '30 s' FROM store_queue"
+        assert await fetch(world, leased) == [(True,)]
+        await world.put("p", variant("a", 1500))
+        await world.run(pipeline)
+    await assert_tidy(world)
+    assert await fetch(world, "SELECT leased_until FROM store_queue") == [(None,)]

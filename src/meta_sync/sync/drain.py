@@ -121,11 +121,17 @@ class Drain:
         self._timing = timing
         self._jitter = jitter
         self._recorder = CallRecorder(database, timing=timing, jitter=jitter)
+        self._owed: list[Lease] = []
+        """Leases that could not be given back: as long as this worker lives, nobody else may take them."""
 
     async def turn(self) -> bool:
         """Give one due store its turn: one batch at most. ``False`` when no store is due."""
+        owed = tuple(self._owed)
         async with self._database.platform() as connection:
+            for one in owed:
+                await leases.release(connection, one, again=True, next_look=None)
             lease = await leases.take(connection, self._owner)
+        self._owed = [one for one in self._owed if one not in owed]
         if lease is None:
             return False
         following = _Next(in_seconds=_AFTER_FAILURE_SECONDS)
@@ -135,9 +141,10 @@ class Drain:
             # A turn that fails is looked at again soon; one that is killed, when its lease ends.
             try:
                 await self._release(lease, following)
-            except Exception as error:  # noqa: BLE001 - the lease ends by itself; why the turn failed must not be hidden
+            except Exception as error:  # noqa: BLE001 - why the turn failed must not be hidden
+                self._owed.append(lease)
                 _logger.warning(
-                    "A store could not be given back; it is looked at again when its lease ends.",
+                    "A store could not be given back; that is done when the database is there again.",
                     store_id=lease.store_id,
                     error=type(error).__name__,
                 )
