@@ -144,6 +144,8 @@ class Table:
         self._stamps = 0
         self.dirty: list[Table] = []
         """The tables with something to undo; one list for all tables of a database."""
+        self.watch: Callable[[str, Row | None, Row | None], None] | None = None
+        """Told of each change as it is made, before it is known whether it is committed."""
 
     def __iter__(self) -> Iterator[Row]:
         return iter(list(self.rows.values()))
@@ -191,14 +193,16 @@ class Table:
             self._check_unique(one, key, row)
         self._stamps += 1
         row["ctid"] = RowId(self.name, self._stamps)
-        self._note(key, self.rows.get(key))
+        self._note(key, self.rows.get(key), row)
         if key in self.rows:
             self._unindex(key)
         self.rows[key] = row
         if self._index_column is not None:
             self._index.setdefault(row[self._index_column], {})[key] = None
 
-    def _note(self, key: tuple[Any, ...], earlier: Row | None) -> None:
+    def _note(self, key: tuple[Any, ...], earlier: Row | None, later: Row | None = None) -> None:
+        if self.watch is not None:
+            self.watch(self.name, earlier, later)
         if not self._undo:
             self.dirty.append(self)
         self._undo.append((key, earlier))

@@ -1,13 +1,40 @@
-"""Protective rules, each of which can be switched off alone: without any one of them, some history must end wrong."""
+"""Protective rules, each of which can be switched off alone: without any one of them, some history must end wrong.
+
+A simulator that finds nothing proves nothing. Each entry changes one line of the protocol, in the product's code or in
+the twin of its SQL, and nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
+
+from meta_sync.graph.endpoints.catalog import CatalogEndpoints, build_batch_body
+from meta_sync.sync import (
+    claim,
+    claim_statements,
+    decide,
+    drain,
+    listener,
+    operations,
+    outcome,
+    poll,
+    reading,
+    record,
+    settle,
+    settle_statements,
+)
+from meta_sync.sync.models import Presence
+from tests.simulation import memory, world
+from tests.simulation.memory import Rows, Transaction, Twin
+from tests.simulation.twins import load
 
 __all__ = ["RULES", "Rule", "without"]
+
+Patches = list[AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +42,200 @@ class Rule:
     """A rule of the protocol and the way to switch it off."""
 
     promise: str
-    switch_off: Callable[[], AbstractContextManager[Any]]
-
-
-RULES: dict[str, Rule] = {}
+    """What the rule says."""
+    switch_off: Callable[[], Patches]
 
 
 @contextmanager
 def without(name: str) -> Iterator[None]:
     """Switch a rule off."""
-    with RULES[name].switch_off():
+    load()
+    with ExitStack() as stack:
+        for one in RULES[name].switch_off():
+            stack.enter_context(one)
         yield
+
+
+def _instead(statement: Any, twin: Callable[[Twin], Twin]) -> AbstractContextManager[Any]:
+    """Another twin in place of a statement's own, made from it."""
+    original = memory.twin_of(statement)
+    return patch.dict(memory._twins, {id(statement): (statement, twin(original))})
+
+
+def _nothing(statement: Any) -> AbstractContextManager[Any]:
+    return _instead(statement, lambda _: lambda *_: Rows(rowcount=0))
+
+
+def _one(statement: Any, value: Any) -> AbstractContextManager[Any]:
+    return _instead(statement, lambda _: lambda *_: Rows([(value,)]))
+
+
+# --- the attempt is written before the call ---------------------------------------------------------------------------
+
+
+async def _claim_after_the_call(self: Any, context: Any, lease: Any, waits: Any) -> Any:
+    """As ``Drain._claim_and_send``, but what was sent is written down when the answer is there."""
+    async with self._database.platform() as connection:
+        now = await drain.database_time(connection)
+        link_id = context.access.link.link_id
+        ready = await reading.read_ready(
+            connection, context.store_id, link_id, limit=context.settings.batch_size
+        )
+    if not ready:
+        return drain._Next()
+    plan = claim.plan_turn(ready, context, now=now, may_send=waits is None)
+    result = None
+    if plan.attempts:
+        records = ((claim._method(one), one.decision.payload) for one in plan.attempts)
+        body = build_batch_body(records)
+        catalog = CatalogEndpoints(self._graph.for_version(context.access.graph_version))
+        result = await catalog.submit_batch(
+            context.access.credential, context.access.link.catalog_id, body, deadline_seconds=60
+        )
+    batch = await self._claim(context, lease, plan)
+    if batch is not None and result is not None:
+        await self._recorder.record(context, batch, result)
+    if batch is None and waits is not None and plan.left and not plan.settled:
+        return drain._Next(at=waits.at)
+    return drain._Next(again=True)
+
+
+# --- twins without their rule -----------------------------------------------------------------------------------------
+
+
+def _without_disturbance(twin: Twin) -> Twin:
+    """The item is looked at again, but a batch under way still confirms it."""
+
+    def run(t: Transaction, p: Mapping[str, Any]) -> Rows:
+        before = {key: row["disturbed_at"] for key, row in t.sync_state.rows.items()}
+        rows = twin(t, p)
+        for key, row in list(t.sync_state.rows.items()):
+            if row["disturbed_at"] != before.get(key) and row["disturbed_at"] is not None:
+                t.sync_state.update(row, disturbed_at=None)
+        return rows
+
+    return run
+
+
+def _any_version(_: Twin) -> Twin:
+    """Intents are taken whether or not they moved since they were read."""
+
+    def run(t: Transaction, p: Mapping[str, Any]) -> Rows:
+        versions = [row["version"] for row in t.intents if row["parked_by"] is None]
+        versions += [one for one in p.get("versions", ())]
+        return Rows([(versions,)])
+
+    return run
+
+
+def _is_certain(_: Twin) -> Twin:
+    return lambda *_: Rows([(True,)])
+
+
+async def _end_without_disturbing(connection: Any, batch_id: int, **counts: Any) -> bool:
+    """The late end of a given-up batch changes nothing about its items."""
+    batch = await settle._begin(
+        connection, batch_id, (0, counts["already_rejected"], counts["unsettled"]), (None, None)
+    )
+    if batch is None:
+        return False
+    await connection.execute(settle_statements.CALLS_OVER, {**batch, "state": "over"})
+    await settle._finish(connection, batch)
+    return True
+
+
+async def _drop_handle(*_: Any, **__: Any) -> bool:
+    return False
+
+
+def _timing(**changes: Any) -> Patches:
+    return [patch.object(world, "TIMING", replace(world.TIMING, **changes))]
+
+
+RULES: dict[str, Rule] = {
+    "attempt before call": Rule(
+        "What is sent is written down and committed before the call.",
+        lambda: [patch.object(drain.Drain, "_claim_and_send", _claim_after_the_call)],
+    ),
+    "hold": Rule(
+        "After an unknown end, different content waits until the call can no longer be at work.",
+        lambda: _timing(unknown_hold_seconds=0.0),
+    ),
+    "may-hold": Rule(
+        "A field that Meta may hold and the mapping has not is sent empty.",
+        lambda: [patch.object(decide, "_to_clear", lambda *_: frozenset())],
+    ),
+    "late handle": Rule(
+        "A handle that comes back for a batch that is over is followed.",
+        lambda: [patch.object(record, "follow_late_handle", _drop_handle)],
+    ),
+    "given-up handle": Rule(
+        "A given-up handle is asked on, and its end disturbs its items.",
+        lambda: [patch.object(poll, "disturb_late", _end_without_disturbing)],
+    ),
+    "presence": Rule(
+        "An item that may be at Meta counts as being there when it is to go.",
+        lambda: [patch.object(decide, "known_presence", _confirmed_presence)],
+    ),
+    "complete report": Rule(
+        "Silence about an item counts only in a report that is complete.",
+        lambda: [patch.object(outcome, "_is_complete", lambda *_, **__: True)],
+    ),
+    "disturbed": Rule(
+        "A batch that was under way when its item was disturbed does not confirm it.",
+        lambda: [
+            _instead(settle_statements.DISTURB, _without_disturbance),
+            _instead(operations._FORGET, _without_disturbance),
+        ],
+    ),
+    "required-field warning": Rule(
+        "An item named by such a warning is read back before it is believed.",
+        lambda: [patch.object(outcome, "is_required_field_warning", lambda _: False)],
+    ),
+    "read back with patience": Rule(
+        "What Meta does not show yet is looked at again before it counts as unsaved.",
+        lambda: _timing(read_back_seconds=0.0),
+    ),
+    "older epoch": Rule(
+        "What was confirmed before the store went to another catalog and back counts as unknown.",
+        lambda: [patch.object(decide, "_is_foreign", lambda *_: False)],
+    ),
+    "proved unsaved": Rule(
+        "Only a refusal that no other call of the batch contradicts gives back what was known.",
+        lambda: [_instead(settle_statements.IS_CERTAIN, _is_certain)],
+    ),
+    "guard of the claim": Rule(
+        "Link, epochs and switches are looked at again under the claim's locks.",
+        lambda: [_one(claim_statements.GUARD, True)],
+    ),
+    "unpark": Rule(
+        "What waited for a batch is freed when the batch is over.",
+        lambda: [_nothing(settle_statements.UNPARK)],
+    ),
+    "unpark at another catalog": Rule(
+        "Selecting another catalog frees every intent of the store.",
+        lambda: [_nothing(listener._UNPARK_STORE)],
+    ),
+    "restart of the re-evaluation": Rule(
+        "Another change of the settings sends the running re-evaluation back to its first row.",
+        lambda: [_instead(listener._RESTART, _keeps_its_place)],
+    ),
+}
+
+
+def _keeps_its_place(_: Twin) -> Twin:
+    def run(t: Transaction, p: Mapping[str, Any]) -> Rows:
+        running = [
+            row
+            for row in t.jobs
+            if row["store_id"] == p["store_id"]
+            and row["type"] == "reevaluation"
+            and row["status"] in {"queued", "running"}
+        ]
+        return Rows([(row["job_id"],) for row in running])
+
+    return run
+
+
+def _confirmed_presence(state: Any, _link: Any) -> Presence:
+    return Presence.PRESENT if state.presence is Presence.PRESENT else Presence.ABSENT

@@ -30,6 +30,17 @@ from tests.simulation.world import Plan, SimulatedWorld
 
 __all__ = ["Result", "run_seed"]
 
+_WATCHED = (
+    "sync_state",
+    "intents",
+    "batches",
+    "batch_calls",
+    "splits",
+    "split_parts",
+    "store_pauses",
+    "jobs",
+)
+
 _LONGEST_REST_SECONDS = 30 * 3600.0
 """A handle that is given up is asked on for 24 hours; nothing may take longer."""
 
@@ -78,7 +89,10 @@ def run_seed(
     )
     with opened as database, _surroundings(seed):
         world = SimulatedWorld(plan, loop, tables, database, random.Random(f"history {seed}"))
-        world.trace = [] if trace else None
+        if trace:
+            world.trace = []
+            for name in _WATCHED:
+                tables[name].watch = world.log_row
         if plan.refused:
             world.meta.unwanted = _unwanted
         if plan.poison:

@@ -25,7 +25,22 @@ from tests.simulation.memory import MemoryDatabase, Table
 from tests.simulation.meta import Adversity, SimulatedMeta
 from tests.simulation.process import Process
 
-__all__ = ["HOST", "Plan", "SimulatedWorld", "Violation"]
+__all__ = ["HOST", "STORE", "TIMING", "Plan", "SimulatedWorld", "Violation"]
+
+_NOT_SHOWN = {
+    "ctid",
+    "updated_at",
+    "body",
+    "body_hash",
+    "may_hold",
+    "last_handle",
+    "store_id",
+    "created_on",
+    "graph_host",
+}
+
+TIMING = Timing(job_look_seconds=60.0)
+"""The product's own waits; but a job that waits for its batches looks at them less often, and decides nothing by it."""
 
 HOST = "graph.simulated"
 STORE = "store_1"
@@ -98,8 +113,7 @@ class SimulatedWorld:
     tables: dict[str, Table]
     database: MemoryDatabase
     rng: random.Random
-    # A job that waits for its batches looks at them less often; it decides nothing.
-    timing: Timing = field(default_factory=lambda: Timing(job_look_seconds=60.0))
+    timing: Timing = field(default_factory=lambda: TIMING)
     violations: list[Violation] = field(default_factory=list)
     trace: list[str] | None = None
 
@@ -165,6 +179,24 @@ class SimulatedWorld:
     def log(self, *what: Any) -> None:
         if self.trace is not None:
             self.trace.append(f"{self.now():%d %H:%M:%S.%f} " + " ".join(str(one) for one in what))
+
+    def log_row(self, table: str, earlier: Mapping[str, Any] | None, later: Mapping[str, Any] | None) -> None:
+        """Say what changed of a row."""
+        row = later or earlier or {}
+        names = [
+            row[name]
+            for name in ("variant_id", "batch_id", "call_number", "split_id", "part_id", "reason")
+            if name in row
+        ]
+        if later is None:
+            self.log("   ", table, *names, "deleted")
+            return
+        old = earlier or {}
+        changes = {
+            name: value for name, value in later.items() if name not in _NOT_SHOWN and value != old.get(name)
+        }
+        if changes:
+            self.log("   ", table, *names, changes if earlier else f"new {changes}")
 
     def now(self) -> datetime:
         return self.loop.database_time()
