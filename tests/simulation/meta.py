@@ -296,7 +296,7 @@ class SimulatedMeta:
             work.dropped = {index for index in range(len(work.records)) if rng.random() < 0.5}
         work.mangled = bool(self._fate(("mangled", odds.mangled)))
         work.has_total = not self._fate(("no_total", odds.no_total))
-        if self._fate(("capped", odds.capped)):
+        if work.has_total and self._fate(("capped", odds.capped)):
             work.shown = rng.randrange(2)
         for index in range(len(work.records)):
             when = loop.time() + rng.random() * (work.ends_at - loop.time())
@@ -492,7 +492,13 @@ def _readable(retailer_id: str, shown: Mapping[str, Any]) -> dict[str, Any]:
         "id": f"7{retailer_id}",
         "retailer_id": retailer_id,
         **{read: shown.get(written) for read, written in _READ_NAMES.items()},
+        "price": _formatted(shown.get("price")),
+        "sale_price": _formatted(shown.get("sale_price")),
     }
+
+
+def _formatted(price: str | None) -> str | None:
+    return None if price is None else "€" + price.removesuffix(" EUR").replace(".", ",")
 
 
 def _no_answer() -> Answer:

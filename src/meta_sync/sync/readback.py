@@ -1,6 +1,7 @@
 """Comparing what was sent with what Meta shows, where a warning leaves doubt. Pure.
 
-Only fields that read back as they were written are compared; prices come formatted, so they prove nothing here.
+Texts are compared as they are. Prices come formatted in some locale, so only their digits are: that tells a price that
+was not saved from one that was, and takes no formatting for a difference.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ __all__ = ["READ_BACK_FIELDS", "agrees", "sent_payloads"]
 _WRITTEN_AS = {"name": "title", "url": "link", "description": "description", "availability": "availability"}
 """Meta's read names (documented) and the names we write."""
 
-READ_BACK_FIELDS = ("id", "retailer_id", *_WRITTEN_AS)
+_AMOUNTS = ("price", "sale_price")
+
+READ_BACK_FIELDS = ("id", "retailer_id", *_WRITTEN_AS, *_AMOUNTS)
 
 
 def sent_payloads(body: bytes) -> dict[str, dict[str, Any]]:
@@ -33,7 +36,20 @@ def agrees(sent: Mapping[str, Any] | None, found: Mapping[str, Any] | None, meth
         return found is None
     if sent is None or found is None:
         return False
-    return all(_plain(found.get(read)) == _plain(sent.get(written)) for read, written in _WRITTEN_AS.items())
+    return all(
+        _plain(found.get(read)) == _plain(sent.get(written)) for read, written in _WRITTEN_AS.items()
+    ) and all(_may_be(found.get(name), _plain(sent.get(name))) for name in _AMOUNTS)
+
+
+def _may_be(shown: Any, sent: str) -> bool:
+    """Whether what is shown can be the amount that was sent, ``"19.90 EUR"``. No field at all says nothing."""
+    digits = "".join(filter(str.isdecimal, _plain(shown)))
+    if shown is None:
+        return True
+    whole, _, decimals = sent.partition(" ")[0].partition(".")
+    if not whole:
+        return not digits.strip("0")
+    return digits in {whole + decimals, whole + decimals.rstrip("0")}
 
 
 def _plain(value: Any) -> str:
