@@ -30,7 +30,8 @@ _FOUND = {
 
 
 def test_the_questions_name_what_is_compared() -> None:
-    assert set(READ_BACK_FIELDS) == {"id", "retailer_id", "name", "url", "description", "availability"}
+    texts = {"name", "url", "description", "availability"}
+    assert set(READ_BACK_FIELDS) == {"id", "retailer_id", *texts, "price", "sale_price"}
 
 
 def test_what_was_sent_comes_back_out_of_the_body() -> None:
