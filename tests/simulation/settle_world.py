@@ -211,8 +211,10 @@ class SettleWorld:
             "variant_id": variant_id,
             "store_id": self.store_id,
             "status": "submitted",
-            "presence": "maybe",
+            "presence": choice.choice(["absent", "maybe", "present"]),
             "retailer_id": f"r{variant_id}",
+            # A claim takes it away, so an item in flight has none; the statements do not rely on it.
+            "confirmed_hash": choice.choice([None, b"known"]),
             "confirmed_epoch": choice.choice([None, 1]),
             "may_hold": choice.choice([[], ["price", "gtin"]]),
             "rejected_hash": choice.choice([None, b"refused"]),
@@ -300,7 +302,7 @@ class SettleWorld:
 
     def _surroundings(self, batch: Row, variant_id: str, count: int) -> None:
         """Payloads and intents of some items."""
-        if count % 3:
+        if count % 5 > 1:
             self.payload(variant_id)
         if count % 4:
             parked_by = (None, batch["batch_id"], batch["batch_id"] + 500)[count % 3]

@@ -172,7 +172,8 @@ def test_items_that_a_late_event_cannot_find_in_flight(
         variant_id = f"v{batch['batch_id']}"
         known = {"previous_confirmed_hash": previous, "previous_status": "synced"}
         world.attempt(batch, variant_id, method, outcome=outcome, **known)
-        world.state(variant_id, batch["batch_id"], status="synced", disturbed_at=disturbed_at)
+        values = {"disturbed_at": disturbed_at, "confirmed_hash": None}
+        world.state(variant_id, batch["batch_id"], status="synced", **values)
         said = {"variant_ids": [variant_id], "codes": ["code"], "messages": ["No."]}
         try:
             world.run(statement, **world.settle_parameters(batch, **said))
@@ -231,6 +232,8 @@ def test_giving_up_and_opening_again(world: SettleWorld) -> None:
         opened = world.run(statements.REOPEN, **again, first_poll_seconds=2.5).all()
         assert opened == ([(batch["created_on"],)] if batch["state"] == "over" else [])
     over = world.batch("over", handle=None)
+    without = {"batch_id": world.batch("over")["batch_id"], "handle": None}
+    assert world.run(statements.REOPEN, **without, first_poll_seconds=180).all()
     with pytest.raises(IntegrityError):
         handle = batches[0]["handle"]
         world.run(statements.REOPEN, batch_id=over["batch_id"], handle=handle, first_poll_seconds=2)

@@ -11,7 +11,7 @@ from typing import Any
 from meta_sync.sync.models import Status
 from meta_sync.sync.states import TRANSITIONS, Event
 
-__all__ = ["after", "greatest", "least", "seconds"]
+__all__ = ["after", "greatest", "seconds"]
 
 _AFTER: dict[Event, dict[str, str]] = {
     event: {
@@ -30,11 +30,6 @@ def after(event: Event, status: str) -> str:
 def greatest(*values: Any) -> Any:
     """``GREATEST``, which leaves out NULLs."""
     return max((one for one in values if one is not None), default=None)
-
-
-def least(*values: Any) -> Any:
-    """``LEAST``, which leaves out NULLs."""
-    return min((one for one in values if one is not None), default=None)
 
 
 def seconds(value: float) -> timedelta:
