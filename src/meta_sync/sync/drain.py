@@ -284,9 +284,13 @@ class Drain:
             return
         await failpoint("submit.before_call")
         left = allowed_seconds - (loop.time() - began)
+        if left <= 0:
+            # The process stood still since it looked, and others may have given the call up.
+            await self._recorder.not_called(batch)
+            return
         catalog = CatalogEndpoints(self._graph.for_version(context.access.graph_version))
         result = await catalog.submit_batch(
-            context.access.credential, batch.catalog_id, batch.body, deadline_seconds=max(left, 0.1)
+            context.access.credential, batch.catalog_id, batch.body, deadline_seconds=left
         )
         await failpoint("submit.after_call")
         await self._recorder.record(context, batch, result)

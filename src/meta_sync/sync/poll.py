@@ -152,6 +152,9 @@ class Poll:
             await retry_transaction(lambda: self._lost_call(batch))
         elif batch.state == "unknown":
             await retry_transaction(lambda: self._hold_over(batch))
+        elif batch.state == "given_up" and batch.handle is None:
+            # Its call ended without an answer when the batch was over; the time in which it can be at work has passed.
+            await self._end_given_up(batch)
         else:
             await self._ask(batch)
 

@@ -67,6 +67,10 @@ _SERVER_ERROR = text(
     WHERE batch_id = :batch_id
     """
 )
+_CALL_UNKNOWN_LATE = text(
+    "UPDATE batch_calls SET unknown_at = now() "
+    "WHERE batch_id = :batch_id AND call_number = :call_number AND state = 'unknown'"
+)
 # The end of the latest call decides what is done next; that of an earlier one, which came late, only makes the hold
 # longer, under whatever state the batch is in by now.
 _UNKNOWN = text(
@@ -320,7 +324,7 @@ class CallRecorder:
         }
         ended = await connection.execute(_CALL_UNKNOWN, {**said, "is_server_error": is_server_error})
         if ended.rowcount == 0:
-            # It was found without an answer before; the hold counts from then.
+            await self._unknown_late(connection, said)
             return
         if is_server_error:
             await connection.execute(_SERVER_ERROR, said)
@@ -329,6 +333,16 @@ class CallRecorder:
         await connection.execute(
             _UNKNOWN, {**said, "hold_seconds": hold_seconds, "resend_seconds": resend_seconds}
         )
+
+    async def _unknown_late(self, connection: AsyncConnection, said: dict[str, Any]) -> None:
+        """A call that was found without an answer ends only now: the process stood still, and it may just have gone out."""
+        hold_seconds = self._timing.unknown_hold_seconds
+        await connection.execute(_CALL_UNKNOWN_LATE, said)
+        if await follow_late_handle(connection, said["batch_id"], None, first_poll_seconds=hold_seconds):
+            # The batch is over. It ends once more with the hold, as one does that was given up.
+            _logger.warning("A call ended long after its deadline; its items are sent again.", **said)
+            return
+        await connection.execute(_UNKNOWN, {**said, "hold_seconds": hold_seconds, "resend_seconds": 0})
 
     async def _whole_refused(
         self, connection: AsyncConnection, batch: OpenBatch, search: Search | None, refusal: Refusal

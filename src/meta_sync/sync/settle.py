@@ -290,12 +290,12 @@ async def disturb_late(
 
 
 async def follow_late_handle(
-    connection: AsyncConnection, batch_id: int, handle: str, *, first_poll_seconds: float
+    connection: AsyncConnection, batch_id: int, handle: str | None, *, first_poll_seconds: float
 ) -> bool:
     """Follow a handle that came back for a batch that is over, like one that was given up.
 
-    What it carried is applied late, over whatever was sent since; when it ends, its items are disturbed. Returns
-    ``False`` when the batch is not over.
+    What it carried is applied late, over whatever was sent since; when it ends, its items are disturbed. Without a
+    handle it ends after ``first_poll_seconds``. Returns ``False`` when the batch is not over.
     """
     said = {"batch_id": batch_id, "handle": handle, "first_poll_seconds": first_poll_seconds}
     row = (await connection.execute(REOPEN, said)).one_or_none()

@@ -58,6 +58,15 @@ def call_unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
+@twin(record._CALL_UNKNOWN_LATE)
+def call_unknown_late(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    row = _call(t, p)
+    if row is None or row["state"] != "unknown":
+        return Rows(rowcount=0)
+    t.batch_calls.update(row, unknown_at=t.now)
+    return Rows(rowcount=1)
+
+
 @twin(record._SERVER_ERROR)
 def server_error(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
