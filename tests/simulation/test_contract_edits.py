@@ -16,6 +16,7 @@ from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.connection.repository import token_context
 from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.core.errors import ConflictError
+from meta_sync.sync import distrust
 from tests.simulation import edits
 from tests.simulation.contract import HOST, SENDING, Bench, open_bench
 from tests.simulation.memory import Row, Rows, Transaction, twin
@@ -388,11 +389,31 @@ async def test_catalogs_are_selected(shop: _Shop) -> None:
 async def test_everything_is_distrusted(shop: _Shop) -> None:
     with pytest.raises(ConflictError):
         await shop(edits.distrust)
-    shop.bench.link(shop.store_id, active=False)
-    link_id = shop.bench.link(shop.store_id)
-    for expected in (["queued"], ["cancelled", "queued"]):
+    bench, store_id = shop.bench, shop.store_id
+    links = {bench.link(store_id, active=False): 1, bench.link(store_id): 3}
+    for link_id in links:
+        bench.state(store_id, link_id, "refused", rejected_hash=b"r", discarded_hash=b"d")
+        bench.state(store_id, link_id, "sent")
+    for kind, status in (("bootstrap", "running"), ("reevaluation", "running"), ("bootstrap", "partial")):
+        leased_until = bench.clock.after(60)
+        job = {"job_id": f"{kind} {status} {store_id}", "type": kind, "status": status}
+        bench.put("jobs", store_id=store_id, link_id=max(links), leased_until=leased_until, **job)
+    for cancelled in (1, 2):
         await shop(edits.distrust)
-        assert sorted(row["status"] for row in shop.rows("jobs")) == expected
-    epochs = {row["link_id"]: row["epoch"] for row in shop.rows("catalog_links")}
-    assert epochs.pop(link_id) == 3
-    assert set(epochs.values()) == {1}
+        kinds = sorted((row["type"], row["status"]) for row in shop.rows("jobs"))
+        bootstraps = [*["cancelled"] * cancelled, "partial", "queued"]
+        assert kinds == [*(("bootstrap", one) for one in bootstraps), ("reevaluation", "running")]
+    found = {row["link_id"]: (row["epoch"], row["was_empty"]) for row in shop.rows("catalog_links")}
+    assert found == {min(links): (1, True), max(links): (3, False)}
+    refused = {row["link_id"] for row in shop.rows("sync_state") if row["rejected_hash"]}
+    assert refused == {min(links)}
+
+
+async def test_the_stores_that_are_connected(shop: _Shop) -> None:
+    shop.bench.link(shop.store_id)
+    other = _Shop(shop.bench)
+    shop.bench.link(other.store_id, active=False)
+    connected = [row[0] for row in await shop.bench.ask(distrust._CONNECTED_STORES)]
+    assert connected == sorted(connected)
+    assert shop.store_id in connected
+    assert other.store_id not in connected
