@@ -73,7 +73,7 @@ class Adversity:
         adversity = cls()
         for name in cls.__dataclass_fields__:
             if rng.random() < 0.45:
-                setattr(adversity, name, rng.choice([0.03, 0.1, 0.3]))
+                setattr(adversity, name, rng.choice([0.05, 0.15, 0.35]))
         # Each costs a day of questions.
         adversity.forgotten = rng.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.04])
         adversity.read_lag_seconds = rng.choice([0.0, 5.0, 300.0])

@@ -127,7 +127,7 @@ class _MirrorConnection(MemoryConnection):
 
     async def _begin(self) -> AsyncConnection:
         connection = await self._mirror.engine.connect()
-        await connection.begin()
+        _ = await connection.begin()
         await connection.execute(_SET_CLOCK, {"now": self.transaction.now.isoformat()})
         return connection
 

@@ -96,9 +96,20 @@ class People:
         plan = self.world.plan
         for _ in range(plan.edits):
             await asyncio.sleep(self.rng.expovariate(1.0) * plan.minutes * 60 / plan.edits)
+            if self.rng.random() < 0.5:
+                await self._put_right()
             action = self._action if self.rng.random() < plan.actions else self._edit
             for _ in range(self.rng.choice([1, 1, 1, 3])):
                 await action()
+
+    async def _put_right(self) -> None:
+        """Somebody notices what stops the store; most histories would else be about nothing."""
+        if not self.settings["sync_enabled"]:
+            await self._switch()
+        if self.settings.get("feed_mode", "live") != "live":
+            await self._preview()
+        if not self.world.meta.tokens:
+            await self._bring_token()
 
     async def rest(self) -> None:
         """Put right what stops a store: from here on it must end well by itself."""

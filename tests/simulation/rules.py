@@ -73,8 +73,8 @@ def _one(statement: Any, value: Any) -> AbstractContextManager[Any]:
 # --- the attempt is written before the call ---------------------------------------------------------------------------
 
 
-async def _claim_after_the_call(self: Any, context: Any, lease: Any, waits: Any) -> Any:
-    """As ``Drain._claim_and_send``, but what was sent is written down when the answer is there."""
+async def _claim_after_the_call(self: Any, context: Any, lease: Any, waits: Any, work: Any) -> Any:
+    """As ``Drain._ordinary_work``, but what was sent is written down when the answer is there."""
     async with self._database.platform() as connection:
         now = await drain.database_time(connection)
         link_id = context.access.link.link_id
@@ -82,7 +82,7 @@ async def _claim_after_the_call(self: Any, context: Any, lease: Any, waits: Any)
             connection, context.store_id, link_id, limit=context.settings.batch_size
         )
     if not ready:
-        return drain._Next()
+        return await self._nothing_ready(context, lease, waits, work)
     plan = claim.plan_turn(ready, context, now=now, may_send=waits is None)
     result = None
     if plan.attempts:
@@ -155,7 +155,7 @@ def _timing(**changes: Any) -> Patches:
 RULES: dict[str, Rule] = {
     "attempt before call": Rule(
         "What is sent is written down and committed before the call.",
-        lambda: [patch.object(drain.Drain, "_claim_and_send", _claim_after_the_call)],
+        lambda: [patch.object(drain.Drain, "_ordinary_work", _claim_after_the_call)],
     ),
     "hold": Rule(
         "After an unknown end, different content waits until the call can no longer be at work.",

@@ -16,7 +16,7 @@ def _now(now: datetime) -> datetime:
 
 
 def _accounted(row: Row) -> bool:
-    return row["state"] != "over" or row["accepted"] + row["rejected"] + row["unknown"] == row["sent"]
+    return bool(row["state"] != "over" or row["accepted"] + row["rejected"] + row["unknown"] == row["sent"])
 
 
 def _synced(row: Row) -> bool:

@@ -225,23 +225,29 @@ def test_a_call_of_unknown_end(world: SettleWorld) -> None:
         assert done.rowcount == (batch["state"] not in {"given_up", "over"})
 
 
-@pytest.mark.parametrize("statement", [record._CALL_UNKNOWN, record._CALL_REFUSED, record._DROP_CALL])
-def test_the_end_of_one_call(world: SettleWorld, statement: Any) -> None:
+@pytest.mark.parametrize(
+    ("statement", "ended"),
+    [
+        (record._CALL_UNKNOWN, {"sending"}),
+        (record._CALL_UNKNOWN_LATE, {"unknown"}),
+        (record._CALL_REFUSED, set(_CALL_STATES)),
+        (record._DROP_CALL, set(_CALL_STATES)),
+    ],
+)
+def test_the_end_of_one_call(world: SettleWorld, statement: Any, ended: set[str]) -> None:
     batch, other = world.batch(), world.batch()
     for number, state in enumerate(_CALL_STATES, 1):
-        world.call(batch, number, state, unknown_at=world.clock.now - _SECOND)
+        world.call(batch, number, state, unknown_at=world.clock.after(-1))
         world.call(other, number, state)
+    world.flush()
     world.clock.move(5)
     for number, state in enumerate((*_CALL_STATES, "none"), 1):
         said: dict[str, Any] = {"batch_id": batch["batch_id"], "call_number": number}
-        if statement is not record._DROP_CALL:
-            said |= {
-                "code": None if number % 2 else "7",
-                "message": "No.",
-                "is_server_error": number % 2 == 1,
-            }
-        is_done = state == "sending" if statement is record._CALL_UNKNOWN else state != "none"
-        assert world.run(statement, **said).rowcount == is_done
+        if statement in {record._CALL_UNKNOWN, record._CALL_REFUSED}:
+            said |= {"code": None if number % 2 else "7", "message": "No."}
+        if statement is record._CALL_UNKNOWN:
+            said["is_server_error"] = number % 2 == 1
+        assert world.run(statement, **said).rowcount == (state in ended)
 
 
 def test_a_refused_resend_leaves_the_batch_unknown(world: SettleWorld) -> None:

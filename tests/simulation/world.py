@@ -82,10 +82,10 @@ class Plan:
         return cls(
             seed=seed,
             workers=rng.choice([1, 2, 2]),
-            variants=rng.choice([1, 2, 3, 5]),
+            variants=rng.choice([1, 1, 2, 3, 5]),
             batch_size=rng.choice([1, 2, 3, 50]),
-            edits=rng.choice([4, 8, 14, 24]),
-            minutes=rng.choice([2.0, 15.0, 60.0]),
+            edits=rng.choice([6, 12, 20]),
+            minutes=rng.choice([1.5, 4.0, 12.0, 45.0]),
             kills=0 if is_calm else rng.choice([0, 0, 1, 3]),
             freezes=0 if is_calm else rng.choice([0, 0, 0, 1, 2]),
             database_faults=0.0 if is_calm else rng.choice([0.0, 0.0, 0.01, 0.05]),
