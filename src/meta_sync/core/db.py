@@ -7,6 +7,7 @@ wait has an end: for a connection, a lock, a statement, an answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -222,9 +223,11 @@ class Database:
             yield connection
 
     async def dispose(self) -> None:
-        """Close both pools."""
-        await self.app.dispose()
-        await self.worker.dispose()
+        """Close both pools. A server that does not answer is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_THROW_AWAY_SECONDS):
+                await self.app.dispose()
+                await self.worker.dispose()
 
 
 @asynccontextmanager

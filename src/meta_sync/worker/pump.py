@@ -35,6 +35,8 @@ _UPLOADS_SECONDS = 600.0
 
 _FINISH_SECONDS = 25.0
 """Running ticks get this long after a stop; container platforms kill after 30 s."""
+_CUT_OFF_SECONDS = 2.0
+"""For what a tick does when it is cut off."""
 
 
 class PipelineTicks(Protocol):
@@ -135,7 +137,9 @@ class Pump:
             ended, late = await asyncio.wait(tasks, timeout=self._finish_seconds)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                # They give back what they hold; where the database hangs, they would wait for it one after the other.
+                await asyncio.wait(late, timeout=_CUT_OFF_SECONDS)
         for task in late:
             _logger.warning("A tick did not end in time and was cut off.", tick=task.get_name())
         for task in ended:
