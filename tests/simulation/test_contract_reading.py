@@ -152,7 +152,7 @@ async def test_pauses_are_kept_at_their_latest_end(bench: Bench) -> None:
     ends = [(soon, soon), (late, late), (soon, late), (None, None), (late, None)]
     async with bench.mirror.platform() as connection:
         for number, (given, kept) in enumerate(ends, 1):
-            pause = Pause(PauseReason.META_UNREACHABLE, given, f"code {number}", None)
+            pause = Pause(PauseReason.META_UNREACHABLE, given, f"code {number}", f"message {number}")
             await pauses.record_pause(connection, store_id, 5, pause)
             (active,) = await pauses.active_pauses(connection, store_id, 5)
             assert (active.until, active.code) == (kept, f"code {number}")
@@ -174,6 +174,7 @@ async def test_which_pauses_hold_and_end(bench: Bench) -> None:
         ("needs_reconnect", 5, clock.after(-1), "x2635"),
         ("meta_unreachable", 6, clock.after(99), "12635"),
         ("blocked_by_meta", 6, clock.after(30), "2635 old"),
+        ("meta_unreachable", 8, clock.now, None),
     ]:
         bench.put("store_pauses", store_id=store_id, reason=reason, link_id=link_id, until=until, code=code)
     async with bench.mirror.platform() as connection:
@@ -182,7 +183,8 @@ async def test_which_pauses_hold_and_end(bench: Bench) -> None:
         assert await pauses.questions_paused_until(connection, store_id, 5) == clock.after(10)
         assert await pauses.questions_paused_until(connection, store_id, 6) == clock.after(99)
         assert await pauses.questions_paused_until(connection, store_id, 0) == clock.after(20)
-        assert await pauses.questions_paused_until(connection, store_id, 7) is None
+        for over_or_none in (7, 8):
+            assert await pauses.questions_paused_until(connection, store_id, over_or_none) is None
         assert await pauses.clear_pause(connection, store_id, 5, PauseReason.META_UNREACHABLE)
         assert not await pauses.clear_pause(connection, store_id, 5, PauseReason.META_UNREACHABLE)
     assert await bench.count(pauses._END_ACCESS, store_id=store_id) == 4

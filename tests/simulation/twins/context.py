@@ -61,8 +61,9 @@ for _column, _statement in stores._SECRETS.items():
 
 def _with_kind(t: Transaction, link: Row) -> Any:
     token = t.credentials.get(link["credential_id"])
-    is_own = token is not None and token["store_id"] == link["store_id"]
-    kind = token["token_kind"] if token is not None and is_own else None
+    kind = None
+    if token is not None and token["store_id"] == link["store_id"]:
+        kind = token["token_kind"]
     return _LinkWithKind(*(link[name] for name in COLUMNS["catalog_links"]), kind)
 
 
