@@ -141,7 +141,7 @@ class World:
                         SELECT (SELECT count(*) FROM intents) AS intents,
                                (SELECT count(*) FROM sync_state WHERE in_flight IS NOT NULL) AS in_flight,
                                (SELECT count(*) FROM sync_state AS s JOIN catalog_links AS l USING (link_id)
-                                WHERE l.active AND s.retry_at IS NOT NULL) AS retries,
+                                WHERE l.active AND s.retry_at IS NOT NULL AND s.status <> 'failed') AS retries,
                                (SELECT count(*) FROM batches WHERE state NOT IN ('over', 'given_up')) AS batches,
                                (SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')) AS jobs
                         """

@@ -32,6 +32,7 @@ from meta_sync.sync.settle import (
     refusal_code,
     release_refused,
     settle_refused_at_once,
+    try_blamed_again,
 )
 from meta_sync.sync.splits import OutageWait, Refusal, Search
 from meta_sync.sync.splitting import SplitKind
@@ -115,6 +116,13 @@ _ITEMS = text(
 )
 
 
+_HAD_FAILED = text(
+    """
+    SELECT COALESCE(bool_and(i.previous_status = 'failed' AND s.code IS NOT DISTINCT FROM 'rejected_by_meta'), false)
+    FROM batch_items AS i JOIN sync_state AS s ON s.link_id = i.link_id AND s.variant_id = i.variant_id
+    WHERE i.batch_id = :batch_id
+    """
+)
 _CREDENTIAL_IN_USE = text("SELECT credential_id FROM catalog_links WHERE link_id = :link_id FOR SHARE")
 
 
@@ -353,10 +361,13 @@ class CallRecorder:
             return
         await self._call_refused(connection, batch, refusal.code, refusal.message)
         # One item alone is to blame for its size, and for anything else when other calls are taken.
-        is_verdict = batch.count == 1 and (
-            refusal.kind is SplitKind.TOO_LARGE or (search is not None and search.split.has_proof)
-        )
-        rejected = 0
+        is_proved = refusal.kind is SplitKind.TOO_LARGE or (search is not None and search.split.has_proof)
+        is_doubtful = refusal.kind is SplitKind.NOTHING_TAKEN
+        if batch.count == 1 and not is_proved:
+            # It was found guilty before, and is only tried again.
+            is_proved = is_doubtful = bool(await connection.scalar(_HAD_FAILED, {"batch_id": batch.batch_id}))
+        is_verdict = batch.count == 1 and is_proved
+        rejected, items = 0, list[BatchItem]()
         if is_verdict:
             row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
             items, _ = await batch_items(connection, batch.batch_id)
@@ -365,6 +376,8 @@ class CallRecorder:
         await release_refused(
             connection, batch.batch_id, code=refusal.code, message=refusal.message, already_rejected=rejected
         )
+        if is_verdict and is_doubtful:
+            await try_blamed_again(connection, batch.link_id, items[0].variant_id)
         await splits.refused(
             connection, batch, refusal, search, is_verdict=is_verdict, wait=self._outage_wait()
         )

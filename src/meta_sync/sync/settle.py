@@ -37,6 +37,7 @@ from meta_sync.sync.settle_statements import (
     REFUSE,
     RELEASE,
     REOPEN,
+    TRY_AGAIN,
     UNPARK,
     UNPARK_OF,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "release_unknown",
     "settle_finished",
     "settle_refused_at_once",
+    "try_blamed_again",
 ]
 
 
@@ -161,6 +163,11 @@ async def settle_refused_at_once(
     parameters["is_certain"] = await connection.scalar(IS_CERTAIN, parameters)
     await _refuse(connection, parameters, messages, codes)
     await connection.execute(UNPARK_OF, {**parameters, "variant_ids": sorted(messages)})
+
+
+async def try_blamed_again(connection: AsyncConnection, link_id: int, variant_id: str) -> None:
+    """Let an item go again later that was found guilty by halving, and not by what Meta said of it."""
+    await connection.execute(TRY_AGAIN, {"link_id": link_id, "variant_id": variant_id})
 
 
 async def note_refused(

@@ -31,12 +31,16 @@ __all__ = [
     "REOPEN",
     "RESTORE",
     "RESTORED",
+    "TRY_AGAIN",
     "UNPARK",
     "UNPARK_OF",
 ]
 
 _MOST_RETRIES_COUNTED = 1000
 """Far beyond the longest wait; the column must not overflow in the months that Meta could go on like that."""
+
+_MOST_HOURS = 24
+"""Between two tries of an item that was blamed without Meta's word: one call a day."""
 
 OVER = text(
     """
@@ -225,6 +229,16 @@ MAKE_GIVEN_UP = text(
         more=f"status = {status_case(Event.GIVEN_UP, 's.status')}, code = 'poll_timeout', "
         "error_text = 'Meta did not finish the batch in time. The item is sent again.'"
     )
+)
+# Blamed without a word of Meta about the item itself, which may have been a passing fault. It goes again, alone, after one
+# hour, then two, at last once a day; what it carries is not noted as refused.
+TRY_AGAIN = text(
+    f"""
+    UPDATE sync_state SET rejected_hash = NULL, batch_limit = 1,
+        retry_at = now() + make_interval(hours => LEAST({_MOST_HOURS}, power(2, LEAST(retries, 10)))::int),
+        retries = LEAST(retries + 1, {_MOST_RETRIES_COUNTED})
+    WHERE link_id = :link_id AND variant_id = :variant_id AND in_flight IS NULL AND status = 'failed'
+    """
 )
 MARK_UNKNOWN = text(
     """

@@ -30,7 +30,7 @@ from meta_sync.sync.drain import Timing, database_time
 from meta_sync.sync.models import BatchItem, OpenBatch
 from meta_sync.sync.pauses import questions_paused_until
 from meta_sync.sync.record import answer_facts
-from meta_sync.sync.settle import release_unknown, settle_refused_at_once
+from meta_sync.sync.settle import release_unknown, settle_refused_at_once, try_blamed_again
 from meta_sync.sync.split_statements import IS_SUSPICIOUS, RELEASED
 from meta_sync.sync.splits import OutageWait, Refusal, Search
 from meta_sync.sync.splitting import SplitKind
@@ -167,6 +167,7 @@ async def _name(
 ) -> None:
     said = {item.variant_id: message or _UNSAID}
     await settle_refused_at_once(connection, identity, said, {})
+    await try_blamed_again(connection, identity["link_id"], item.variant_id)
 
 
 async def _keep_together(

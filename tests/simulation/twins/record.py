@@ -168,3 +168,13 @@ def credential_in_use(t: Transaction, p: Mapping[str, Any]) -> Rows:
 def created_on(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
     return Rows() if row is None else Rows([(row["created_on"],)])
+
+
+@twin(record._HAD_FAILED)
+def had_failed(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    said = []
+    for item in t.batch_items.by_index(p["batch_id"]):
+        state = t.sync_state.get(item["link_id"], item["variant_id"])
+        if state is not None:
+            said.append(item["previous_status"] == "failed" and state["code"] == "rejected_by_meta")
+    return Rows([(bool(said) and all(said),)])

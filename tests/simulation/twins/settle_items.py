@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -322,3 +323,19 @@ def disturb(t: Transaction, p: Mapping[str, Any]) -> Rows:
         )
         disturbed += 1
     return Rows(rowcount=disturbed)
+
+
+@twin(statements.TRY_AGAIN)
+def try_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    row = t.sync_state.get(p["link_id"], p["variant_id"])
+    if row is None or row["in_flight"] is not None or row["status"] != "failed":
+        return Rows(rowcount=0)
+    wait = timedelta(hours=min(24, 2 ** min(row["retries"], 10)))
+    t.sync_state.update(
+        row,
+        rejected_hash=None,
+        batch_limit=1,
+        retry_at=t.now + wait,
+        retries=min(row["retries"] + 1, statements._MOST_RETRIES_COUNTED),
+    )
+    return Rows(rowcount=1)
