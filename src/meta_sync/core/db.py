@@ -7,10 +7,9 @@ wait has an end: for a connection, a lock, a statement, an answer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
@@ -79,6 +78,8 @@ _IDLE_IN_TRANSACTION_MS = 60_000
 
 _ANSWER_PATIENCE = 1.2
 """How much longer than the server may work on a statement we wait for its answer: then nobody is there any more."""
+_DISPOSE_SECONDS = 3.0
+"""For telling the server that our connections end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +225,8 @@ class Database:
 
     async def dispose(self) -> None:
         """Close both pools. A server that does not answer is not waited for."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_THROW_AWAY_SECONDS):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISPOSE_SECONDS):
                 await self.app.dispose()
                 await self.worker.dispose()
 
