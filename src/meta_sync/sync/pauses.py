@@ -48,8 +48,12 @@ _CLEAR = text(
 _END_ACCESS = text(
     "DELETE FROM store_pauses WHERE store_id = :store_id AND (reason = 'needs_reconnect' OR code LIKE '2635%')"
 )
+# One without an end ends when somebody acts, which is looked for once a minute.
 _QUESTIONS_UNTIL = text(
-    "SELECT max(until) FROM store_pauses WHERE store_id = :store_id AND link_id = :link_id AND until > now()"
+    """
+    SELECT max(COALESCE(until, now() + interval '1 minute')) FROM store_pauses
+    WHERE store_id = :store_id AND link_id = :link_id AND (until IS NULL OR until > now())
+    """
 )
 _FAILURES = text(
     "SELECT failures FROM store_pauses WHERE store_id = :store_id AND reason = :reason AND link_id = :link_id"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from meta_sync.sync import pauses
@@ -83,12 +83,11 @@ def end_access(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(pauses._QUESTIONS_UNTIL)
 def questions_until(t: Transaction, p: Mapping[str, Any]) -> Rows:
     ends = [
-        row["until"]
+        t.now + timedelta(minutes=1) if row["until"] is None else row["until"]
         for row in t.store_pauses
         if row["store_id"] == p["store_id"]
         and row["link_id"] == p["link_id"]
-        and row["until"] is not None
-        and row["until"] > t.now
+        and (row["until"] is None or row["until"] > t.now)
     ]
     return Rows([(max(ends, default=None),)])
 
