@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from meta_sync.catalog import products_write
 from meta_sync.catalog.models import InventoryInput, Lane, ProductInput, VariantInput
 from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.connection.repository import token_context
@@ -201,6 +202,21 @@ async def test_a_deleted_product(shop: _Shop) -> None:
     assert (shop.row("products", "p")["deleted_at"], shop.row("products", "p")["title"]) == (None, "Chair")
     assert shop.row("variants", "b")["deleted_at"] is not None
     assert await shop(edits.put_variant, "p", "a") == {"a": Lane.LIVE}
+
+
+async def test_a_tombstone_keeps_the_time_of_its_first_deletion(shop: _Shop) -> None:
+    values: dict[str, Any] = dict.fromkeys(products_write._PRODUCT_COLUMNS)
+    values |= {"product_id": "p", "status": "active", "visibility": "public", "source": "api"}
+    values |= {"images": "{}", "categories": '{"a"}'}
+    kept = []
+    for is_deleted in (True, True, False, True):
+        shop.bench.clock.move(1)
+        columns = {name: [value] for name, value in {**values, "deleted": is_deleted}.items()}
+        given = {"store_id": shop.store_id, **columns}
+        assert await shop.bench.count(products_write._UPSERT_PRODUCTS, **given) == 1
+        kept.append(shop.row("products", "p")["deleted_at"])
+    first, last = shop.bench.clock.after(-3), shop.bench.clock.now
+    assert kept == [first, first, None, last]
 
 
 async def test_stock(shop: _Shop) -> None:

@@ -307,7 +307,8 @@ async def test_a_retry_time_that_was_moved_stays(bench: Bench) -> None:
     store_id = bench.store()
     link_id = bench.link(store_id)
     bench.state(store_id, link_id, "v", retry_at=bench.clock.after(1))
-    given = {"link_ids": [link_id, link_id, link_id], "variant_ids": ["v", "v", "none"]}
+    bench.state(store_id, link_id, "claimed meanwhile")
+    given = {"link_ids": [link_id] * 4, "variant_ids": ["v", "v", "claimed meanwhile", "none"]}
     assert await bench.count(retries._CLEAR, **given) == 0
     bench.clock.move(1)
     assert await bench.count(retries._CLEAR, **given) == 1
