@@ -14,6 +14,7 @@ from meta_sync.core.db import Database, DatabaseTimeouts
 from meta_sync.core.outages import DatabaseAwayError, is_outage
 from tests.support.api import Caller, open_api, product_body
 from tests.support.database_faults import OwnPostgres, assert_nothing_leaked, until, way_to, with_database
+from tests.support.failing_api import other_session, waiting_for_locks
 from tests.support.pipeline import assert_sums, fetch
 from tests.support.serving import serving
 from tests.support.world import World, open_world, product, variant
@@ -36,20 +37,8 @@ async def world(database: Database, own_postgres: OwnPostgres) -> AsyncIterator[
 
 @pytest.fixture
 async def other(own_postgres: OwnPostgres) -> AsyncIterator[asyncpg.Connection]:
-    """Another session of the server, which stands in the way."""
-    connection = await asyncpg.connect(
-        host=str(own_postgres.server.socket_directory), user="postgres", database=own_postgres.name, ssl=False
-    )
-    yield connection
-    await connection.close(timeout=5)
-
-
-def _waiting(server: OwnPostgres) -> int:
-    return int(
-        server.sql(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
-    )
+    async with other_session(own_postgres) as connection:
+        yield connection
 
 
 async def test_clients_go_away_while_their_request_waits(
@@ -66,7 +55,7 @@ async def test_clients_go_away_while_their_request_waits(
             await other.execute("UPDATE products SET title = 'Held'")
             bodies = [product_body(title=f"T{number}") for number in range(3)]
             putting = [asyncio.create_task(store("PUT", "/catalog/products/p", json=body)) for body in bodies]
-            await until(lambda: _waiting(own_postgres) == 3)
+            await until(lambda: waiting_for_locks(own_postgres) == 3)
             for task in putting:
                 task.cancel()
             await asyncio.gather(*putting, return_exceptions=True)
@@ -132,7 +121,7 @@ async def test_a_deadline_passes_while_a_statement_waits(
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.15):
                 await world.put("p", variant("a", 5))
-    await until(lambda: _waiting(own_postgres) == 0, 3)
+    await until(lambda: waiting_for_locks(own_postgres) == 0, 3)
     await assert_nothing_leaked(database, own_postgres)
     await transaction.rollback()
     await world.put("p", variant("a", 5))
@@ -148,7 +137,7 @@ async def test_a_deadline_passes_while_all_wait_for_a_connection(
     await transaction.start()
     await other.execute("UPDATE products SET title = 'Held'")
     waiting = [asyncio.create_task(catalog.delete_product(world.store_id, "p")) for _ in range(8)]
-    await until(lambda: _waiting(own_postgres) == 1)
+    await until(lambda: waiting_for_locks(own_postgres) == 1)
     for task in waiting[::2]:
         task.cancel()
     await transaction.rollback()
