@@ -87,7 +87,7 @@ async def test_context_of_a_store_that_may_send(bench: Bench) -> None:
 
 async def test_context_of_stores_that_may_not(bench: Bench) -> None:
     newer = bench.store(mapper_version=2)
-    assert await _context(bench, newer) == Standstill("newer_mapper", bench.clock.after(30))
+    assert await _context(bench, newer) == Standstill("newer_mapper", bench.clock.after(0))
     unconnected = bench.store()
     bench.link(unconnected, active=False)
     assert await _context(bench, unconnected) == Standstill("not_connected")

@@ -35,12 +35,10 @@ UNREADABLE_TOKEN = "unreadable_token"  # noqa: S105 - a reason, not a token
 """Standstill: the encryption key is not the one that the token was stored with."""
 
 _NEWER_MAPPER = text(
-    """
-    SELECT now() + interval '30 seconds' FROM stores
-    WHERE store_id = :store_id AND mapper_version > :mapper_version
-    """
+    "SELECT now() FROM stores WHERE store_id = :store_id AND mapper_version > :mapper_version"
 )
-"""A newer version of the service has taken the store over: its workers do the work, and this one looks rarely."""
+"""A newer version of the service has taken the store over since this worker took its lease: the store is given back
+due as it was, and its own workers take it."""
 
 
 @dataclass(frozen=True, slots=True)
