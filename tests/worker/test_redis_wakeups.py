@@ -46,14 +46,25 @@ async def test_wake_ups_of_both_queues_arrive_and_leave_nothing_behind(redis_ser
     assert not [key for key in left if b"cron:" not in key]
 
 
+class Patience:
+    """A short back-off that knows how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, failures: int) -> float:
+        self.asked += 1
+        return 0.05
+
+
 async def test_a_redis_that_restarts_or_is_flushed_is_found_again(redis_server: EmbeddedRedis) -> None:
     woken: list[JobName] = []
-    stop = asyncio.Event()
-    task = asyncio.create_task(RedisWakeups(redis_server.url, woken.append).run(stop))
+    stop, patience = asyncio.Event(), Patience()
+    task = asyncio.create_task(RedisWakeups(redis_server.url, woken.append, backoff=patience).run(stop))
     queue = ArqJobQueue(redis_server.url)
     await wake_until(queue, JobName.DRAIN, woken)
     await asyncio.to_thread(redis_server.stop)
-    await asyncio.sleep(0.5)
+    await until(lambda: patience.asked >= 2, 20)
     assert not task.done()
     await asyncio.to_thread(redis_server.start)
     await wake_until(queue, JobName.DRAIN, woken)
@@ -66,9 +77,11 @@ async def test_a_redis_that_restarts_or_is_flushed_is_found_again(redis_server: 
 
 
 async def test_a_redis_that_was_never_there_does_not_hold_up_the_stop(tmp_path: Path) -> None:
-    stop = asyncio.Event()
-    task = asyncio.create_task(RedisWakeups(f"unix://{tmp_path}/nobody.sock", print).run(stop))
-    await asyncio.sleep(0.2)
+    stop, patience = asyncio.Event(), Patience()
+    task = asyncio.create_task(
+        RedisWakeups(f"unix://{tmp_path}/nobody.sock", print, backoff=patience).run(stop)
+    )
+    await until(lambda: patience.asked >= 4, 20)
     assert not task.done()
     stop.set()
     await asyncio.wait_for(task, 5)
