@@ -189,6 +189,31 @@ def test_a_part_without_an_answer_is_waited_for() -> None:
     assert judge(search.split) == Wait()
 
 
+def test_the_second_half_of_a_deep_pair_waits_for_the_first() -> None:
+    search = Search.of(16)
+    while isinstance(following := judge(search.split), Send) and following.part.level < 3:
+        part = following.part
+        if 0 in search.items[part.part_id]:
+            search.apply(after_refusal(search.split, part.part_id, sent=part.items, is_verdict=False))
+        else:
+            search.prove()
+            search.apply(after_pass(search.split, part.part_id))
+    assert isinstance(following, Send)
+    search.set(following.part.part_id, PartState.SENT)
+    assert judge(search.split) == Wait(), "its answer decides whether the second is sent at all"
+
+
+def test_a_store_that_is_proved_well_goes_on_when_both_halves_are_refused_twice() -> None:
+    guilty = {0, 700, 1300, 2000}
+    search = Search.of(2500)
+    assert search.run(_without(guilty)) == Over(End.STORE)
+    search = Search.of(2500)
+    search.prove()
+    assert search.run(_without(guilty)) == Over(End.DONE)
+    assert search.named
+    assert search.named <= guilty
+
+
 def test_a_suspect_waits_for_other_work_and_a_whole_has_no_limit() -> None:
     search = Search.of(8, SplitKind.SUSPECT)
     search.split = replace(search.split, is_open=False)
