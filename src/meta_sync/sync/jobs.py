@@ -75,7 +75,7 @@ _LEASE = text(
     WHERE j.job_id = (
         SELECT job_id FROM jobs
         WHERE status IN ('queued', 'running') AND (leased_until IS NULL OR leased_until < now())
-        ORDER BY leased_until NULLS FIRST, created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        ORDER BY leased_until NULLS FIRST, created_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
     )
     RETURNING j.job_id, j.store_id, j.link_id, j.type, j.cursor, j.mapping_epoch, j.fence, j.stage
     """

@@ -18,7 +18,7 @@ __all__ = ["PipelineListener", "follow_mapper_version"]
 # A raised epoch restarts the running re-evaluation at its first row.
 _RESTART = text(
     """
-    UPDATE jobs SET cursor = NULL, looked_at = 0, unchanged = 0, stage = 'waiting', last_batch_id = NULL,
+    UPDATE jobs SET cursor = NULL, looked_at = 0, enqueued = 0, unchanged = 0, stage = 'waiting', last_batch_id = NULL,
         mapping_epoch = (SELECT mapping_epoch FROM stores WHERE store_id = :store_id)
     WHERE store_id = :store_id AND type = 'reevaluation' AND status IN ('queued', 'running')
     RETURNING job_id

@@ -71,7 +71,13 @@ def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     if not free:
         return Rows()
     first = min(
-        free, key=lambda row: (row["leased_until"] is not None, row["leased_until"] or 0, row["created_at"])
+        free,
+        key=lambda row: (
+            row["leased_until"] is not None,
+            row["leased_until"] or 0,
+            row["created_at"],
+            row["job_id"],
+        ),
     )
     row = t.jobs.update(
         first,

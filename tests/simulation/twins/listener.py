@@ -23,6 +23,7 @@ def restart(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 row,
                 cursor=None,
                 looked_at=0,
+                enqueued=0,
                 unchanged=0,
                 stage="waiting",
                 last_batch_id=None,
