@@ -7,10 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 from typing_extensions import override
 
 from meta_sync.core.db import Database
 from meta_sync.sandbox.options import DEMO_CATALOG_ID
+from meta_sync.sync import split_statements
+from meta_sync.sync.bulk import expect_bulk
 from meta_sync.sync.splitting import FRUITLESS_CALLS, MOST_CALLS
 from tests.support.pipeline import (
     Turn,
@@ -454,3 +457,37 @@ async def test_a_refused_answer_about_another_link_opens_nothing(world: World) -
     assert world.calls() == 1
     assert await fetch(world, "SELECT 1 FROM splits") == []
     assert await _pause(world) == []
+
+
+_PLANNED = {
+    "batch_id": 1,
+    "calls": 1,
+    "code": "100",
+    "first_id": 1,
+    "first_items": 1,
+    "kind": "bad_parameter",
+    "link_id": 1,
+    "message": "x",
+    "part_id": 1,
+    "second_id": 2,
+    "split_id": 1,
+    "batch_limit": None,
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["SPLITS", "OPEN", "HOLD_ITEMS", "COUNT_ITEMS", "HALVE", "FREE", "FREE_PART"]
+)
+async def test_no_statement_of_a_split_reads_a_whole_table(world: World, name: str) -> None:
+    statement = getattr(split_statements, name)
+    given = {one: _PLANNED[one] for one in statement.compile().params}
+    async with world.database.platform() as connection:
+        await expect_bulk(connection)
+        rows = await connection.execute(text(f"EXPLAIN {statement.text}"), given)
+        plan = "\n".join(rows.scalars())
+    for table in ("sync_state", "batch_items", "batches", "split_parts", "splits"):
+        assert f"Seq Scan on {table}" not in plan, plan
+    lines = plan.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        # An index that is searched for nothing is read from end to end.
+        assert "Index Scan" not in line or "Index Cond" in following, plan
