@@ -30,7 +30,7 @@ from tests.support.world import World, product, variant
 _PER_PRODUCT = 4
 
 
-async def _fill(world: World, variants: int) -> None:
+async def fill(world: World, variants: int) -> None:
     products = [
         product(
             f"p{number}",
@@ -45,7 +45,7 @@ async def _fill(world: World, variants: int) -> None:
         await world.catalog.put_products(world.store_id, products[start : start + 500])
 
 
-async def _edit(world: World, dice: random.Random, products: int) -> None:
+async def edit(world: World, dice: random.Random, products: int) -> None:
     """One edit of the kinds that merchants make."""
     number = dice.randrange(products)
     product_id = f"p{number}"
@@ -73,7 +73,7 @@ async def _edit(world: World, dice: random.Random, products: int) -> None:
 async def _edit_until(world: World, dice: random.Random, products: int, stop: asyncio.Event) -> int:
     edits = 0
     while not stop.is_set():
-        await _edit(world, dice, products)
+        await edit(world, dice, products)
         edits += 1
         try:
             await asyncio.wait_for(stop.wait(), 0.05)
@@ -121,7 +121,7 @@ async def soak(
         if redis is not None:
             redis.start()
             stack.callback(redis.stop)
-        await _fill(world, variants)
+        await fill(world, variants)
         await world.connect()
         await world.stores.patch_settings(world.store_id, {"batchSize": max(50, min(2500, variants // 20))})
         stop = asyncio.Event()
