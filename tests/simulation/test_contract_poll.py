@@ -287,3 +287,27 @@ def test_reading_a_batch(world: SettleWorld) -> None:
     for statement in (record._ITEMS, record._CALLS, record._CREATED_ON):
         assert world.run(statement, batch_id=1).all() == []
     assert world.run(record._CREDENTIAL_IN_USE, link_id=9999).all() == []
+
+
+def test_whether_every_item_of_a_batch_had_failed_before(world: SettleWorld) -> None:
+    kinds = {
+        "blamed": ("failed", "rejected_by_meta"),
+        "sent": ("pending", "rejected_by_meta"),
+        "other": ("failed", "cannot_clear"),
+        "silent": ("failed", None),
+        "gone": ("failed", None),
+    }
+    sets = [names for count in (0, 1, 2) for names in itertools.product(kinds, repeat=count)]
+    batches = [world.batch("sending")["batch_id"] for _ in sets]
+    for batch_id, names in zip(batches, sets, strict=True):
+        for number, name in enumerate(names):
+            previous_status, code = kinds[name]
+            variant_id = f"v{batch_id}-{number}"
+            batch = world.row("batches", batch_id)
+            world.attempt(batch, variant_id, previous_status=previous_status)
+            if name != "gone":
+                world.state(variant_id, batch_id, code=code)
+    for batch_id, names in zip(batches, sets, strict=True):
+        had_failed = world.run(record._HAD_FAILED, batch_id=batch_id).scalar_one()
+        known = [name for name in names if name != "gone"]
+        assert had_failed == (bool(known) and set(known) == {"blamed"})

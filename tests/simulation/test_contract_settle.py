@@ -182,6 +182,19 @@ def test_items_that_a_late_event_cannot_find_in_flight(
         world.commit()
 
 
+def test_who_was_blamed_without_a_word_goes_again_ever_more_rarely(world: SettleWorld) -> None:
+    retries = (0, 1, 3, 4, 5, 9, 10, 11, 998, 999, 1000)
+    for status, in_flight, count in itertools.product(("failed", "pending"), (None, 7), retries):
+        world.state(f"{status}-{in_flight}-{count}", in_flight, status=status, retries=count)
+    world.flush()
+    world.clock.move(5)
+    for status, in_flight, count in itertools.product(("failed", "pending"), (None, 7), retries):
+        said = {"link_id": world.link_id, "variant_id": f"{status}-{in_flight}-{count}"}
+        is_blamed = status == "failed" and in_flight is None
+        assert world.run(statements.TRY_AGAIN, **said).rowcount == is_blamed
+    assert world.run(statements.TRY_AGAIN, link_id=world.link_id, variant_id="nobody").rowcount == 0
+
+
 @pytest.mark.parametrize("was_refused", [False, True])
 def test_a_batch_is_over_once(world: SettleWorld, was_refused: bool) -> None:
     batches = [world.batch(state, body=b"body") for state in _STATES]
