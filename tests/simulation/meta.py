@@ -128,6 +128,7 @@ class SimulatedMeta:
         self.work: dict[str, Work] = {}
         self.tokens: set[str] = set()
         self.blocked_until: dict[str, float] = {}
+        self.throttled_at = 0.0
         self.unwanted: Callable[[Mapping[str, Any]], str | None] = lambda _: None
         """Meta's verdict on an item: why it is not saved, or nothing."""
         self.poisonous: Callable[[Mapping[str, Any]], bool] = lambda _: False
@@ -366,6 +367,7 @@ class SimulatedMeta:
             self.blocked_until.setdefault(bucket, 0)
             if loop.time() >= self.blocked_until[bucket]:
                 self.blocked_until[bucket] = loop.time() + self.rng.choice([60, 120, 300])
+            self.throttled_at = loop.time()
             minutes = -(-(self.blocked_until[bucket] - loop.time()) // 60)
             usage = {
                 "1": [

@@ -32,7 +32,9 @@ KEPT = (
 
 @pytest.mark.parametrize("first", range(0, _SEEDS, _AT_ONCE))
 def test_seeds_end_right(first: int) -> None:
-    wrong = {seed: result.wrong for seed in range(first, first + _AT_ONCE) if (result := run_seed(seed)).wrong}
+    wrong = {
+        seed: result.wrong for seed in range(first, first + _AT_ONCE) if (result := run_seed(seed)).wrong
+    }
     assert wrong == {}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -130,6 +130,7 @@ class SimulatedWorld:
         self.cipher = Cipher(self.settings.encryption_keys)
         self.meta = SimulatedMeta(self.rng, self.plan.adversity, self._known_handles)
         self.meta.log = self.log
+        self.meta.on_call = self._check_call
         self.processes: list[Process] = []
         self.database_away_until = 0.0
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
@@ -170,6 +171,41 @@ class SimulatedWorld:
         if roll < self.plan.database_faults / 2:
             return "failed"
         return "silent" if roll < self.plan.database_faults else ""
+
+    def _check_call(self, catalog_id: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """What must be so whenever a call goes out. What changed in the last moments may not have been seen yet."""
+        moment = self.now() - timedelta(seconds=2)
+        store = self.tables["stores"].rows[STORE,]
+        if store["updated_at"] < moment:
+            if not store["settings"].get("sync_enabled"):
+                self.violate("a call was made though sync is off")
+            if store["settings"].get("feed_mode", "live") != "live":
+                self.violate("a call was made in preview")
+        for row in self.tables["catalog_links"]:
+            if row["active"] and row["selected_at"] < moment and row["catalog_id"] != catalog_id:
+                self.violate("a call was made to a catalog that the store has left")
+            blocked = row["calls_blocked_until"]
+            is_known = self.meta.throttled_at < self.loop.time() - 2
+            if row["catalog_id"] == catalog_id and blocked is not None and blocked > self.now() and is_known:
+                self.violate("a call was made while Meta's waiting time was not over")
+        dead = {row["credential_id"] for row in self.tables["credentials"] if _is_dead(row, moment)}
+        links = [row for row in self.tables["catalog_links"] if row["active"]]
+        if any(row["catalog_id"] == catalog_id and row["credential_id"] in dead for row in links):
+            self.violate("a call was made with a token that is known to be dead")
+        self._check_overlap(catalog_id, records)
+
+    def _check_overlap(self, catalog_id: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """No two contents of one item are under way at once, as far as our side can know of them."""
+        sent = {data["id"]: (method, data) for method, data in records}
+        states = {row["handle"]: row["state"] for row in self.tables["batches"]}
+        for work in self.meta.work.values():
+            if work.catalog_id != catalog_id or states.get(work.handle) != "open":
+                continue
+            for index in work.timers:
+                if index >= 0:
+                    method, data = work.records[index]
+                    if data["id"] in sent and sent[data["id"]] != (method, data):
+                        self.violate(f"two contents of {data['id']} are under way at once")
 
     def violate(self, text: str, error: BaseException | None = None) -> None:
         del error
@@ -343,6 +379,10 @@ class SimulatedWorld:
         return any(
             row["active"] and row["dead_at"] is not None for row in self.tables["credentials"].rows.values()
         )
+
+
+def _is_dead(row: Mapping[str, Any], moment: datetime) -> bool:
+    return row["dead_at"] is not None and row["dead_at"] < moment
 
 
 def _poll_time(row: Mapping[str, Any]) -> datetime | None:
