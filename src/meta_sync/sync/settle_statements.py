@@ -235,8 +235,7 @@ MAKE_GIVEN_UP = text(
 TRY_AGAIN = text(
     f"""
     UPDATE sync_state SET rejected_hash = NULL, batch_limit = 1,
-        retry_at = now() + make_interval(hours => LEAST({_MOST_HOURS}, power(2, LEAST(retries, 10)))::int),
-        retries = LEAST(retries + 1, {_MOST_RETRIES_COUNTED})
+        retry_at = now() + make_interval(hours => LEAST({_MOST_HOURS}, power(2, LEAST(attempts, 10) - 1))::int)
     WHERE link_id = :link_id AND variant_id = :variant_id AND in_flight IS NULL AND status = 'failed'
     """
 )

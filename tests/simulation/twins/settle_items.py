@@ -330,12 +330,11 @@ def try_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.sync_state.get(p["link_id"], p["variant_id"])
     if row is None or row["in_flight"] is not None or row["status"] != "failed":
         return Rows(rowcount=0)
-    wait = timedelta(hours=min(24, 2 ** min(row["retries"], 10)))
+    wait = timedelta(hours=min(24, 2 ** (min(row["attempts"], 10) - 1)))
     t.sync_state.update(
         row,
         rejected_hash=None,
         batch_limit=1,
         retry_at=t.now + wait,
-        retries=min(row["retries"] + 1, statements._MOST_RETRIES_COUNTED),
     )
     return Rows(rowcount=1)
