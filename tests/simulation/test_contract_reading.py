@@ -177,14 +177,15 @@ async def test_which_pauses_hold_and_end(bench: Bench) -> None:
         ("meta_unreachable", 8, clock.now, None),
     ]:
         bench.put("store_pauses", store_id=store_id, reason=reason, link_id=link_id, until=until, code=code)
+    others = {"reason": "needs_reconnect", "until": clock.after(500)}
+    bench.put("store_pauses", store_id=bench.store(), link_id=6, **others)
     async with bench.mirror.platform() as connection:
         active = await pauses.active_pauses(connection, store_id, 5)
         assert [one.until for one in active] == [None, clock.after(20), clock.after(10)]
-        assert await pauses.questions_paused_until(connection, store_id, 5) == clock.after(10)
-        assert await pauses.questions_paused_until(connection, store_id, 6) == clock.after(99)
-        assert await pauses.questions_paused_until(connection, store_id, 0) == clock.after(20)
-        for over_or_none in (7, 8):
-            assert await pauses.questions_paused_until(connection, store_id, over_or_none) is None
+        # One without an end counts as a minute; those of link 8 are over, and link 7 has none.
+        for link_id, seconds in ((5, 60), (6, 99), (0, 20), (8, None), (7, None)):
+            until = await pauses.questions_paused_until(connection, store_id, link_id)
+            assert until == (None if seconds is None else clock.after(seconds))
         assert await pauses.clear_pause(connection, store_id, 5, PauseReason.META_UNREACHABLE)
         assert not await pauses.clear_pause(connection, store_id, 5, PauseReason.META_UNREACHABLE)
     assert await bench.count(pauses._END_ACCESS, store_id=store_id) == 4
