@@ -362,10 +362,15 @@ class SimulatedWorld:
             if queue["due_at"] is None and not self._stands_still():
                 ready = any(row["parked_by"] is None for row in self.tables["intents"].rows.values())
                 times += [now + timedelta(seconds=1)] if ready else []
+                epochs = {
+                    row["link_id"]: row["epoch"] for row in self.tables["catalog_links"] if row["active"]
+                }
                 times += [
                     row["due_at"]
                     for row in self.tables["batches"].rows.values()
-                    if row["state"] == "unknown" and row["calls"] < MAX_CALLS
+                    if row["state"] == "unknown"
+                    and row["calls"] < MAX_CALLS
+                    and epochs.get(row["link_id"]) == row["link_epoch"]
                 ]
         # A forgotten store is looked for every second; here at once, or when it becomes one.
         return [now if one is not None and one <= now + timedelta(seconds=1) else one for one in times]

@@ -12,38 +12,42 @@ from meta_sync.sync.context import StoreContext
 from meta_sync.sync.models import OpenBatch
 from meta_sync.sync.splits import count_resend
 
-__all__ = ["MAX_CALLS", "due_batch", "open_call"]
+__all__ = ["MAX_CALLS", "RESENDABLE", "due_batch", "open_call"]
 
 MAX_CALLS = 4
 """Calls per batch. Beyond it the items are released when the hold is over and sent as they are then."""
 
 # A batch that is looked into because it brings nothing but server errors is not sent again: one call, then the hold.
-_NOT_SUSPECT = """NOT EXISTS (
-          SELECT FROM split_parts AS p JOIN splits AS x ON x.split_id = p.split_id
-          WHERE p.part_id = batches.split_part AND x.kind = 'suspect'
-      )"""
+RESENDABLE = f"""
+    b.state = 'unknown' AND b.due_at <= now() AND b.calls < {MAX_CALLS} AND b.body IS NOT NULL
+    AND (SELECT count(*) FROM sync_state WHERE in_flight = b.batch_id) = b.sent
+    AND NOT EXISTS (
+        SELECT FROM split_parts AS p JOIN splits AS x ON x.split_id = p.split_id
+        WHERE p.part_id = b.split_part AND x.kind = 'suspect'
+    )
+"""
+"""Whether a batch ``b`` of the active link, in its present epoch, goes again now. Also what the sweep looks for: a store
+that is marked due for a batch that never goes would have a turn every second."""
+
 _DUE = text(
     f"""
-    SELECT batch_id FROM batches
-    WHERE link_id = :link_id AND state = 'unknown' AND due_at <= now() AND body IS NOT NULL
-      AND link_epoch = :epoch AND calls < {MAX_CALLS} AND {_NOT_SUSPECT}
-    ORDER BY batch_id LIMIT 1
+    SELECT b.batch_id FROM batches AS b
+    WHERE b.link_id = :link_id AND b.link_epoch = :epoch AND {RESENDABLE}
+    ORDER BY b.batch_id LIMIT 1
     """
 )
 _OPEN = text(
     f"""
-    UPDATE batches SET state = 'sending', calls = calls + 1,
+    UPDATE batches AS b SET state = 'sending', calls = calls + 1,
         due_at = clock_timestamp() + make_interval(secs => :deadline_seconds)
-    WHERE batch_id = :batch_id AND state = 'unknown' AND due_at <= now() AND calls < {MAX_CALLS}
-      AND {_NOT_SUSPECT}
-      AND (SELECT count(*) FROM sync_state WHERE in_flight = :batch_id) = sent
+    WHERE b.batch_id = :batch_id AND {RESENDABLE}
       AND EXISTS (
           SELECT FROM catalog_links AS l JOIN stores AS s ON s.store_id = l.store_id
-          WHERE l.link_id = batches.link_id AND l.active AND l.epoch = batches.link_epoch
+          WHERE l.link_id = b.link_id AND l.active AND l.epoch = b.link_epoch
             AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
             AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
       )
-    RETURNING calls, body, sent, catalog_id, split_part
+    RETURNING b.calls, b.body, b.sent, b.catalog_id, b.split_part
     """
 )
 _INSERT_CALL = text(

@@ -8,12 +8,14 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.sync.resend import RESENDABLE
+
 __all__ = ["due_schedule", "fold_counters", "keep_partitions", "mark_forgotten_stores", "purge", "run_soon"]
 
 # Stores that could not do a thing are left out: their turn would change nothing, every second. Whatever ends that marks
 # them. A row that a writer holds is being marked just now.
 _FORGOTTEN = text(
-    """
+    f"""
     UPDATE store_queue SET due_at = now() WHERE store_id IN (
         SELECT q.store_id FROM store_queue AS q
         JOIN stores AS s ON s.store_id = q.store_id
@@ -25,7 +27,8 @@ _FORGOTTEN = text(
           AND s.settings ->> 'currency' IS NOT NULL AND s.settings ->> 'storefront_base_url' IS NOT NULL
           AND (EXISTS (SELECT FROM intents AS i WHERE i.store_id = q.store_id AND i.parked_by IS NULL)
                OR EXISTS (
-                   SELECT FROM batches AS b WHERE b.link_id = l.link_id AND b.state = 'unknown' AND b.due_at <= now()
+                   SELECT FROM batches AS b
+                   WHERE b.link_id = l.link_id AND b.link_epoch = l.epoch AND {RESENDABLE}
                ))
           AND NOT EXISTS (
               SELECT FROM store_pauses AS p

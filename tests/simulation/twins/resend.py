@@ -36,12 +36,15 @@ def may_send(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([(is_sending(store) and link["active"] and link["epoch"] == batch["link_epoch"],)])
 
 
-def _may_go_again(t: Transaction, batch: Row) -> bool:
+def is_resendable(t: Transaction, batch: Row) -> bool:
+    """``resend.RESENDABLE``."""
     return (
         batch["state"] == "unknown"
         and batch["due_at"] is not None
         and batch["due_at"] <= t.now
         and batch["calls"] < resend.MAX_CALLS
+        and batch["body"] is not None
+        and sum(row["in_flight"] == batch["batch_id"] for row in t.sync_state) == batch["sent"]
         and not _is_suspect(t, batch["split_part"])
     )
 
@@ -57,10 +60,7 @@ def due(t: Transaction, p: Mapping[str, Any]) -> Rows:
     ids = [
         row["batch_id"]
         for row in t.batches
-        if _may_go_again(t, row)
-        and row["link_id"] == p["link_id"]
-        and row["body"] is not None
-        and row["link_epoch"] == p["epoch"]
+        if row["link_id"] == p["link_id"] and row["link_epoch"] == p["epoch"] and is_resendable(t, row)
     ]
     return Rows([(min(ids),)] if ids else [])
 
@@ -68,9 +68,7 @@ def due(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(resend._OPEN)
 def open_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
     batch = t.batches.get(p["batch_id"])
-    if batch is None or not _may_go_again(t, batch):
-        return Rows()
-    if sum(row["in_flight"] == p["batch_id"] for row in t.sync_state) != batch["sent"]:
+    if batch is None or not is_resendable(t, batch):
         return Rows()
     link = t.catalog_links.get(batch["link_id"])
     if link is None or not link["active"] or link["epoch"] != batch["link_epoch"]:

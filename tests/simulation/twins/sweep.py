@@ -10,6 +10,7 @@ from meta_sync.sync import retries, sale_windows, sweep
 from tests.simulation.memory import Row, Rows, Transaction, twin
 from tests.simulation.twins.context import is_sending
 from tests.simulation.twins.expressions import seconds
+from tests.simulation.twins.resend import is_resendable
 
 
 def _may_work(store: Row) -> bool:
@@ -29,12 +30,9 @@ def _usable_link(t: Transaction, store_id: str) -> Row | None:
     return None
 
 
-def _has_work(t: Transaction, store_id: str, link_id: int) -> bool:
+def _has_work(t: Transaction, store_id: str, link: Row) -> bool:
     return any(row["store_id"] == store_id and row["parked_by"] is None for row in t.intents) or any(
-        row["link_id"] == link_id
-        and row["state"] == "unknown"
-        and row["due_at"] is not None
-        and row["due_at"] <= t.now
+        row["link_id"] == link["link_id"] and row["link_epoch"] == link["epoch"] and is_resendable(t, row)
         for row in t.batches
     )
 
@@ -49,7 +47,7 @@ def forgotten(t: Transaction, p: Mapping[str, Any]) -> Rows:
         if place["due_at"] is not None or store is None or not _may_work(store):
             continue
         link = _usable_link(t, store_id)
-        if link is None or not _has_work(t, store_id, link["link_id"]):
+        if link is None or not _has_work(t, store_id, link):
             continue
         if any(
             pause["store_id"] == store_id
