@@ -164,6 +164,10 @@ _FORGOTTEN_CASES: dict[str, tuple[dict[str, Any], bool]] = {
     "its link paused": ({"intent": {}, "pause": {"link_id": "own"}}, False),
     "another link paused": ({"intent": {}, "pause": {"link_id": 1_000_000}}, True),
     "a batch to send again": ({"batch": {}}, True),
+    "of an older epoch": ({"batch": {"link_epoch": 7}}, False),
+    "without its body": ({"batch": {"body": None}}, False),
+    "sent too often": ({"batch": {"calls": 4}}, False),
+    "without its items": ({"batch": {"sent": 2}}, False),
     "later": ({"batch": {"due_at": 1}}, False),
     "never": ({"batch": {"due_at": None}}, False),
     "of another link": ({"batch": {"link_id": 1_000_000}}, False),
@@ -197,7 +201,9 @@ async def test_forgotten_stores(bench: Bench, name: str) -> None:
         pause["link_id"] = link_id if pause["link_id"] == "own" else pause["link_id"]
         bench.put("store_pauses", store_id=store_id, reason="meta_unreachable", **pause)
     if "batch" in case:
-        bench.batch(store_id, **{"link_id": link_id, **at(case["batch"])})
+        values = {"link_id": link_id, "link_epoch": 1, "calls": 1, "body": b"{}", "sent": 1, **at(case["batch"])}
+        batch_id = bench.batch(store_id, **values)
+        bench.state(store_id, link_id, "sent", in_flight=batch_id)
     before = bench.mirror.tables["store_queue"].rows[store_id,]["due_at"]
     async with bench.mirror.platform() as connection:
         await sweep.mark_forgotten_stores(connection)
