@@ -14,6 +14,7 @@ from meta_sync.core.db import Database
 from meta_sync.sandbox.options import DEMO_CATALOG_ID
 from meta_sync.sync import split_statements
 from meta_sync.sync.bulk import expect_bulk
+from meta_sync.sync.reading import read_part, read_ready
 from meta_sync.sync.splitting import FRUITLESS_CALLS, MOST_CALLS
 from tests.support.pipeline import (
     Turn,
@@ -215,8 +216,18 @@ async def test_a_call_that_was_begun_before_proves_nothing(world: World) -> None
     await world.pipeline().drain_tick()
     assert await fetch(world, "SELECT state FROM split_parts WHERE level = 1") == [("doubted",)]
     world.sandbox.faults.clear()
-    await world.pipeline("early")._drain._send(early.context, early.lease, batch)
+    drain: Any = world.pipeline("early")._drain
+
+    async def may_call(*_args: object) -> float:
+        return 3.0
+
+    drain._may_call = may_call
+    await drain._send(early.context, early.lease, batch)
+    assert world.calls() == 2
     assert await fetch(world, "SELECT taken_at FROM splits") == [(None,)]
+    await world.run(until=lambda: _stands_still(world))
+    assert (await world.states())["bad"]["status"] == "pending"
+    await _pause_ends(world)
     await world.run()
     await assert_tidy(world)
 
@@ -395,6 +406,25 @@ async def test_a_change_since_the_reading_does_not_go_out_with_another_part(worl
     await _assert_named(world, "v05")
 
 
+async def test_what_stands_in_a_part_is_read_with_that_part_only(world: World) -> None:
+    """Read with the rest it would stand at the head of the line and leave no room for others."""
+    await world.put("p", *[variant(f"v{number}") for number in range(4)])
+    _everything_is_refused(world)
+    await world.pipeline().drain_tick()
+    await world.put("q", variant("other"))
+    link_id = (await world.context()).access.link.link_id
+    [first, second] = [
+        row[0] for row in await fetch(world, "SELECT part_id FROM split_parts WHERE level = 1")
+    ]
+    async with world.database.platform() as connection:
+        ready = await read_ready(connection, world.store_id, link_id, limit=1)
+        parts = [
+            await read_part(connection, world.store_id, link_id, one, limit=9) for one in (first, second)
+        ]
+    assert [intent.variant_id for intent in ready] == ["other"]
+    assert [{intent.variant_id for intent in part} for part in parts] == [{"v0", "v1"}, {"v2", "v3"}]
+
+
 async def test_ordinary_work_and_a_search_take_turns(world: World) -> None:
     _poison(world, "v05")
     await world.put("p", *[variant(f"v{number:02}") for number in range(64)])
@@ -419,7 +449,6 @@ async def test_what_ends_a_search(world: World, how: str) -> None:
     await world.put("p", *[variant(f"v{number:02}") for number in range(8)])
     _poison(world, "v05")
     pipeline = world.pipeline()
-    await pipeline.drain_tick()
     await pipeline.drain_tick()
     world.sandbox.faults.clear()
     if how == "another catalog":

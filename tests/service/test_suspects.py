@@ -80,7 +80,7 @@ async def test_a_suspect_is_found_and_named_while_the_rest_flows(world: World) -
     assert {name for name, state in states.items() if state["status"] != "synced"} == {"v11"}
     assert (states["v11"]["code"], states["v11"]["error_text"]) == ("rejected_by_meta", _TEXT)
     assert (states["v11"]["attempts"], states["v11"]["presence"]) == (1, "maybe")
-    assert states["v11"]["rejected_hash"] is not None
+    assert states["v11"]["retry_at"] is not None, "found by halving, and not by a word of Meta about it"
     assert await one(world, "SELECT max(calls) FROM splits") <= MOST_CALLS
     assert await fetch(world, _SPLIT) == []
     assert await one(world, "SELECT count(*) FROM sync_state WHERE split_part IS NOT NULL") == 0
