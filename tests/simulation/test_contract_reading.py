@@ -16,6 +16,7 @@ from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.graph.governor import BucketState, BudgetState
 from meta_sync.stores import repository as stores
 from meta_sync.stores.settings import SECRET_FIELDS
+from meta_sync.sync import budget as budgets
 from meta_sync.sync import outbox, pauses
 from meta_sync.sync.budget import load_budget, save_budget
 from meta_sync.sync.bulk import expect_bulk
@@ -203,6 +204,7 @@ async def test_budget_is_read(bench: Bench) -> None:
         assert budget.call_times == tuple(clock.after(one) for one in (-3599.9, -1.0, 0.0))
         assert budget.calls == BucketState(None, 2, 12.5, None)
         assert (await load_budget(connection, link_id, with_calls=False)).call_times == ()
+    assert await bench.ask(budgets._BUCKETS, link_id=0) == []
 
 
 async def test_only_the_newest_calls_are_read(bench: Bench) -> None:
@@ -403,7 +405,6 @@ async def test_items_of_splits_are_read_part_by_part(bench: Bench) -> None:
 
 
 async def test_columns_of_ready_items(bench: Bench) -> None:
-    """The twin gives them by position; by name they must be what the rows hold."""
     store_id = _lay_out_catalog(bench)
     bench.intent(store_id, "full")
     bench.intent(store_id, "unknown", lane=1)
