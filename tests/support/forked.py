@@ -31,6 +31,8 @@ __all__ = ["Changes", "ForkedWorker", "new_mapper"]
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.support.forked", "meta_sync.cli.serve", "pytest"])
 
+_START_SECONDS = 30
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -68,6 +70,15 @@ class ForkedWorker(WorkerProcess):
         )
         child.start()
         return _Child(child)
+
+    @override
+    def stop(self) -> int:
+        """SIGTERM once it runs, and the exit code. Before, it would end as any process does that knows no signal."""
+        deadline = time.monotonic() + _START_SECONDS
+        while "The worker runs" not in self.log() and self.process.poll() is None:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.02)
+        return super().stop()
 
 
 class _Child:

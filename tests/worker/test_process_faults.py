@@ -70,7 +70,7 @@ async def test_a_call_that_outlasts_the_stop_is_cut_off_and_settled_by_another(w
     posted = posts(world)
     await fill(world, 20, batch_size=10)
     with ForkedWorker(world, changes=Changes(finish_seconds=0.3)) as worker:
-        await slow_call(world, 600, process=worker)
+        await slow_call(world, 8, process=worker)
         worker.process.send_signal(signal.SIGTERM)
         assert await worker.wait(15) == 0, worker.log()
         assert "was cut off" in worker.log()
@@ -87,8 +87,28 @@ async def test_a_call_that_outlasts_the_stop_is_cut_off_and_settled_by_another(w
 # --- Standing still ----------------------------------------------------------------------------------------------------
 
 
-def _freeze(worker: WorkerProcess) -> None:
-    worker.process.send_signal(signal.SIGSTOP)
+_LOCKS_OF_OTHERS = """
+    SELECT count(*) FROM pg_locks
+    WHERE pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+async def _freeze(world: World, worker: WorkerProcess) -> None:
+    """Stop it where it holds no lock: a server ends a transaction that stands still after a minute."""
+
+    async def is_frozen_well() -> bool:
+        worker.process.send_signal(signal.SIGSTOP)
+        for _ in range(3):
+            if await one(world, _LOCKS_OF_OTHERS):
+                break
+            # Its last words may be on their way to the server still.
+            await asyncio.sleep(0.05)
+        else:
+            return True
+        worker.process.send_signal(signal.SIGCONT)
+        return False
+
+    await eventually(is_frozen_well, "the worker to hold no lock", process=worker)
 
 
 def _thaw(worker: WorkerProcess) -> None:
@@ -105,7 +125,7 @@ async def test_a_worker_frozen_in_a_call_keeps_its_handle_as_a_fact(world: World
     arm(world, "handle_late", seconds=3600)
     with ForkedWorker(world, changes=Changes(timing=replace(FAST, call_deadline_seconds=60))) as frozen:
         await slow_call(world, 1.0, process=frozen)
-        _freeze(frozen)
+        await _freeze(world, frozen)
         await let_leases_run_out(world)
         await execute(world, "UPDATE store_queue SET leased_until = now()")
         await world.put("p1", variant("v1", 7777))
@@ -148,13 +168,13 @@ async def test_a_worker_frozen_just_before_its_call_does_not_make_it(world: Worl
     posted = posts(world)
     await fill(world, 5, batch_size=10)
     await world.put("p1", variant("v1", 1111))
-    with ForkedWorker(world, failpoints="submit.before_call=sleep:0.3@1") as frozen:
+    with ForkedWorker(world, failpoints="submit.before_call=sleep:2@1") as frozen:
         await eventually(
             lambda: _is(world, "SELECT count(*) FROM batch_calls WHERE state = 'sending'", (1,)),
             "a claim",
             process=frozen,
         )
-        _freeze(frozen)
+        await _freeze(world, frozen)
         await let_leases_run_out(world)
         await execute(world, "UPDATE store_queue SET leased_until = now()")
         await world.put("p1", variant("v1", 7777))
@@ -255,6 +275,7 @@ async def test_ten_deaths_in_a_row_right_after_the_claim(world: World) -> None:
         with ForkedWorker(world, failpoints="claim.after_commit=kill,submit.before_call=kill") as victim:
             assert await victim.wait() == -signal.SIGKILL, f"life {number}:\n{victim.log()}"
         await let_leases_run_out(world)
+        await execute(world, "UPDATE batches SET due_at = now() WHERE state = 'unknown'")
     assert not posted, "no call was made"
     with ForkedWorker(world) as worker:
         await until_quiet(world, worker)
