@@ -48,9 +48,11 @@ from meta_sync.sync.splitting import (
     Over,
     Part,
     PartState,
+    Refusal,
     Send,
     Split,
     SplitKind,
+    SplitWork,
     Step,
     after_pass,
     after_refusal,
@@ -95,16 +97,6 @@ class OutageWait:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why Meta refused a whole call. ``advice`` follows Meta's words where the store pauses for it."""
-
-    kind: SplitKind
-    code: str | None
-    message: str
-    advice: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Search:
     """A split as its rows say it."""
 
@@ -115,18 +107,6 @@ class Search:
     """The link is the active one in the same epoch, and the split is not too old."""
     error_code: str | None
     error_text: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class SplitWork:
-    """What the splits of a link want of the next turn."""
-
-    part: Part | None = None
-    """To be sent in a call of its own."""
-    waits_for_others: bool = False
-    """Some split goes on only when other work was tried."""
-    holds_items: bool = False
-    """There are splits at all: some items wait for their end."""
 
 
 async def _load(connection: AsyncConnection, store_id: str, link_id: int) -> list[Search]:

@@ -30,9 +30,11 @@ __all__ = [
     "Over",
     "Part",
     "PartState",
+    "Refusal",
     "Send",
     "Split",
     "SplitKind",
+    "SplitWork",
     "Step",
     "Wait",
     "after_pass",
@@ -163,6 +165,28 @@ class Over:
 
 
 Judgement = Send | Wait | OtherWorkFirst | Over
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why Meta refused a whole call. ``advice`` follows Meta's words where the store pauses for it."""
+
+    kind: SplitKind
+    code: str | None
+    message: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitWork:
+    """What the splits of a link want of the next turn."""
+
+    part: Part | None = None
+    """To be sent in a call of its own."""
+    waits_for_others: bool = False
+    """Some split goes on only when other work was tried."""
+    holds_items: bool = False
+    """There are splits at all: some items wait for their end."""
 
 
 @dataclass(slots=True)
