@@ -329,7 +329,7 @@ class SettleWorld:
             if number % 11 == 5:
                 continue
             retailer_id = row["retailer_id"].encode()
-            data = b'{"id":"%b"}' if row["method"] == "DELETE" else _PAYLOADS[number % len(_PAYLOADS)]
+            data = b'{"id":"%b"}' if row["method"] == "DELETE" else _PAYLOADS[number // 3 % len(_PAYLOADS)]
             records.append((row["method"], data.replace(b"%b", retailer_id)))
         return build_batch_body(records)
 

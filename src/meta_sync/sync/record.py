@@ -119,8 +119,9 @@ _ITEMS = text(
 _HAD_FAILED = text(
     """
     SELECT COALESCE(bool_and(i.previous_status = 'failed' AND s.code IS NOT DISTINCT FROM 'rejected_by_meta'), false)
-    FROM batch_items AS i JOIN sync_state AS s ON s.link_id = i.link_id AND s.variant_id = i.variant_id
-    WHERE i.batch_id = :batch_id
+    FROM batches AS b JOIN batch_items AS i ON i.created_on = b.created_on AND i.batch_id = b.batch_id
+    JOIN sync_state AS s ON s.link_id = i.link_id AND s.variant_id = i.variant_id
+    WHERE b.batch_id = :batch_id
     """
 )
 _CREDENTIAL_IN_USE = text("SELECT credential_id FROM catalog_links WHERE link_id = :link_id FOR SHARE")

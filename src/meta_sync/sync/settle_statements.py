@@ -98,11 +98,11 @@ CONFIRM = text(
             attempts = CASE WHEN s.disturbed_at IS NULL THEN 0 ELSE s.attempts END
         FROM accepted AS a
         WHERE s.link_id = :link_id AND s.variant_id = a.variant_id AND s.in_flight = :batch_id
-        RETURNING s.variant_id
+        RETURNING s.variant_id, s.confirmed_hash IS NOT NULL AS is_confirmed
     )
     INSERT INTO item_payloads (link_id, variant_id, store_id, payload, confirmed_at)
     SELECT :link_id, c.variant_id, :store_id, convert_to(a.data::text, 'UTF8'), now()
-    FROM confirmed AS c JOIN accepted AS a USING (variant_id) WHERE a.data IS NOT NULL
+    FROM confirmed AS c JOIN accepted AS a USING (variant_id) WHERE a.data IS NOT NULL AND c.is_confirmed
     ORDER BY c.variant_id
     ON CONFLICT (link_id, variant_id) DO UPDATE
     SET payload = excluded.payload, confirmed_at = excluded.confirmed_at

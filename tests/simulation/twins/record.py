@@ -173,7 +173,10 @@ def created_on(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(record._HAD_FAILED)
 def had_failed(t: Transaction, p: Mapping[str, Any]) -> Rows:
     said = []
+    batch = t.batches.get(p["batch_id"])
     for item in t.batch_items.by_index(p["batch_id"]):
+        if batch is None or item["created_on"] != batch["created_on"]:
+            continue
         state = t.sync_state.get(item["link_id"], item["variant_id"])
         if state is not None:
             said.append(item["previous_status"] == "failed" and state["code"] == "rejected_by_meta")

@@ -117,7 +117,7 @@ def confirm(t: Transaction, p: Mapping[str, Any]) -> Rows:
             **_NOTHING_OWED,
             **outcome,
         )
-        if data is not None:
+        if data is not None and s["disturbed_at"] is None and a["payload_hash"] is not None:
             payloads[s["variant_id"]] = data
     for variant_id, data in payloads.items():
         row = t.item_payloads.get(p["link_id"], variant_id)
