@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
+from zlib import crc32
 
 from meta_sync.graph.endpoints.catalog import build_batch_body
 from meta_sync.schema import metadata
@@ -329,7 +330,11 @@ class SettleWorld:
             if number % 11 == 5:
                 continue
             retailer_id = row["retailer_id"].encode()
-            data = b'{"id":"%b"}' if row["method"] == "DELETE" else _PAYLOADS[number // 3 % len(_PAYLOADS)]
+            data = (
+                b'{"id":"%b"}'
+                if row["method"] == "DELETE"
+                else _PAYLOADS[crc32(retailer_id) % len(_PAYLOADS)]
+            )
             records.append((row["method"], data.replace(b"%b", retailer_id)))
         return build_batch_body(records)
 

@@ -201,7 +201,14 @@ async def test_forgotten_stores(bench: Bench, name: str) -> None:
         pause["link_id"] = link_id if pause["link_id"] == "own" else pause["link_id"]
         bench.put("store_pauses", store_id=store_id, reason="meta_unreachable", **pause)
     if "batch" in case:
-        values = {"link_id": link_id, "link_epoch": 1, "calls": 1, "body": b"{}", "sent": 1, **at(case["batch"])}
+        values = {
+            "link_id": link_id,
+            "link_epoch": 1,
+            "calls": 1,
+            "body": b"{}",
+            "sent": 1,
+            **at(case["batch"]),
+        }
         batch_id = bench.batch(store_id, **values)
         bench.state(store_id, link_id, "sent", in_flight=batch_id)
     before = bench.mirror.tables["store_queue"].rows[store_id,]["due_at"]
