@@ -16,9 +16,9 @@ from meta_sync.core.db import Database
 from meta_sync.sandbox.options import DEMO_CATALOG_ID
 from meta_sync.sync import resend
 from meta_sync.sync.outcome import next_batch_limit
-from meta_sync.sync.poll import next_poll_seconds
 from meta_sync.sync.resend import MAX_CALLS
 from meta_sync.sync.ticks import Pipeline
+from meta_sync.sync.waits import next_poll_seconds
 from tests.support.pipeline import (
     Gate,
     Turn,

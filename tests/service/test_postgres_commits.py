@@ -18,7 +18,7 @@ from meta_sync.sync import (
     jobs,
     lease,
     poll_statements,
-    record,
+    record_statements,
     resend,
     settle_statements,
     sweep,
@@ -39,7 +39,7 @@ _CLEAN: dict[str, Any] = {
     "lease": lease._TAKE,
     "claim": claim_statements.INSERT_BATCH,
     "check before the call": lease._RENEW,
-    "outcome": record._TAKEN,
+    "outcome": record_statements.TAKEN,
     "release": lease._RELEASE,
     "claim of a handle": poll_statements.CLAIM,
     "answer about a handle": poll_statements.POLLED,
@@ -55,7 +55,7 @@ _CLEAN: dict[str, Any] = {
 """Every kind of transaction of a first sync, by a statement of it."""
 
 _AFTER_A_LOST_ANSWER: dict[str, Any] = {
-    "unknown outcome": record._UNKNOWN,
+    "unknown outcome": record_statements.UNKNOWN,
     "second call": resend._OPEN,
 }
 

@@ -13,9 +13,9 @@ from meta_sync.core.db import Database
 from meta_sync.core.paging import CursorCodec
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.models import DecisionKind
-from meta_sync.sync.poll import retry_waits
 from meta_sync.sync.retries import wake_retries
 from meta_sync.sync.ticks import Pipeline
+from meta_sync.sync.waits import retry_waits
 from tests.support.pipeline import arm, assert_sums, assert_tidy, execute, fetch, follow_due, one
 from tests.support.world import FAST, World, open_world, variant
 

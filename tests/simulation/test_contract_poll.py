@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.sync import poll_statements as poll
-from meta_sync.sync import record
+from meta_sync.sync import record_statements
 from tests.simulation.contract import Bench, open_bench
 from tests.simulation.memory import Row
 from tests.simulation.settle_world import SettleWorld
@@ -162,7 +162,7 @@ def test_a_handle_belongs_to_one_batch(world: SettleWorld) -> None:
     world.call(second)
     with pytest.raises(IntegrityError):
         world.run(
-            record._TAKEN,
+            record_statements.TAKEN,
             batch_id=world.batch("sending")["batch_id"],
             handle=first["handle"],
             first_poll_seconds=2,
@@ -194,12 +194,12 @@ def test_a_call_that_was_taken(world: SettleWorld) -> None:
         world.call(batch, 2, "sending")
     for batch, first_poll_seconds in cases:
         said = {"batch_id": batch["batch_id"], "call_number": 2, "handle": f"new{batch['batch_id']}"}
-        assert world.run(record._CALL_TAKEN, **said).rowcount == 1
-        taken = world.run(record._TAKEN, **said, first_poll_seconds=first_poll_seconds)
+        assert world.run(record_statements.CALL_TAKEN, **said).rowcount == 1
+        taken = world.run(record_statements.TAKEN, **said, first_poll_seconds=first_poll_seconds)
         assert len(taken.all()) == (batch["state"] in {"sending", "unknown"})
     nobody = {"batch_id": 1, "call_number": 1, "handle": "new"}
-    assert world.run(record._CALL_TAKEN, **nobody).rowcount == 0
-    assert world.run(record._TAKEN, **nobody, first_poll_seconds=1).all() == []
+    assert world.run(record_statements.CALL_TAKEN, **nobody).rowcount == 0
+    assert world.run(record_statements.TAKEN, **nobody, first_poll_seconds=1).all() == []
 
 
 def test_a_call_of_unknown_end(world: SettleWorld) -> None:
@@ -214,7 +214,7 @@ def test_a_call_of_unknown_end(world: SettleWorld) -> None:
     ]
     for batch, call_number in cases:
         done = world.run(
-            record._UNKNOWN,
+            record_statements.UNKNOWN,
             batch_id=batch["batch_id"],
             call_number=call_number,
             code=None if call_number == 1 else "2",
@@ -228,10 +228,10 @@ def test_a_call_of_unknown_end(world: SettleWorld) -> None:
 @pytest.mark.parametrize(
     ("statement", "ended"),
     [
-        (record._CALL_UNKNOWN, {"sending"}),
-        (record._CALL_UNKNOWN_LATE, {"unknown"}),
-        (record._CALL_REFUSED, set(_CALL_STATES)),
-        (record._DROP_CALL, set(_CALL_STATES)),
+        (record_statements.CALL_UNKNOWN, {"sending"}),
+        (record_statements.CALL_UNKNOWN_LATE, {"unknown"}),
+        (record_statements.CALL_REFUSED, set(_CALL_STATES)),
+        (record_statements.DROP_CALL, set(_CALL_STATES)),
     ],
 )
 def test_the_end_of_one_call(world: SettleWorld, statement: Any, ended: set[str]) -> None:
@@ -243,9 +243,9 @@ def test_the_end_of_one_call(world: SettleWorld, statement: Any, ended: set[str]
     world.clock.move(5)
     for number, state in enumerate((*_CALL_STATES, "none"), 1):
         said: dict[str, Any] = {"batch_id": batch["batch_id"], "call_number": number}
-        if statement in {record._CALL_UNKNOWN, record._CALL_REFUSED}:
+        if statement in {record_statements.CALL_UNKNOWN, record_statements.CALL_REFUSED}:
             said |= {"code": None if number % 2 else "7", "message": "No."}
-        if statement is record._CALL_UNKNOWN:
+        if statement is record_statements.CALL_UNKNOWN:
             said["is_server_error"] = number % 2 == 1
         assert world.run(statement, **said).rowcount == (state in ended)
 
@@ -259,7 +259,7 @@ def test_a_refused_resend_leaves_the_batch_unknown(world: SettleWorld) -> None:
     ]
     for batch, call_number, not_made, is_final in cases:
         said = {"batch_id": batch["batch_id"], "call_number": call_number, "resend_seconds": 10.25}
-        done = world.run(record._BACK_TO_UNKNOWN, **said, not_made=not_made, is_final=is_final)
+        done = world.run(record_statements.BACK_TO_UNKNOWN, **said, not_made=not_made, is_final=is_final)
         assert done.rowcount == (batch["state"] == "sending" and call_number == 2)
 
 
@@ -267,26 +267,26 @@ def test_server_errors_are_counted_and_their_content_is_known_again(world: Settl
     values = [(None, None), (b"body", None), (b"", None), (b"body", b"hash"), (None, b"hash")]
     batches = [world.batch("sending", body=body, body_hash=body_hash) for body, body_hash in values]
     for batch in batches:
-        assert world.run(record._SERVER_ERROR, batch_id=batch["batch_id"]).rowcount == 1
-    assert world.run(record._SERVER_ERROR, batch_id=batches[0]["batch_id"]).rowcount == 1
+        assert world.run(record_statements.SERVER_ERROR, batch_id=batch["batch_id"]).rowcount == 1
+    assert world.run(record_statements.SERVER_ERROR, batch_id=batches[0]["batch_id"]).rowcount == 1
     assert world.row("batches", batches[0]["batch_id"])["server_errors"] == 2
-    assert world.run(record._SERVER_ERROR, batch_id=1).rowcount == 0
+    assert world.run(record_statements.SERVER_ERROR, batch_id=1).rowcount == 0
 
 
 def test_reading_a_batch(world: SettleWorld) -> None:
     batch = world.full_batch()
     identity = {"batch_id": batch["batch_id"]}
-    items = world.run(record._ITEMS, **identity).all()
+    items = world.run(record_statements.ITEMS, **identity).all()
     assert {"UPDATE", "DELETE"} == {item[2] for item in items}
     assert len(items) == len(world.variants(batch)) - 3
-    assert world.run(record._CALLS, **identity).scalar_one() == 1
-    assert world.run(record._CREATED_ON, **identity).scalar_one() == batch["created_on"]
-    assert world.run(record._NOW).scalar_one() == world.clock.now
+    assert world.run(record_statements.CALLS, **identity).scalar_one() == 1
+    assert world.run(record_statements.CREATED_ON, **identity).scalar_one() == batch["created_on"]
+    assert world.run(record_statements.NOW).scalar_one() == world.clock.now
     link = {"link_id": world.link_id}
-    assert world.run(record._CREDENTIAL_IN_USE, **link).scalar_one() == f"token{world.number}"
-    for statement in (record._ITEMS, record._CALLS, record._CREATED_ON):
+    assert world.run(record_statements.CREDENTIAL_IN_USE, **link).scalar_one() == f"token{world.number}"
+    for statement in (record_statements.ITEMS, record_statements.CALLS, record_statements.CREATED_ON):
         assert world.run(statement, batch_id=1).all() == []
-    assert world.run(record._CREDENTIAL_IN_USE, link_id=9999).all() == []
+    assert world.run(record_statements.CREDENTIAL_IN_USE, link_id=9999).all() == []
 
 
 def test_whether_every_item_of_a_batch_had_failed_before(world: SettleWorld) -> None:
@@ -308,6 +308,6 @@ def test_whether_every_item_of_a_batch_had_failed_before(world: SettleWorld) -> 
             if name != "gone":
                 world.state(variant_id, batch_id, code=code)
     for batch_id, names in zip(batches, sets, strict=True):
-        had_failed = world.run(record._HAD_FAILED, batch_id=batch_id).scalar_one()
+        had_failed = world.run(record_statements.HAD_FAILED, batch_id=batch_id).scalar_one()
         known = [name for name in names if name != "gone"]
         assert had_failed == (bool(known) and set(known) == {"blamed"})

@@ -52,13 +52,14 @@ from meta_sync.sync.poll_statements import (
     OTHER_CALL,
     POLLED,
 )
-from meta_sync.sync.readback import READ_BACK_FIELDS, agrees, sent_payloads
+from meta_sync.sync.readback import READ_BACK_FIELDS, resolve_doubts, sent_payloads
 from meta_sync.sync.record import answer_facts, batch_items, cleared_fields
 from meta_sync.sync.settle import disturb_late, give_up, release_unknown, settle_finished
 from meta_sync.sync.splits import OutageWait
 from meta_sync.sync.suspects import Suspects, release_after_hold
+from meta_sync.sync.waits import next_poll_seconds, retry_waits
 
-__all__ = ["Poll", "next_poll_seconds", "retry_waits"]
+__all__ = ["Poll"]
 
 _logger = get_logger(__name__)
 
@@ -69,9 +70,6 @@ _GIVEN_UP_FOR = timedelta(hours=24)
 """How long a handle that was given up is asked on; nothing suggests that Meta finishes a batch later than that."""
 
 _GIVEN_UP_SECONDS = 600
-
-_LONGEST_WAIT_SECONDS = 3600.0
-"""Between two tries of an item whose batches Meta ends without a verdict: noticed within the hour when Meta is well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +98,6 @@ class _Case:
     @property
     def age(self) -> timedelta:
         return self.now - (self.batch.sent_at or self.batch.created_at)
-
-
-def next_poll_seconds(polls: int, ceiling_seconds: float, first_seconds: float) -> float:
-    """The wait before the next question about a handle: growing by half each time, up to the store's ceiling."""
-    return min(ceiling_seconds, first_seconds * 1.5 ** min(polls, 20))
-
-
-def retry_waits(first_seconds: float, jitter: float) -> list[float]:
-    """The waits after the first, second, ... batch in a row that Meta ended without a verdict on an item, in seconds.
-
-    Doubled each time, up to an hour; the last one holds for all that follow. ``jitter`` between 0 and 1 makes them up
-    to a quarter shorter, so that stores hit by one fault of Meta's do not all come back in the same second.
-    """
-    waits = [first_seconds]
-    while waits[-1] < _LONGEST_WAIT_SECONDS:
-        waits.append(min(2 * waits[-1], _LONGEST_WAIT_SECONDS))
-    return [wait * (1 - jitter / 4) for wait in waits]
 
 
 class Poll:
@@ -437,25 +418,14 @@ class Poll:
         batch = case.batch
         async with self._database.platform() as connection:
             body = await connection.scalar(BODY, {"batch_id": batch.batch_id})
-        sent = sent_payloads(body or b"")
         found = await self._find(batch, access, [item.retailer_id for item in outcomes.to_read_back])
-        is_early = case.age < timedelta(seconds=self._timing.read_back_seconds)
-        for item in outcomes.to_read_back:
-            if found is not None and agrees(
-                sent.get(item.retailer_id), found.get(item.retailer_id), item.method
-            ):
-                outcomes.accepted.append(item)
-            elif batch.sent > 1:
-                outcomes.unknown.append(item)
-            elif is_early:
-                return False
-            elif found is None:
-                outcomes.unknown.append(item)
-            else:
-                outcomes.rejected.append(item)
-                outcomes.messages[item.variant_id] = _NOT_SHOWN
-        outcomes.to_read_back.clear()
-        return True
+        return resolve_doubts(
+            outcomes,
+            sent_payloads(body or b""),
+            found,
+            is_alone=batch.sent == 1,
+            is_early=case.age < timedelta(seconds=self._timing.read_back_seconds),
+        )
 
     async def _find(
         self, batch: _Batch, access: Access, retailer_ids: Sequence[str]
@@ -472,12 +442,6 @@ class Poll:
             )
             return None
         return None if page.has_next else {str(one.get("retailer_id")): one for one in page.items}
-
-
-_NOT_SHOWN = (
-    "Meta's report leaves open whether the item was saved, and Meta does not show it as it was sent. "
-    "Look for missing fields in Commerce Manager, then change the item or resync it."
-)
 
 
 def _rejected(items: Sequence[BatchItem]) -> int:

@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from meta_sync.sync.models import Method
+from meta_sync.sync.outcome import Outcomes
 
-__all__ = ["READ_BACK_FIELDS", "agrees", "sent_payloads"]
+__all__ = ["READ_BACK_FIELDS", "agrees", "resolve_doubts", "sent_payloads"]
 
 _WRITTEN_AS = {"name": "title", "url": "link", "description": "description", "availability": "availability"}
 """Meta's read names (documented) and the names we write."""
@@ -50,6 +51,47 @@ def _may_be(shown: Any, sent: str) -> bool:
     if not whole:
         return not digits.strip("0")
     return digits in {whole + decimals, whole + decimals.rstrip("0")}
+
+
+def resolve_doubts(
+    outcomes: Outcomes,
+    sent: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, Mapping[str, Any]] | None,
+    *,
+    is_alone: bool,
+    is_early: bool,
+) -> bool:
+    """Give each item that the report leaves in doubt a verdict; ``False`` when it is too early for one.
+
+    What Meta shows as it was sent is saved. The rest goes again in smaller batches. An item that was alone already is
+    looked at again for a while, because Meta shows an item some time after it has saved it.
+
+    Parameters
+    ----------
+    sent, found
+        Payloads as they were sent and as Meta shows them, by retailer id; ``None``: they could not be looked for.
+    """
+    for item in outcomes.to_read_back:
+        shown = None if found is None else found.get(item.retailer_id)
+        if found is not None and agrees(sent.get(item.retailer_id), shown, item.method):
+            outcomes.accepted.append(item)
+        elif not is_alone:
+            outcomes.unknown.append(item)
+        elif is_early:
+            return False
+        elif found is None:
+            outcomes.unknown.append(item)
+        else:
+            outcomes.rejected.append(item)
+            outcomes.messages[item.variant_id] = _NOT_SHOWN
+    outcomes.to_read_back.clear()
+    return True
+
+
+_NOT_SHOWN = (
+    "Meta's report leaves open whether the item was saved, and Meta does not show it as it was sent. "
+    "Look for missing fields in Commerce Manager, then change the item or resync it."
+)
 
 
 def _plain(value: Any) -> str:

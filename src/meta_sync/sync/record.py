@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.connection.repository import mark_dead
@@ -26,6 +25,23 @@ from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.outcome import immediate_refusals
 from meta_sync.sync.pauses import PauseReason, clear_pause, failures_in_a_row, record_pause
 from meta_sync.sync.reactions import pause_for, reaction_to
+from meta_sync.sync.record_statements import (
+    BACK_TO_UNKNOWN,
+    CALL_REFUSED,
+    CALL_TAKEN,
+    CALL_UNKNOWN,
+    CALL_UNKNOWN_LATE,
+    CALLS,
+    CREATED_ON,
+    CREDENTIAL_IN_USE,
+    DROP_CALL,
+    HAD_FAILED,
+    ITEMS,
+    NOW,
+    SERVER_ERROR,
+    TAKEN,
+    UNKNOWN,
+)
 from meta_sync.sync.settle import (
     follow_late_handle,
     note_refused,
@@ -40,91 +56,6 @@ from meta_sync.sync.splitting import SplitKind
 __all__ = ["CallRecorder", "answer_facts", "batch_items", "cleared_fields"]
 
 _logger = get_logger(__name__)
-
-_TAKEN = text(
-    """
-    UPDATE batches SET state = 'open', handle = :handle, sent_at = now(), error_code = NULL, error_text = NULL,
-        due_at = GREATEST(now() + make_interval(secs => :first_poll_seconds), COALESCE(hold_until, now()))
-    WHERE batch_id = :batch_id AND state IN ('sending', 'unknown')
-    RETURNING store_id, link_id, created_on, link_epoch, lane, created_at
-    """
-)
-_CALL_TAKEN = text(
-    """
-    UPDATE batch_calls SET state = 'open', handle = :handle
-    WHERE batch_id = :batch_id AND call_number = :call_number
-    """
-)
-_CALL_UNKNOWN = text(
-    """
-    UPDATE batch_calls SET state = 'unknown', unknown_at = now(), error_code = :code, error_text = :message,
-        server_error = :is_server_error
-    WHERE batch_id = :batch_id AND call_number = :call_number AND state = 'sending'
-    """
-)
-_SERVER_ERROR = text(
-    """
-    UPDATE batches SET server_errors = server_errors + 1, body_hash = COALESCE(body_hash, sha256(body))
-    WHERE batch_id = :batch_id
-    """
-)
-_CALL_UNKNOWN_LATE = text(
-    "UPDATE batch_calls SET unknown_at = now() "
-    "WHERE batch_id = :batch_id AND call_number = :call_number AND state = 'unknown'"
-)
-# The end of the latest call decides what is done next; that of an earlier one, which came late, only makes the hold
-# longer, under whatever state the batch is in by now.
-_UNKNOWN = text(
-    """
-    UPDATE batches SET
-        error_code = :code, error_text = :message,
-        hold_until = GREATEST(hold_until, now() + make_interval(secs => :hold_seconds)),
-        due_at = CASE
-            WHEN state = 'open' THEN GREATEST(due_at, now() + make_interval(secs => :hold_seconds))
-            WHEN state = 'sending' AND calls = :call_number
-                THEN now() + make_interval(secs => LEAST(:resend_seconds * power(2, calls - 1), :hold_seconds))
-            ELSE due_at END,
-        state = CASE WHEN state = 'sending' AND calls = :call_number THEN 'unknown' ELSE state END
-    WHERE batch_id = :batch_id AND state IN ('sending', 'unknown', 'open')
-    """
-)
-_CALL_REFUSED = text(
-    """
-    UPDATE batch_calls SET state = 'refused', error_code = :code, error_text = :message
-    WHERE batch_id = :batch_id AND call_number = :call_number
-    """
-)
-# A refused re-send leaves the earlier, unknown call as it was. It counts as a call; one that was never made does not.
-# Where the content was refused, the same bytes are not sent again.
-_BACK_TO_UNKNOWN = text(
-    """
-    UPDATE batches SET state = 'unknown', calls = calls - :not_made,
-        due_at = CASE WHEN :is_final THEN GREATEST(hold_until, now())
-                      ELSE now() + make_interval(secs => :resend_seconds) END
-    WHERE batch_id = :batch_id AND state = 'sending' AND calls = :call_number
-    """
-)
-_NOW = text("SELECT clock_timestamp()")
-_CALLS = text("SELECT calls FROM batches WHERE batch_id = :batch_id FOR UPDATE")
-_DROP_CALL = text("DELETE FROM batch_calls WHERE batch_id = :batch_id AND call_number = :call_number")
-_ITEMS = text(
-    """
-    SELECT i.variant_id, i.retailer_id, i.method, i.outcome, i.cleared
-    FROM batch_items AS i JOIN batches AS b ON b.batch_id = i.batch_id AND b.created_on = i.created_on
-    WHERE i.batch_id = :batch_id
-    """
-)
-
-
-_HAD_FAILED = text(
-    """
-    SELECT COALESCE(bool_and(i.previous_status = 'failed' AND s.code IS NOT DISTINCT FROM 'rejected_by_meta'), false)
-    FROM batches AS b JOIN batch_items AS i ON i.created_on = b.created_on AND i.batch_id = b.batch_id
-    JOIN sync_state AS s ON s.link_id = i.link_id AND s.variant_id = i.variant_id
-    WHERE b.batch_id = :batch_id
-    """
-)
-_CREDENTIAL_IN_USE = text("SELECT credential_id FROM catalog_links WHERE link_id = :link_id FOR SHARE")
 
 
 class _Timing(Protocol):
@@ -142,7 +73,7 @@ async def batch_items(
     connection: AsyncConnection, batch_id: int
 ) -> tuple[list[BatchItem], dict[str, Sequence[str]]]:
     """The attempts of a batch, and the fields that each sent empty."""
-    rows = (await connection.execute(_ITEMS, {"batch_id": batch_id})).all()
+    rows = (await connection.execute(ITEMS, {"batch_id": batch_id})).all()
     items = [BatchItem(row[0], row[1], Method(row[2]), row[3]) for row in rows]
     return items, {row[0]: row[4] for row in rows if row[4]}
 
@@ -192,7 +123,7 @@ async def answer_facts(
     assert pause is not None
     if pause.reason is PauseReason.NEEDS_RECONNECT:
         # Locked, so that a token that is being replaced either ends this pause or is seen here.
-        in_use = await connection.scalar(_CREDENTIAL_IN_USE, {"link_id": link.link_id})
+        in_use = await connection.scalar(CREDENTIAL_IN_USE, {"link_id": link.link_id})
         if in_use != access.credential_id:
             return
     await record_pause(connection, link.store_id, scope, pause)
@@ -215,7 +146,7 @@ class CallRecorder:
             await splits.no_verdict(connection, batch)
             if not await self._is_only_call(connection, batch):
                 said = {"batch_id": batch.batch_id, "call_number": batch.call_number}
-                await connection.execute(_DROP_CALL, said)
+                await connection.execute(DROP_CALL, said)
                 await self._back_to_unknown(connection, batch, not_made=1)
                 return
             await self._call_refused(connection, batch, None, None)
@@ -236,7 +167,7 @@ class CallRecorder:
                     result.usage,
                     _error_of_the_store(result),
                     purpose="call",
-                    now=await connection.scalar(_NOW),
+                    now=await connection.scalar(NOW),
                     jitter=self._jitter(),
                     retry_factor=self._timing.retry_factor,
                     pause_scope_link=False,
@@ -265,9 +196,9 @@ class CallRecorder:
         self, connection: AsyncConnection, batch: OpenBatch, handle: str, messages: Mapping[str, ItemMessages]
     ) -> None:
         said = {"batch_id": batch.batch_id, "call_number": batch.call_number, "handle": handle}
-        await connection.execute(_CALL_TAKEN, said)
+        await connection.execute(CALL_TAKEN, said)
         row = (
-            await connection.execute(_TAKEN, {**said, "first_poll_seconds": self._timing.first_poll_seconds})
+            await connection.execute(TAKEN, {**said, "first_poll_seconds": self._timing.first_poll_seconds})
         ).one_or_none()
         if row is None:
             # Another call of the batch has brought a handle before: the poll follows both. Or the batch is over.
@@ -307,7 +238,7 @@ class CallRecorder:
         messages: Mapping[str, ItemMessages],
     ) -> None:
         if await self._is_only_call(connection, batch):
-            row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
+            row = (await connection.execute(CREATED_ON, {"batch_id": batch.batch_id})).one()
             rejected = await self._refuse_named(connection, batch, (None, None, row[0]), messages)
             if rejected:
                 code, message = _NOTHING_TAKEN.code, _NOTHING_TAKEN.message
@@ -331,27 +262,27 @@ class CallRecorder:
             "code": None if error.code is None else str(error.code),
             "message": error.message,
         }
-        ended = await connection.execute(_CALL_UNKNOWN, {**said, "is_server_error": is_server_error})
+        ended = await connection.execute(CALL_UNKNOWN, {**said, "is_server_error": is_server_error})
         if ended.rowcount == 0:
             await self._unknown_late(connection, said)
             return
         if is_server_error:
-            await connection.execute(_SERVER_ERROR, said)
+            await connection.execute(SERVER_ERROR, said)
         hold_seconds = self._timing.unknown_hold_seconds
         resend_seconds = hold_seconds if is_suspect else self._timing.resend_seconds
         await connection.execute(
-            _UNKNOWN, {**said, "hold_seconds": hold_seconds, "resend_seconds": resend_seconds}
+            UNKNOWN, {**said, "hold_seconds": hold_seconds, "resend_seconds": resend_seconds}
         )
 
     async def _unknown_late(self, connection: AsyncConnection, said: dict[str, Any]) -> None:
         """A call that was found without an answer ends only now: the process stood still, and it may just have gone out."""
         hold_seconds = self._timing.unknown_hold_seconds
-        await connection.execute(_CALL_UNKNOWN_LATE, said)
+        await connection.execute(CALL_UNKNOWN_LATE, said)
         if await follow_late_handle(connection, said["batch_id"], None, first_poll_seconds=hold_seconds):
             # The batch is over. It ends once more with the hold, as one does that was given up.
             _logger.warning("A call ended long after its deadline; its items are sent again.", **said)
             return
-        await connection.execute(_UNKNOWN, {**said, "hold_seconds": hold_seconds, "resend_seconds": 0})
+        await connection.execute(UNKNOWN, {**said, "hold_seconds": hold_seconds, "resend_seconds": 0})
 
     async def _whole_refused(
         self, connection: AsyncConnection, batch: OpenBatch, search: Search | None, refusal: Refusal
@@ -366,11 +297,11 @@ class CallRecorder:
         is_doubtful = refusal.kind is SplitKind.NOTHING_TAKEN
         if batch.count == 1 and not is_proved:
             # It was found guilty before, and is only tried again.
-            is_proved = is_doubtful = bool(await connection.scalar(_HAD_FAILED, {"batch_id": batch.batch_id}))
+            is_proved = is_doubtful = bool(await connection.scalar(HAD_FAILED, {"batch_id": batch.batch_id}))
         is_verdict = batch.count == 1 and is_proved
         rejected, items = 0, list[BatchItem]()
         if is_verdict:
-            row = (await connection.execute(_CREATED_ON, {"batch_id": batch.batch_id})).one()
+            row = (await connection.execute(CREATED_ON, {"batch_id": batch.batch_id})).one()
             items, _ = await batch_items(connection, batch.batch_id)
             one = {items[0].retailer_id: ItemMessages(errors=(refusal.message,))}
             rejected = await self._refuse_named(connection, batch, (None, None, row[0]), one)
@@ -397,14 +328,14 @@ class CallRecorder:
 
     async def _is_only_call(self, connection: AsyncConnection, batch: OpenBatch) -> bool:
         """Whether no other call of the batch was ever begun. Locks the batch, so that none begins now."""
-        calls = await connection.scalar(_CALLS, {"batch_id": batch.batch_id})
+        calls = await connection.scalar(CALLS, {"batch_id": batch.batch_id})
         return batch.call_number == 1 and calls == 1
 
     async def _call_refused(
         self, connection: AsyncConnection, batch: OpenBatch, code: str | None, message: str | None
     ) -> None:
         said = {"batch_id": batch.batch_id, "call_number": batch.call_number}
-        await connection.execute(_CALL_REFUSED, {**said, "code": code, "message": message})
+        await connection.execute(CALL_REFUSED, {**said, "code": code, "message": message})
 
     async def _call_failed(
         self,
@@ -427,7 +358,7 @@ class CallRecorder:
     ) -> None:
         said = {"batch_id": batch.batch_id, "call_number": batch.call_number, "not_made": not_made}
         await connection.execute(
-            _BACK_TO_UNKNOWN,
+            BACK_TO_UNKNOWN,
             {**said, "is_final": is_final, "resend_seconds": self._timing.resend_seconds},
         )
 
@@ -453,7 +384,6 @@ def _refusal(kind: SplitKind, error: GraphError) -> Refusal:
     return Refusal(kind, None if error.code is None else str(error.code), error.message, error.reaction)
 
 
-_CREATED_ON = text("SELECT created_on FROM batches WHERE batch_id = :batch_id")
 _NOTHING_TAKEN = Refusal(
     SplitKind.NOTHING_TAKEN,
     "nothing_taken",

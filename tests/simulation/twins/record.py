@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from meta_sync.sync import record
+from meta_sync.sync import record_statements
 from tests.simulation.memory import Row, Rows, Transaction, twin
 from tests.simulation.twins.expressions import greatest, seconds
 
@@ -15,7 +15,7 @@ def _call(t: Transaction, p: Mapping[str, Any]) -> Row | None:
     return t.batch_calls.get(p["batch_id"], p["call_number"])
 
 
-@twin(record._TAKEN)
+@twin(record_statements.TAKEN)
 def taken(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
     if row is None or row["state"] not in {"sending", "unknown"}:
@@ -33,7 +33,7 @@ def taken(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([tuple(row[name] for name in names)])
 
 
-@twin(record._CALL_TAKEN)
+@twin(record_statements.CALL_TAKEN)
 def call_taken(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _call(t, p)
     if row is None:
@@ -42,7 +42,7 @@ def call_taken(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(record._CALL_UNKNOWN)
+@twin(record_statements.CALL_UNKNOWN)
 def call_unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _call(t, p)
     if row is None or row["state"] != "sending":
@@ -58,7 +58,7 @@ def call_unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(record._CALL_UNKNOWN_LATE)
+@twin(record_statements.CALL_UNKNOWN_LATE)
 def call_unknown_late(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _call(t, p)
     if row is None or row["state"] != "unknown":
@@ -67,7 +67,7 @@ def call_unknown_late(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(record._SERVER_ERROR)
+@twin(record_statements.SERVER_ERROR)
 def server_error(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
     if row is None:
@@ -79,7 +79,7 @@ def server_error(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(record._UNKNOWN)
+@twin(record_statements.UNKNOWN)
 def unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
     if row is None or row["state"] not in {"sending", "unknown", "open"}:
@@ -103,7 +103,7 @@ def unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(record._CALL_REFUSED)
+@twin(record_statements.CALL_REFUSED)
 def call_refused(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _call(t, p)
     if row is None:
@@ -112,7 +112,7 @@ def call_refused(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(record._BACK_TO_UNKNOWN)
+@twin(record_statements.BACK_TO_UNKNOWN)
 def back_to_unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
     if row is None or row["state"] != "sending" or row["calls"] != p["call_number"]:
@@ -126,18 +126,18 @@ def back_to_unknown(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(record._NOW)
+@twin(record_statements.NOW)
 def now(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([(t.now,)])
 
 
-@twin(record._CALLS)
+@twin(record_statements.CALLS)
 def calls(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
     return Rows() if row is None else Rows([(row["calls"],)])
 
 
-@twin(record._DROP_CALL)
+@twin(record_statements.DROP_CALL)
 def drop_call(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _call(t, p)
     if row is None:
@@ -146,7 +146,7 @@ def drop_call(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(record._ITEMS)
+@twin(record_statements.ITEMS)
 def items(t: Transaction, p: Mapping[str, Any]) -> Rows:
     batch = t.batches.get(p["batch_id"])
     if batch is None:
@@ -158,19 +158,19 @@ def items(t: Transaction, p: Mapping[str, Any]) -> Rows:
     )
 
 
-@twin(record._CREDENTIAL_IN_USE)
+@twin(record_statements.CREDENTIAL_IN_USE)
 def credential_in_use(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.catalog_links.get(p["link_id"])
     return Rows() if row is None else Rows([(row["credential_id"],)])
 
 
-@twin(record._CREATED_ON)
+@twin(record_statements.CREATED_ON)
 def created_on(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
     return Rows() if row is None else Rows([(row["created_on"],)])
 
 
-@twin(record._HAD_FAILED)
+@twin(record_statements.HAD_FAILED)
 def had_failed(t: Transaction, p: Mapping[str, Any]) -> Rows:
     said = []
     batch = t.batches.get(p["batch_id"])
