@@ -194,25 +194,26 @@ class _MirrorConnection(MemoryConnection):
                     f"{_short(statement)}\n{parameters}\nmemory: {mine.rowcount} rows, postgresql: {rowcount}"
                 )
             return
-        left, right = mine.rows, theirs
-        if len(left) == len(right):
-            for my_row, their_row in zip(left, right, strict=True):
-                for my_value, their_value in zip(my_row, their_row, strict=True):
-                    if isinstance(my_value, RowId):
-                        kind = "ctid" if isinstance(their_value, tuple) else "xmin"
-                        self._mirror.row_ids[my_value, kind] = their_value
-        plain_left = [[_plain(value) for value in row] for row in left]
-        plain_right = [
-            [
-                _plain(value) if index >= len(left[0]) or not isinstance(left[0][index], RowId) else "row id"
-                for index, value in enumerate(row)
-            ]
-            for row in right
-        ]
-        if plain_left != plain_right and sorted(map(repr, plain_left)) != sorted(map(repr, plain_right)):
+        columns = {index for row in mine.rows for index, value in enumerate(row) if isinstance(value, RowId)}
+
+        def key(row: Sequence[Any]) -> str:
+            plain = [_plain(value) for value in row]
+            for index in columns:
+                plain[index] = None if row[index] is None else "row id"
+            return repr(plain)
+
+        # PostgreSQL gives rows that tie in any order; so row ids are told apart by what else stands in the row.
+        left, right = sorted(mine.rows, key=key), sorted(theirs, key=key)
+        if [key(row) for row in left] != [key(row) for row in right]:
             raise MirrorError(
-                f"{_short(statement)}\n{parameters}\nmemory:     {plain_left}\npostgresql: {plain_right}"
+                f"{_short(statement)}\n{parameters}\nmemory:     {list(map(key, left))}\n"
+                f"postgresql: {list(map(key, right))}"
             )
+        for my_row, their_row in zip(left, right, strict=True):
+            for my_value, their_value in zip(my_row, their_row, strict=True):
+                if isinstance(my_value, RowId):
+                    kind = "ctid" if isinstance(their_value, tuple) else "xmin"
+                    self._mirror.row_ids[my_value, kind] = their_value
 
 
 def _plain(value: Any) -> Any:

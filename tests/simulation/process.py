@@ -95,6 +95,7 @@ class Process:
         now = self.world.loop.time()
         self.world.log("frozen", self.name, seconds)
         self.frozen_until = now + seconds
+        self.world.thawed_at = max(self.world.thawed_at, self.frozen_until)
         self.spared_until = now + seconds + _SPARED_SECONDS
 
     @property

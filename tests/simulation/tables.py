@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Float
+
 from meta_sync.schema import metadata
 from tests.simulation.memory import Row, Table, Unique
 
@@ -88,7 +90,8 @@ for _name in _NAMES:
         if _given is None or not hasattr(_given, "arg"):
             _DEFAULTS[_name][_column.name] = None
         else:
-            _DEFAULTS[_name][_column.name] = _default(str(getattr(_given.arg, "text", _given.arg)))
+            _value = _default(str(getattr(_given.arg, "text", _given.arg)))
+            _DEFAULTS[_name][_column.name] = float(_value) if isinstance(_column.type, Float) else _value
 
 
 def make_tables() -> dict[str, Table]:

@@ -133,6 +133,7 @@ class SimulatedWorld:
         self.meta.on_call = self._check_call
         self.processes: list[Process] = []
         self.database_away_until = 0.0
+        self.thawed_at = -10.0
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._is_rearming = False
@@ -174,7 +175,9 @@ class SimulatedWorld:
 
     def _check_call(self, catalog_id: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """What must be so whenever a call goes out. What changed in the last moments may not have been seen yet."""
-        moment = self.now() - timedelta(seconds=2)
+        # A process that stood still between its last look and the call did not see what happened meanwhile.
+        seconds = 2.0 if self.loop.time() > self.thawed_at + 2 else 1000.0
+        moment = self.now() - timedelta(seconds=seconds)
         store = self.tables["stores"].rows[STORE,]
         if store["updated_at"] < moment:
             if not store["settings"].get("sync_enabled"):
@@ -185,7 +188,7 @@ class SimulatedWorld:
             if row["active"] and row["selected_at"] < moment and row["catalog_id"] != catalog_id:
                 self.violate("a call was made to a catalog that the store has left")
             blocked = row["calls_blocked_until"]
-            is_known = self.meta.throttled_at < self.loop.time() - 2
+            is_known = self.meta.throttled_at < self.loop.time() - seconds
             if row["catalog_id"] == catalog_id and blocked is not None and blocked > self.now() and is_known:
                 self.violate("a call was made while Meta's waiting time was not over")
         dead = {row["credential_id"] for row in self.tables["credentials"] if _is_dead(row, moment)}
