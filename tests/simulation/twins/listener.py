@@ -96,3 +96,8 @@ def raise_epochs(t: Transaction, p: Mapping[str, Any]) -> Rows:
     for row in older:
         t.stores.update(row, mapper_version=p["mapper_version"], mapping_epoch=row["mapping_epoch"] + 1)
     return Rows((row["store_id"],) for row in older)
+
+
+@twin(listener._ANY_OLDER)
+def any_older(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return Rows([(any(row["mapper_version"] < p["mapper_version"] for row in t.stores),)])
