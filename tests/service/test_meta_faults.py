@@ -66,6 +66,7 @@ _STORMS: dict[str, Any] = {
     "502 with text": answers(502, b"Bad Gateway"),
     "503 with nothing": answers(503, b""),
     "504 with a page": answers(504, b"<html>Gateway Time-out</html>"),
+    "500 with a code of its own": answers(500, {"error": {"message": "Unknown error", "code": 5000}}),
     "500 with code 2": answers(500, {"error": {"message": "Later", "code": 2, "is_transient": True}}),
 }
 
@@ -81,24 +82,20 @@ async def test_a_storm_of_server_errors_is_met_with_few_calls_and_hits_nobody_el
     await world.put("p", variant("a", 1000), variant("b"))
     journey = Journey(world, hurried(world, jitter=lambda: 1.0))
     wire.clock = journey.now
-    changed_at = [-60.0]
-    shown: list[tuple[str, str | None, bool]] = []
-
-    async def neighbour_changes() -> None:
+    shown: set[tuple[str, str | None]] = set()
+    for minute in range(10):
+        await other.put("q", variant("n", 3000 + minute))
+        await journey.run_for(60)
         status = await _status(world)
-        shown.append((status.connection_state, status.pause_reason, status.paused_until is not None))
-        if journey.elapsed - changed_at[-1] >= 50:
-            changed_at.append(journey.elapsed)
-            await other.put("q", variant("n", 3000 + len(changed_at)))
-
-    await journey.run_for(600, often=neighbour_changes)
+        shown.add((status.connection_state, status.pause_reason))
     at = [call.at for call in wire.made(_BATCH, DEMO_CATALOG_ID)]
     gaps = [second - first for first, second in pairwise(at)]
     assert 4 <= len(at) <= 9, "5 + 10 + 20 + ... seconds between them"
     assert all(gap >= 5 * 2**number - 1 for number, gap in enumerate(gaps)), gaps
-    assert set(shown) == {("connected", "meta_unreachable", True), ("connected", None, False)}
+    assert shown <= {("connected", "meta_unreachable"), ("connected", None)}
+    assert ("connected", "meta_unreachable") in shown
     assert await _attempts(world) == {0}
-    assert len(wire.made(_BATCH, _OTHER_CATALOG)) == len(changed_at) - 1 >= 6, "one call for each change"
+    assert len(wire.made(_BATCH, _OTHER_CATALOG)) == 10, "one call for each change"
     assert (await other.states())["n"]["status"] == "synced"
     assert (await _status(other)).pause_reason is None
     await world.put("p", variant("a", 2000), variant("b"))
@@ -306,6 +303,25 @@ async def test_a_lost_account_is_left_alone_at_once_and_for_ever(
     assert (await _status(world)).pause_reason is None
     assert {one: len(wire.posts(one)) for one in ("v0", "v1", "v2")} == {"v0": 1, "v1": 1, "v2": 1}
     assert await _attempts(world) == {0}
+    await assert_tidy(world)
+
+
+async def test_a_token_found_dead_by_a_call_is_not_used_for_a_question(world: World) -> None:
+    """24: the mark is the token's own, and asked for before each use of it."""
+    wire = wired(world)
+    journey = Journey(world)
+    arm(world, "handle_late", seconds=300)
+    await world.put("p", variant("a"))
+    await journey.pipeline.drain_tick()
+    wire.answer(graph_error(190, 463), edge=_BATCH)
+    await world.put("q", variant("b"))
+    await journey.pipeline.drain_tick()
+    await journey.run_for(_HOUR / 6)
+    assert wire.made(_QUESTION) == []
+    assert len(wire.made(_BATCH)) == 2
+    await world.connection.set_token(world.store_id, SecretStr(DEMO_ACCESS_TOKEN))
+    await journey.run_until_quiet()
+    assert len(wire.posts("a")) == 1
     await assert_tidy(world)
 
 
