@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from typing_extensions import override
+
 from meta_sync.graph.endpoints.catalog import CatalogEndpoints, build_batch_body
 from meta_sync.sync import (
     claim,
@@ -24,6 +26,8 @@ from meta_sync.sync import (
     poll,
     reading,
     record,
+    record_statements,
+    sale_windows,
     settle,
     settle_statements,
 )
@@ -117,15 +121,71 @@ def _without_disturbance(twin: Twin) -> Twin:
     return run
 
 
-def _any_version(_: Twin) -> Twin:
-    """Intents are taken whether or not they moved since they were read."""
+def _rows_as_they_are(twin: Twin) -> Twin:
+    """Items are taken whether or not their rows moved since they were decided about."""
 
     def run(t: Transaction, p: Mapping[str, Any]) -> Rows:
-        versions = [row["version"] for row in t.intents if row["parked_by"] is None]
-        versions += [one for one in p.get("versions", ())]
-        return Rows([(versions,)])
+        rows = [t.sync_state.get(p["link_id"], one) for one in p["variant_ids"]]
+        now = [None if row is None else row["ctid"] for row in rows]
+        return twin(t, {**p, "row_ids": now, "row_versions": now})
 
     return run
+
+
+def _take_what_is_in_flight(twin: Twin) -> Twin:
+    def run(t: Transaction, p: Mapping[str, Any]) -> Rows:
+        for variant_id in p["variant_ids"]:
+            row = t.sync_state.get(p["link_id"], variant_id)
+            if row is not None and row["in_flight"] is not None:
+                t.sync_state.update(row, in_flight=None)
+        return _rows_as_they_are(twin)(t, p)
+
+    return run
+
+
+def _nothing_in_flight(values: Any) -> Any:
+    return replace(reading_state_from(values), in_flight=None)
+
+
+reading_state_from = reading.state_from
+
+
+def _count_unknown_as_confirmed(twin: Twin) -> Twin:
+    """What was sent and never answered counts as what Meta has."""
+
+    def run(t: Transaction, p: Mapping[str, Any]) -> Rows:
+        attempts = t.batch_items.by_index(p["batch_id"])
+        taken = [row["variant_id"] for row in t.sync_state if row["in_flight"] == p["batch_id"]]
+        rows = twin(t, p)
+        for attempt in attempts:
+            row = t.sync_state.get(p["link_id"], attempt["variant_id"])
+            if row is not None and row["variant_id"] in taken and row["in_flight"] is None:
+                t.sync_state.update(row, confirmed_hash=attempt["payload_hash"])
+        return rows
+
+    return run
+
+
+class _Anybody:
+    """Equal to everything."""
+
+    @override
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    @override
+    def __ne__(self, _: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]  # compared, never kept
+
+
+async def _always(*_: Any) -> float:
+    return 60.0
+
+
+async def _sweep_nothing(_: Any) -> bool:
+    return False
 
 
 def _is_certain(_: Twin) -> Twin:
@@ -207,6 +267,33 @@ RULES: dict[str, Rule] = {
     "guard of the claim": Rule(
         "Link, epochs and switches are looked at again under the claim's locks.",
         lambda: [_one(claim_statements.GUARD, True)],
+    ),
+    "row as it was read": Rule(
+        "A decision is applied only to a row that has not moved since it was read.",
+        lambda: [_instead(claim_statements.TAKE_IN_FLIGHT, _rows_as_they_are)],
+    ),
+    "one batch at a time": Rule(
+        "An item that is in flight waits until its batch is over.",
+        lambda: [
+            patch.object(reading, "state_from", _nothing_in_flight),
+            _instead(claim_statements.TAKE_IN_FLIGHT, _take_what_is_in_flight),
+        ],
+    ),
+    "unknown is not known": Rule(
+        "Only what Meta confirmed counts as what Meta has.",
+        lambda: [_instead(settle_statements.MAKE_UNKNOWN, _count_unknown_as_confirmed)],
+    ),
+    "look before the call": Rule(
+        "Switches, pauses, lease and deadline are looked at again just before the call.",
+        lambda: [patch.object(drain.Drain, "_may_call", _always)],
+    ),
+    "errors of a token": Rule(
+        "An auth error counts only against the token that it was made with.",
+        lambda: [_one(record_statements.CREDENTIAL_IN_USE, _Anybody())],
+    ),
+    "sweep of sale windows": Rule(
+        "An item whose sale has ended is looked at again.",
+        lambda: [patch.object(sale_windows.SaleWindows, "sweep", _sweep_nothing)],
     ),
     "unpark": Rule(
         "What waited for a batch is freed when the batch is over.",

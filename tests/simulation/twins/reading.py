@@ -168,3 +168,8 @@ def page(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(bulk._EXPECT_BULK)
 def expect_bulk(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([("off", "off")])
+
+
+@twin(bulk._EXPECT_LOOKUPS)
+def expect_lookups(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return Rows([("off", "off")])
