@@ -22,6 +22,7 @@ from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.failpoints import failpoint
 from meta_sync.core.ids import new_id
 from meta_sync.core.queue import JobName, JobQueue
+from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.context import Standstill, StoreContext, load_context
 from meta_sync.sync.decide import decide, known_presence
 from meta_sync.sync.drain import database_time
@@ -41,17 +42,21 @@ _TRIES_WAITED_FOR = 5
 """How often Meta may end an item's batch without a verdict before a job ends without the item: half an hour of waits. A
 job that lasted as long as a fault of Meta's would tell nobody anything, and keep a further one from being started."""
 
+# Tombstones are looked up one by one, in the form that core.lookups explains: a join would compare every variant with
+# every state of a fresh store.
 _INSERT = text(
     """
     INSERT INTO jobs (job_id, store_id, link_id, type, status, description, requested_by, mapping_epoch, total)
     SELECT :job_id, :store_id, :link_id, :type, 'queued', :description, :requested_by, s.mapping_epoch,
         (SELECT count(*) FROM variants AS v
-         LEFT JOIN sync_state AS t ON t.link_id = :link_id AND t.variant_id = v.variant_id
-         LEFT JOIN catalog_links AS l ON l.link_id = t.link_id
-         WHERE v.store_id = :store_id AND (
-             v.deleted_at IS NULL OR t.retailer_id IS NOT NULL
-             AND (t.presence <> 'absent' OR t.confirmed_epoch IS DISTINCT FROM l.epoch)
-         ))
+         WHERE v.store_id = :store_id AND (v.deleted_at IS NULL OR (
+             SELECT t.retailer_id IS NOT NULL AND (t.presence <> 'absent' OR t.confirmed_epoch IS DISTINCT FROM (
+                 SELECT l.epoch FROM catalog_links AS l WHERE l.link_id = :link_id
+             ))
+             FROM sync_state AS t
+             WHERE t.link_id = :link_id AND t.variant_id >= v.variant_id AND t.variant_id <= v.variant_id
+             ORDER BY t.variant_id LIMIT 1
+         )))
     FROM stores AS s WHERE s.store_id = :store_id
     RETURNING total
     """
@@ -223,6 +228,7 @@ async def insert_job(
         The store has an unfinished job of this kind.
     """
     job_id = new_id("job")
+    await expect_lookups(connection)
     total = await connection.scalar(
         _INSERT,
         {

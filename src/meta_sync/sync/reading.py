@@ -1,4 +1,8 @@
-"""Reads items with all that a decision needs, in one statement and so in one snapshot."""
+"""Reads items with all that a decision needs, in one statement and so in one snapshot.
+
+What is wanted is found and bounded first, and only then is each row's company looked up by its keys, so that a read costs
+what it returns, whatever the planner knows of the tables. No join here may be left for the planner to turn around.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,25 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, literal_column, select, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    bindparam,
+    literal_column,
+    select,
+    true,
+    type_coerce,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
 from meta_sync.catalog.item_columns import catalog_item_columns, catalog_item_source
 from meta_sync.catalog.models import CatalogItem, Lane
 from meta_sync.catalog.tables import variants
+from meta_sync.core.lookups import row_by_key
+from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.models import NEW_ITEM, ItemState, Presence, ReadyIntent, Status
 from meta_sync.sync.tables import intents, sync_state
 
@@ -21,23 +37,39 @@ __all__ = ["STATE_COLUMNS", "read_items", "read_part", "read_ready", "state_from
 
 _ITEM_WIDTH = len(fields(CatalogItem))
 
-STATE_COLUMNS = (
+_STORED_COLUMNS = (
     sync_state.c.status,
     sync_state.c.presence,
     sync_state.c.retailer_id,
     sync_state.c.confirmed_hash,
     sync_state.c.confirmed_epoch,
-    type_coerce(sync_state.c.may_hold, NullType()).label("may_hold"),
+    sync_state.c.may_hold,
     sync_state.c.rejected_hash,
     sync_state.c.discarded_hash,
     sync_state.c.in_flight,
-    sync_state.c.excluded_at.is_not(None).label("is_excluded"),
+    sync_state.c.excluded_at,
     sync_state.c.batch_limit,
     sync_state.c.image_version,
     sync_state.c.code,
     sync_state.c.attempts,
     sync_state.c.split_part,
 )
+
+
+def _read(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What is read of a stored column: nearly always itself."""
+    if column.key == sync_state.c.may_hold.key:
+        return type_coerce(column, NullType()).label("may_hold")
+    if column.key == sync_state.c.excluded_at.key:
+        return column.is_not(None).label("is_excluded")
+    return column
+
+
+def _state_columns(state: FromClause) -> tuple[ColumnElement[Any], ...]:
+    return tuple(_read(state.c[column.name]) for column in _STORED_COLUMNS)
+
+
+STATE_COLUMNS = _state_columns(sync_state)
 """In the order of ``ItemState``; rows are unpacked by position, which costs half of access by name."""
 
 _STATUS = {status.value: status for status in Status}
@@ -67,58 +99,126 @@ def state_from(values: Sequence[Any]) -> ItemState:
     )
 
 
-def _ready_statement(*conditions: ColumnElement[bool]) -> Select[Any]:
-    base = intents.outerjoin(
-        variants,
-        and_(variants.c.store_id == intents.c.store_id, variants.c.variant_id == intents.c.variant_id),
+_ROW_OF_INTENT: tuple[ColumnElement[Any], ...] = (literal_column("intents.ctid").label("intent_ctid"),)
+_ROW_OF_STATE: tuple[ColumnElement[Any], ...] = (
+    literal_column("sync_state.ctid").label("state_ctid"),
+    literal_column("sync_state.xmin").label("state_xmin"),
+)
+_WAITS = and_(intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None))
+
+
+def _state_of(item: FromClause) -> FromClause:
+    """The item's state at the link."""
+    return row_by_key(
+        sync_state,
+        sync_state.c.link_id == bindparam("link_id"),
+        sync_state.c.variant_id,
+        item.c.variant_id,
+        of=item,
+        name="state",
+        more=_ROW_OF_STATE,
     )
-    state = and_(
-        sync_state.c.link_id == bindparam("link_id"), sync_state.c.variant_id == intents.c.variant_id
+
+
+def _ready_statement(
+    found: FromClause, intent: FromClause, state: FromClause, *conditions: ColumnElement[bool]
+) -> Select[Any]:
+    """The intents and states that were found, as many as are wanted; then, by their keys, the rows of the catalog."""
+    ready = (
+        select(
+            *(intent.c[name] for name in ("store_id", "variant_id", "version", "lane", "first_at", "job_id")),
+            *(intent.c[column.name] for column in _ROW_OF_INTENT),
+            *(state.c[column.name] for column in (*_ROW_OF_STATE, *_STORED_COLUMNS)),
+        )
+        .select_from(found)
+        .where(*conditions)
+        .order_by(intent.c.lane, intent.c.first_at)
+        .limit(bindparam("most"))
+        .subquery("ready")
+    )
+    variant = row_by_key(
+        variants,
+        variants.c.store_id == ready.c.store_id,
+        variants.c.variant_id,
+        ready.c.variant_id,
+        of=ready,
+        name="variant",
     )
     return (
         select(
-            intents.c.variant_id,
-            intents.c.version,
-            intents.c.lane,
-            intents.c.first_at,
-            intents.c.job_id.is_not(None),
-            literal_column("intents.ctid"),
-            literal_column("sync_state.ctid"),
-            literal_column("sync_state.xmin"),
-            *catalog_item_columns(),
-            *STATE_COLUMNS,
+            ready.c.variant_id,
+            ready.c.version,
+            ready.c.lane,
+            ready.c.first_at,
+            ready.c.job_id.is_not(None),
+            ready.c.intent_ctid,
+            ready.c.state_ctid,
+            ready.c.state_xmin,
+            *catalog_item_columns(variant),
+            *_state_columns(ready),
         )
-        .select_from(catalog_item_source(base).outerjoin(sync_state, state))
-        .where(intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None), *conditions)
-        .order_by(intents.c.lane, intents.c.first_at)
-        .limit(bindparam("most"))
+        .select_from(catalog_item_source(ready.outerjoin(variant, true()), variant))
+        .order_by(ready.c.lane, ready.c.first_at)
     )
 
 
-def _page_statement() -> Select[Any]:
-    state = and_(
-        sync_state.c.link_id == bindparam("link_id"), sync_state.c.variant_id == variants.c.variant_id
+def _ready_outside_splits() -> Select[Any]:
+    """By lane and age, past what stands in a split."""
+    intent = select(intents, *_ROW_OF_INTENT).where(_WAITS).subquery("intent")
+    state = _state_of(intent)
+    return _ready_statement(intent.outerjoin(state, true()), intent, state, state.c.split_part.is_(None))
+
+
+def _ready_of_part() -> Select[Any]:
+    """From the part's few states to their intents. The sum hides the link, whose every row would be looked at."""
+    state = (
+        select(sync_state, *_ROW_OF_STATE)
+        .where(
+            sync_state.c.split_part == bindparam("part_id"), sync_state.c.link_id + 0 == bindparam("link_id")
+        )
+        .offset(literal_column("0"))
+        .subquery("state")
     )
-    return (
-        select(*catalog_item_columns(), *STATE_COLUMNS)
-        .select_from(catalog_item_source().outerjoin(sync_state, state))
-        .where(variants.c.store_id == bindparam("store_id"))
+    intent = row_by_key(
+        intents,
+        _WAITS,
+        intents.c.variant_id,
+        state.c.variant_id,
+        of=state,
+        name="intent",
+        more=_ROW_OF_INTENT,
+    )
+    return _ready_statement(state.join(intent, true()), intent, state)
+
+
+def _page_statement(*conditions: ColumnElement[bool]) -> Select[Any]:
+    page = (
+        select(variants)
+        .where(variants.c.store_id == bindparam("store_id"), *conditions)
         .order_by(variants.c.variant_id)
         .limit(bindparam("most"))
+        .subquery("page")
+    )
+    state = _state_of(page)
+    return (
+        select(*catalog_item_columns(page), *_state_columns(state))
+        .select_from(catalog_item_source(page, page).outerjoin(state, true()))
+        .order_by(page.c.variant_id)
     )
 
 
 # Built once: building and hashing a statement of fifty columns costs as much as reading dozens of rows.
-_READY = _ready_statement(sync_state.c.split_part.is_(None))
-_READY_OF_PART = _ready_statement(sync_state.c.split_part == bindparam("part_id"))
+_READY = _ready_outside_splits()
+_READY_OF_PART = _ready_of_part()
 _FIRST_PAGE = _page_statement()
-_NEXT_PAGE = _FIRST_PAGE.where(variants.c.variant_id > bindparam("after"))
+_NEXT_PAGE = _page_statement(variants.c.variant_id > bindparam("after"))
 
 
 async def read_ready(
     connection: AsyncConnection, store_id: str, link_id: int, *, limit: int
 ) -> list[ReadyIntent]:
     """Ready intents by lane and age with their rows, in one snapshot; none that stands in a split. Locks nothing."""
+    await expect_lookups(connection)
     rows = await connection.execute(_READY, {"store_id": store_id, "link_id": link_id, "most": limit})
     return [_ready_intent(row) for row in rows.all()]
 
@@ -127,6 +227,7 @@ async def read_part(
     connection: AsyncConnection, store_id: str, link_id: int, part_id: int, *, limit: int
 ) -> list[ReadyIntent]:
     """Like ``read_ready``, for the items of one part of a split."""
+    await expect_lookups(connection)
     given = {"store_id": store_id, "link_id": link_id, "part_id": part_id, "most": limit}
     return [_ready_intent(row) for row in (await connection.execute(_READY_OF_PART, given)).all()]
 
@@ -151,6 +252,7 @@ async def read_items(
     connection: AsyncConnection, store_id: str, link_id: int, *, after: str | None, limit: int
 ) -> list[tuple[CatalogItem, ItemState]]:
     """A page of the store's variants, tombstones included, in the order of their ids, with their state."""
+    await expect_lookups(connection)
     given = {"store_id": store_id, "link_id": link_id, "most": limit}
     if after is None:
         rows = await connection.execute(_FIRST_PAGE, given)
