@@ -9,7 +9,7 @@ import pytest
 from meta_sync.core import failpoints
 from meta_sync.core.db import Database
 from meta_sync.core.failpoints import FailpointError
-from meta_sync.sandbox.options import DEMO_CATALOG_ID
+from meta_sync.sandbox.options import DEMO_BUSINESS_ID, DEMO_CATALOG_ID
 from meta_sync.sync import jobs
 from meta_sync.sync.jobs import JobView
 from tests.support.pipeline import assert_tidy, execute, fetch, one
@@ -162,3 +162,18 @@ async def test_tombstones_that_were_never_sent_are_not_looked_at(world: World) -
     await world.run()
     assert set(world.at_meta()) == {"foreign"}
     assert await one(world, "SELECT count(*) FROM batch_items") == 0
+
+
+async def test_an_item_whose_variant_went_while_the_store_was_elsewhere_does_not_wait_for_ever(
+    world: World,
+) -> None:
+    await world.connect(sync=False)
+    await world.put("p", variant("a"), variant("b"))
+    other = world.sandbox.add_catalog(DEMO_BUSINESS_ID, name="Other").id
+    await world.connect(catalog_id=other)
+    await world.put("p", variant("a"))
+    await world.run()
+    await world.connect()
+    await world.run()
+    states = await world.states()
+    assert {one: state["status"] for one, state in states.items()} == {"a": "synced"}

@@ -113,7 +113,7 @@ class Process:
     async def pause(self, where: str) -> None:
         """A point at which others may go first, and at which the process may die or freeze."""
         self.step()
-        if self.world.strikes("freeze") and not self.is_spared:
+        if not self.is_spared and (self.world.strikes("freeze") or self._freezes_in_call(where)):
             self.freeze(self.world.rng.choice([20.0, 100.0, 300.0, 900.0]))
         roll = self.world.rng.random()
         if roll < 0.5:
@@ -123,7 +123,11 @@ class Process:
             await asyncio.sleep(left)
         if self.is_dead:
             raise KilledError
-        del where
+
+    def _freezes_in_call(self, where: str) -> bool:
+        if where != "after the call" or self.world.meta.calm:
+            return False
+        return self.world.rng.random() < self.world.plan.freezes_in_call
 
     async def _run(self, kind: str, tick: Callable[[], Awaitable[Any]]) -> None:
         failures = 0

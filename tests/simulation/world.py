@@ -68,6 +68,8 @@ class Plan:
     """Over how long the edits are spread."""
     kills: int
     freezes: int
+    freezes_in_call: float
+    """Share of the calls in which the process stands still, and gets its answer minutes later."""
     database_faults: float
     actions: float
     """Share of the edits that are an operator's or a setting's."""
@@ -88,6 +90,7 @@ class Plan:
             minutes=rng.choice([1.5, 4.0, 12.0, 45.0]),
             kills=0 if is_calm else rng.choice([0, 0, 1, 3]),
             freezes=0 if is_calm else rng.choice([0, 0, 0, 1, 2]),
+            freezes_in_call=0.0 if is_calm else rng.choice([0.0, 0.0, 0.0, 0.15]),
             database_faults=0.0 if is_calm else rng.choice([0.0, 0.0, 0.01, 0.05]),
             actions=rng.choice([0.0, 0.15, 0.4]),
             adversity=Adversity() if is_calm else Adversity.drawn(rng),

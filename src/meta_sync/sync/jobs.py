@@ -50,7 +50,7 @@ _INSERT = text(
     SELECT :job_id, :store_id, :link_id, :type, 'queued', :description, :requested_by, s.mapping_epoch,
         (SELECT count(*) FROM variants AS v
          WHERE v.store_id = :store_id AND (v.deleted_at IS NULL OR (
-             SELECT t.retailer_id IS NOT NULL AND (t.presence <> 'absent' OR t.confirmed_epoch IS DISTINCT FROM (
+             SELECT t.status = 'pending' OR t.retailer_id IS NOT NULL AND (t.presence <> 'absent' OR t.confirmed_epoch IS DISTINCT FROM (
                  SELECT l.epoch FROM catalog_links AS l WHERE l.link_id = :link_id
              ))
              FROM sync_state AS t
@@ -328,9 +328,10 @@ def is_in_scope(item: CatalogItem, state: ItemState, link: Link) -> bool:
     """Whether a look at everything is about the item: it lives, or this link has sent it and it may still be at Meta.
 
     What was absent when the store went to another catalog may be there again since (a restored backup, a person), so
-    a tombstone of an older epoch counts too.
+    a tombstone of an older epoch counts too. So does one whose row still says that it waits: its variant went while the
+    store used another catalog.
     """
-    if not (item.variant_deleted or item.product_deleted):
+    if not (item.variant_deleted or item.product_deleted) or state.status is Status.PENDING:
         return True
     return state.retailer_id is not None and known_presence(state, link) is not Presence.ABSENT
 

@@ -19,8 +19,10 @@ def _is_in_scope(t: Transaction, variant: Row, link_id: int) -> bool:
     if variant["deleted_at"] is None:
         return True
     state = t.sync_state.get(link_id, variant["variant_id"])
-    if state is None or state["retailer_id"] is None:
+    if state is None or (state["retailer_id"] is None and state["status"] != "pending"):
         return False
+    if state["status"] == "pending":
+        return True
     link = t.catalog_links.get(link_id)
     epoch = None if link is None else link["epoch"]
     return bool(state["presence"] != "absent" or state["confirmed_epoch"] != epoch)
