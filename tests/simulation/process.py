@@ -116,8 +116,8 @@ class Process:
         if not self.is_spared and (self.world.strikes("freeze") or self._freezes_in_call(where)):
             self.freeze(self.world.rng.choice([20.0, 100.0, 300.0, 900.0]))
         roll = self.world.rng.random()
-        if roll < 0.5:
-            await asyncio.sleep(roll * 0.04)
+        if roll < 0.2:
+            await asyncio.sleep(roll * 0.1)
         # Others may freeze it once more meanwhile.
         while (left := self.frozen_until - self.world.loop.time()) > 0:  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(left)
