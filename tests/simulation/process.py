@@ -182,14 +182,11 @@ class ProcessDatabase:
                 raise _lost_connection()  # noqa: TRY301 - as the driver does, at the end of the block
         except BaseException:
             connection.rollback()
-            if fate == "failed":
-                world.loop.call_later(1.0, world.meta.forget_unknown)
             raise
         if connection.commit():
             world.changed()
             process.keep_beating()
         if fate == "silent":
-            world.loop.call_later(1.0, world.meta.forget_unknown)
             raise _lost_connection()
         process.step()
         await process.pause("committed")

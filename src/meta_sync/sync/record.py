@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from meta_sync.connection.repository import mark_dead
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.failpoints import failpoint
 from meta_sync.core.logging import get_logger
+from meta_sync.core.outages import is_outage
 from meta_sync.graph.errors import GraphError
 from meta_sync.graph.governor import Purpose, after_answer
 from meta_sync.graph.outcomes import NothingTaken, Refused, SubmitResult, Taken, TooLarge, Unknown
@@ -56,6 +58,10 @@ from meta_sync.sync.splitting import SplitKind
 __all__ = ["CallRecorder", "answer_facts", "batch_items", "cleared_fields"]
 
 _logger = get_logger(__name__)
+
+_HANDLE_SECONDS = 3600.0
+"""How long a handle is kept for a database that is away; a worker that is stopped meanwhile loses it, as in a crash."""
+_HANDLE_PAUSE_SECONDS = 5.0
 
 
 class _Timing(Protocol):
@@ -153,8 +159,29 @@ class CallRecorder:
             await release_refused(connection, batch.batch_id, code=None, message="The call was not made.")
 
     async def record(self, context: StoreContext, batch: OpenBatch, result: SubmitResult) -> None:
-        """Store the outcome of the call and what the answer says of budget, token and store."""
-        await retry_transaction(lambda: self._record(context, batch, result))
+        """Store the outcome of the call and what the answer says of budget, token and store.
+
+        A handle that nobody stores is a batch that nobody can follow, and that may end over newer content: it is kept
+        here until the database is there again. Any other outcome may get lost, for the call then counts as unknown.
+        """
+        waited_seconds = 0.0
+        while True:
+            try:
+                await retry_transaction(lambda: self._record(context, batch, result))
+            except Exception as error:
+                if not isinstance(result, Taken) or not is_outage(error) or waited_seconds > _HANDLE_SECONDS:
+                    raise
+                wait_seconds = min(_HANDLE_PAUSE_SECONDS, 0.5 + waited_seconds)
+                _logger.warning(
+                    "A handle cannot be stored; it is kept until the database is there again.",
+                    store_id=batch.store_id,
+                    batch_id=batch.batch_id,
+                    reason=type(error).__name__,
+                )
+                await asyncio.sleep(wait_seconds)
+                waited_seconds += wait_seconds
+            else:
+                break
         await failpoint("outcome.after_commit")
 
     async def _record(self, context: StoreContext, batch: OpenBatch, result: SubmitResult) -> None:
