@@ -129,6 +129,8 @@ class SimulatedMeta:
         self.tokens: set[str] = set()
         self.blocked_until: dict[str, float] = {}
         self.throttled_at = 0.0
+        self.refused: dict[tuple[str, str], dict[str, Any]] = {}
+        """The last content of each item, by catalog and id, where Meta refused it."""
         self.unwanted: Callable[[Mapping[str, Any]], str | None] = lambda _: None
         """Meta's verdict on an item: why it is not saved, or nothing."""
         self.poisonous: Callable[[Mapping[str, Any]], bool] = lambda _: False
@@ -270,6 +272,7 @@ class SimulatedMeta:
             status["validation_status"] = [
                 {"retailer_id": one, "errors": [{"message": verdict}]} for one, verdict in at_once.items()
             ]
+        self.refused |= {(catalog_id, data["id"]): data for _, data in records if data["id"] in at_once}
         kept = [one for one in records if one[1]["id"] not in at_once]
         handle = f"Ac{len(self.work)}x{rng.randrange(10**9)}"
         work = Work(catalog_id, handle, kept, loop.time(), loop.time())
@@ -320,11 +323,13 @@ class SimulatedMeta:
             return
         verdict = self.unwanted(data)
         if verdict is not None:
+            self.refused[work.catalog_id, retailer_id] = data
             if self.rng.random() < self.adversity.only_warned:
                 work.warned[retailer_id] = "A required field is missing: " + verdict
             else:
                 work.refused[retailer_id] = verdict
             return
+        self.refused.pop((work.catalog_id, retailer_id), None)
         merged = {**items.get(retailer_id, {}), **data}
         items[retailer_id] = {name: value for name, value in merged.items() if value not in ("", [], None)}
         self._remember(work.catalog_id, retailer_id)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from pydantic import SecretStr
 
 from meta_sync.core.config import load_settings
@@ -134,6 +135,7 @@ class SimulatedWorld:
         self.meta = SimulatedMeta(self.rng, self.plan.adversity, self._known_handles)
         self.meta.log = self.log
         self.meta.on_call = self._check_call
+        self.tables["item_payloads"].watch = self._check_confirmed
         self.processes: list[Process] = []
         self.database_away_until = 0.0
         self.thawed_at = -10.0
@@ -199,6 +201,15 @@ class SimulatedWorld:
         if any(row["catalog_id"] == catalog_id and row["credential_id"] in dead for row in links):
             self.violate("a call was made with a token that is known to be dead")
         self._check_overlap(catalog_id, records)
+
+    def _check_confirmed(self, _table: str, _earlier: Any, later: Mapping[str, Any] | None) -> None:
+        """Nothing is taken for confirmed that Meta has refused."""
+        if later is None:
+            return
+        data = orjson.loads(later["payload"])
+        catalog_id = self.tables["catalog_links"].rows[later["link_id"],]["catalog_id"]
+        if self.meta.refused.get((catalog_id, data["id"])) == data:
+            self.violate(f"{later['variant_id']} was confirmed with what Meta refused")
 
     def _check_overlap(self, catalog_id: str, records: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """No two contents of one item are under way at once, as far as our side can know of them."""
