@@ -1,7 +1,8 @@
 """Splits of refused batches, back-off after a batch without a verdict, and the watermark of the sale windows.
 
-Goes out before the code that needs it. New columns are nullable or have a constant default, so no table is rewritten;
-the two indexes on existing tables hold a lock that keeps writers out while they are built.
+Goes out before the code that needs it. New columns are nullable or have a constant default, so no table is rewritten. But
+everybody waits from the first line to the commit, while four indexes are built (some seconds per million items): stop
+the workers before it on a large installation. All locks are taken at once, in the order in which the service takes them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ _NEW_TABLES = ("splits", "split_parts")
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("LOCK TABLE variants IN SHARE MODE")
+    op.execute("LOCK TABLE sync_state, batches, batch_calls, store_queue IN ACCESS EXCLUSIVE MODE")
     op.add_column("sync_state", sa.Column("split_part", sa.BigInteger))
     op.add_column(
         "sync_state", sa.Column("retries", sa.SmallInteger, nullable=False, server_default=sa.text("0"))

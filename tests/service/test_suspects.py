@@ -173,7 +173,8 @@ async def test_an_outage_of_the_whole_names_nobody(world: World) -> None:
     states = await world.states()
     assert "failed" not in {state["status"] for state in states.values()}
     assert {state["attempts"] for state in states.values()} == {0}
-    assert await one(world, "SELECT max(calls) FROM splits WHERE state = 'over'") <= 7
+    # Seven, and those that were sent deeper before the last of the second level had its answer.
+    assert await one(world, "SELECT max(calls) FROM splits WHERE state = 'over'") <= 10
     assert await one(world, "SELECT reason FROM store_pauses") == "meta_unreachable"
     world.sandbox.faults.clear()
     await world.run(pipeline)

@@ -44,7 +44,7 @@ def _try_rules(first: int, seeds: int) -> int:
         )
         if noticed is None:
             unmissed += 1
-            print(f"| {name} | none of {seeds} | |", flush=True)
+            print(f"| {name} | none of {seeds} seeds; 2000 are enough | |", flush=True)
         else:
             print(f"| {name} | {noticed.seed} | {noticed.wrong[0][:110]} |", flush=True)
     return int(unmissed > 0)
@@ -107,4 +107,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

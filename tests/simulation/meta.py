@@ -66,12 +66,16 @@ class Adversity:
     no_total: float = 0.0
     question_fails: float = 0.0
     read_lag_seconds: float = 0.0
+    slow_seconds: tuple[float, float] = (60.0, 1500.0)
+    late_seconds: tuple[float, float] = (1900.0, 3 * 3600.0)
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Adversity:
         """Some of it, never all: what is always there would hide the rest."""
         adversity = cls()
         for name in cls.__dataclass_fields__:
+            if name.endswith("_seconds"):
+                continue
             if rng.random() < 0.45:
                 setattr(adversity, name, rng.choice([0.05, 0.15, 0.35]))
         # Each costs a day of questions.
@@ -190,8 +194,11 @@ class SimulatedMeta:
             )
         answered: asyncio.Future[Answer] = loop.create_future()
 
+        bound: list[float] = []
+
         def arrive(latest: float | None) -> None:
-            answer = self._take(credential, catalog_id, records, latest)
+            # Who made the call may have died since: then nobody will know the handle.
+            answer = self._take(credential, catalog_id, records, bound[0] if bound else latest)
             if not answered.done():
                 answered.set_result(answer)
 
@@ -219,6 +226,9 @@ class SimulatedMeta:
             answer = await asyncio.wait_for(asyncio.shield(answered), deadline_seconds)
         except TimeoutError:
             return _no_answer()
+        except asyncio.CancelledError:
+            bound.append(loop.time() + _LOST_ENDS_WITHIN_SECONDS)
+            raise
         await asyncio.sleep(0.01 + rng.random())
         return answer
 
@@ -286,9 +296,9 @@ class SimulatedMeta:
         rng, odds = self.rng, self.adversity
         pace = self._fate(("late", odds.late), ("slow", odds.slow), ("forgotten", odds.forgotten))
         if pace == "late":
-            lasts = rng.uniform(1900, 3 * 3600)
+            lasts = rng.uniform(*odds.late_seconds)
         elif pace == "slow":
-            lasts = rng.uniform(60, 1500)
+            lasts = rng.uniform(*odds.slow_seconds)
         else:
             lasts = rng.uniform(0.5, 15)
         work.is_forgotten = pace == "forgotten"

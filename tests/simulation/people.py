@@ -59,7 +59,11 @@ class People:
         self.products = ["p0", "p1"] if world.plan.variants > 1 else ["p0"]
         self.home = {one: self.rng.choice(self.products) for one in self.variants}
         self.tokens = 0
-        self.settings: dict[str, Any] = {**_SETTINGS, "batch_size": world.plan.batch_size}
+        self.settings: dict[str, Any] = {
+            **_SETTINGS,
+            "batch_size": world.plan.batch_size,
+            "handle_poll_max_age_minutes": 10 if world.plan.gives_up_soon else 30,
+        }
         self.catalog = CATALOGS[0]
 
     async def set_up(self) -> None:

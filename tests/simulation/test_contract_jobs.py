@@ -105,7 +105,11 @@ async def test_a_job_counts_what_it_will_look_at(bench: Bench) -> None:
     bench.variant(other, "of another store")
     expected = 0
     for is_deleted, presence, retailer_id, epoch, status in itertools.product(
-        (False, True), ("absent", "maybe", "present"), (None, "sent"), (None, 1, 2), ("deleted", "pending")
+        (False, True),
+        ("absent", "maybe", "present"),
+        (None, "sent"),
+        (None, 1, 2),
+        ("deleted", "pending", "never_synced"),
     ):
         variant_id = f"{is_deleted} {presence} {retailer_id} {epoch} {status}"
         known = {"presence": presence, "confirmed_epoch": epoch, "retailer_id": retailer_id and variant_id}
@@ -113,7 +117,7 @@ async def test_a_job_counts_what_it_will_look_at(bench: Bench) -> None:
         bench.variant(store_id, variant_id, deleted_at=bench.clock.now if is_deleted else None)
         bench.state(store_id, link_id, variant_id, **known)
         is_sent = bool(retailer_id and (presence != "absent" or epoch != 2))
-        expected += not is_deleted or is_sent or status == "pending"
+        expected += not is_deleted or is_sent or status != "deleted"
     for deleted_at in (None, bench.clock.now):
         bench.variant(store_id, f"unknown {deleted_at}", deleted_at=deleted_at)
         known = {"presence": "present", "retailer_id": f"sent {deleted_at}"}
@@ -128,7 +132,7 @@ async def test_a_job_counts_what_it_will_look_at(bench: Bench) -> None:
         started_without = await insert_job(
             connection, store_id, another_link, "of no link", requested_by=None
         )
-    assert started_without.total == 36 + 2
+    assert started_without.total == 54 + 2
     row = _stored(bench, started.job_id)
     assert (row["status"], row["stage"], row["mapping_epoch"]) == ("queued", "waiting", 9)
 

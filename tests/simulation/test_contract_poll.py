@@ -289,25 +289,14 @@ def test_reading_a_batch(world: SettleWorld) -> None:
     assert world.run(record_statements.CREDENTIAL_IN_USE, link_id=9999).all() == []
 
 
-def test_whether_every_item_of_a_batch_had_failed_before(world: SettleWorld) -> None:
-    kinds = {
-        "blamed": ("failed", "rejected_by_meta"),
-        "sent": ("pending", "rejected_by_meta"),
-        "other": ("failed", "cannot_clear"),
-        "silent": ("failed", None),
-        "gone": ("failed", None),
-    }
-    sets = [names for count in (0, 1, 2) for names in itertools.product(kinds, repeat=count)]
-    batches = [world.batch("sending")["batch_id"] for _ in sets]
-    for batch_id, names in zip(batches, sets, strict=True):
-        for number, name in enumerate(names):
-            previous_status, code = kinds[name]
-            variant_id = f"v{batch_id}-{number}"
-            batch = world.row("batches", batch_id)
-            world.attempt(batch, variant_id, previous_status=previous_status)
-            if name != "gone":
-                world.state(variant_id, batch_id, code=code)
-    for batch_id, names in zip(batches, sets, strict=True):
-        had_failed = world.run(record_statements.HAD_FAILED, batch_id=batch_id).scalar_one()
-        known = [name for name in names if name != "gone"]
-        assert had_failed == (bool(known) and set(known) == {"blamed"})
+def test_how_often_an_item_was_blamed_for_the_same(world: SettleWorld) -> None:
+    kinds = itertools.product(("failed", "pending"), (b"same", b"other", None), (b"same", None), (0, 3))
+    for number, (previous_status, retry_hash, payload_hash, retries) in enumerate(kinds):
+        batch = world.batch("sending")
+        variant_id = f"v{batch['batch_id']}-{number}"
+        world.attempt(batch, variant_id, previous_status=previous_status, payload_hash=payload_hash)
+        world.state(variant_id, batch["batch_id"], retry_hash=retry_hash, retries=retries)
+        blamed = world.run(record_statements.BLAMED, batch_id=batch["batch_id"]).scalar()
+        is_same = previous_status == "failed" and retry_hash == payload_hash == b"same"
+        assert blamed == (retries if is_same else None)
+    assert world.run(record_statements.BLAMED, batch_id=1).all() == []

@@ -184,16 +184,17 @@ def test_items_that_a_late_event_cannot_find_in_flight(
 
 
 def test_who_was_blamed_without_a_word_goes_again_ever_more_rarely(world: SettleWorld) -> None:
-    attempts = (0, 1, 2, 4, 5, 6, 9, 10, 11, 1000)
-    for status, in_flight, count in itertools.product(("failed", "pending"), (None, 7), attempts):
-        world.state(f"{status}-{in_flight}-{count}", in_flight, status=status, attempts=count)
+    times = (0, 1, 2, 4, 5, 9, 10, 11, 2000)
+    for status, in_flight, count in itertools.product(("failed", "pending"), (None, 7), times):
+        world.state(f"{status}-{in_flight}-{count}", in_flight, status=status)
     world.flush()
     world.clock.move(5)
-    for status, in_flight, count in itertools.product(("failed", "pending"), (None, 7), attempts):
-        said = {"link_id": world.link_id, "variant_id": f"{status}-{in_flight}-{count}"}
+    for status, in_flight, count in itertools.product(("failed", "pending"), (None, 7), times):
+        said = {"link_id": world.link_id, "variant_id": f"{status}-{in_flight}-{count}", "times": count}
         is_blamed = status == "failed" and in_flight is None
         assert world.run(statements.TRY_AGAIN, **said).rowcount == is_blamed
-    assert world.run(statements.TRY_AGAIN, link_id=world.link_id, variant_id="nobody").rowcount == 0
+    nobody = {"link_id": world.link_id, "variant_id": "nobody", "times": 0}
+    assert world.run(statements.TRY_AGAIN, **nobody).rowcount == 0
 
 
 @pytest.mark.parametrize("was_refused", [False, True])
@@ -248,6 +249,9 @@ def test_giving_up_and_opening_again(world: SettleWorld) -> None:
     over = world.batch("over", handle=None)
     without = {"batch_id": world.batch("over")["batch_id"], "handle": None}
     assert world.run(statements.REOPEN, **without, first_poll_seconds=180).all()
+    known = world.batch("over", handle="known")
+    same = {"batch_id": known["batch_id"], "handle": "known", "first_poll_seconds": 2}
+    assert not world.run(statements.REOPEN, **same).all()
     with pytest.raises(IntegrityError):
         handle = batches[0]["handle"]
         world.run(statements.REOPEN, batch_id=over["batch_id"], handle=handle, first_poll_seconds=2)

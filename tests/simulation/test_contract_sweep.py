@@ -231,6 +231,22 @@ async def test_intents_parked_under_nothing_are_freed(bench: Bench) -> None:
     assert parked == {"carried"}
 
 
+async def test_items_of_searches_that_are_over_are_freed(bench: Bench) -> None:
+    store_id = bench.store()
+    link_id = bench.link(store_id)
+    for state in ("waiting", "open", "over"):
+        split_id, part_id = bench.number(), bench.number()
+        given = {"store_id": store_id, "link_id": link_id}
+        bench.put("splits", split_id=split_id, **given, link_epoch=1, kind="suspect", state=state, calls=1)
+        part = {"split_id": split_id, "part_id": part_id, "level": 1, "items": 1, "state": "waiting"}
+        bench.put("split_parts", **given, **part)
+        bench.state(store_id, link_id, state, split_part=part_id)
+    bench.state(store_id, link_id, "of no part", split_part=bench.number())
+    assert await bench.count(sweep._FREE_ORPHANS) == 2
+    held = {name for name, row in _of(bench, "sync_state", store_id).items() if row["split_part"]}
+    assert held == {"waiting", "open"}
+
+
 async def test_schedules(bench: Bench) -> None:
     async def is_due(seconds: float) -> bool:
         async with bench.mirror.platform() as connection:

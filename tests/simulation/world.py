@@ -77,11 +77,18 @@ class Plan:
     adversity: Adversity
     refused: bool
     poison: bool
+    gives_up_soon: bool
+    """Handles are given up after ten minutes, and many batches take longer, or nearly as long."""
 
     @classmethod
     def drawn(cls, seed: int) -> Plan:
         rng = random.Random(seed)
         is_calm = rng.random() < 0.05
+        adversity = Adversity() if is_calm else Adversity.drawn(rng)
+        gives_up_soon = not is_calm and rng.random() < 0.3
+        if gives_up_soon:
+            adversity.late, adversity.late_seconds = 0.4, (610.0, 2400.0)
+            adversity.slow, adversity.slow_seconds = 0.4, (60.0, 590.0)
         return cls(
             seed=seed,
             workers=rng.choice([1, 2, 2]),
@@ -94,7 +101,8 @@ class Plan:
             freezes_in_call=0.0 if is_calm else rng.choice([0.0, 0.0, 0.0, 0.15]),
             database_faults=0.0 if is_calm else rng.choice([0.0, 0.0, 0.01, 0.05]),
             actions=rng.choice([0.0, 0.15, 0.4]),
-            adversity=Adversity() if is_calm else Adversity.drawn(rng),
+            adversity=adversity,
+            gives_up_soon=gives_up_soon,
             refused=rng.random() < 0.4,
             poison=rng.random() < 0.1,
         )

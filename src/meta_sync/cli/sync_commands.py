@@ -117,8 +117,8 @@ def _distrust(
 ) -> None:
     """Send everything again, whatever Meta confirmed: after a restored backup, or when somebody edited at Meta.
 
-    Each item goes out with every field that it does not have cleared. Items at Meta that the database has no row for are
-    not found by this.
+    A worker does the sending; status shows how far it is. Repeating the command does no harm. Items at Meta that the
+    database has no row for are not found.
     """
     if (store is None) is not every:
         raise typer.BadParameter("Give either --store ID or --all.")
@@ -134,7 +134,10 @@ def _distrust(
                     f"{started.total} variants."
                 )
             if not chosen:
-                console.say("No store has a Meta catalog selected, so there is nothing to send again.")
+                raise ConflictError(
+                    "No store of this database has a Meta catalog selected, so nothing is sent again. Is it the database "
+                    "you mean? It is named by META_SYNC_DATABASE_URL, or found below META_SYNC_DATA_DIR."
+                )
 
     run(distrust(read_settings()))
 

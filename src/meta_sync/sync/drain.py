@@ -169,10 +169,8 @@ class Drain:
                 return _Next(at=standstill.until)
             budget = await load_budget(connection, context.access.link.link_id)
             again = await resend.due_batch(connection, context)
-            work = await splits.look(
-                connection, context.store_id, context.access.link.link_id, self._outage_wait()
-            )
             now = await database_time(connection)
+        work = await retry_transaction(lambda: self._look_at_splits(context))
         waits = decide_call(budget, now, "call")
         if again is not None:
             if isinstance(waits, WaitUntil):
@@ -184,6 +182,16 @@ class Drain:
         if work.part is not None and _is_even(lease.fence):
             return await self._send_part(context, lease, work.part)
         return await self._ordinary_work(context, lease, None, work)
+
+    async def _look_at_splits(self, context: StoreContext) -> splits.SplitWork:
+        async with self._database.platform() as connection:
+            link_id = context.access.link.link_id
+            return await splits.look(connection, context.store_id, link_id, self._outage_wait())
+
+    async def _part_passed(self, context: StoreContext, part: Part) -> None:
+        async with self._database.platform() as connection:
+            link_id = context.access.link.link_id
+            await splits.part_passed(connection, context.store_id, link_id, part.part_id, self._outage_wait())
 
     async def _say_unreadable(self, connection: AsyncConnection, store_id: str) -> _Next:
         """Show in the status that the encryption key is wrong; looked at again in a minute, should it be put right."""
@@ -245,11 +253,9 @@ class Drain:
             ready = await read_part(
                 connection, context.store_id, link_id, part.part_id, limit=max(part.items, 1)
             )
-            if not ready:
-                await splits.part_passed(
-                    connection, context.store_id, link_id, part.part_id, self._outage_wait()
-                )
-                return _Next(again=True)
+        if not ready:
+            await retry_transaction(lambda: self._part_passed(context, part))
+            return _Next(again=True)
         plan = plan_turn(ready, context, now=now, part_id=part.part_id)
         batch = await retry_transaction(lambda: self._claim(context, lease, plan))
         if batch is not None:
@@ -266,10 +272,13 @@ class Drain:
         return batch
 
     async def _send_again(self, context: StoreContext, lease: Lease, batch_id: int) -> _Next:
-        async with self._database.platform() as connection:
-            batch = await resend.open_call(
-                connection, context, batch_id, deadline_seconds=self._timing.call_deadline_seconds
-            )
+        async def open_call() -> OpenBatch | None:
+            async with self._database.platform() as connection:
+                return await resend.open_call(
+                    connection, context, batch_id, deadline_seconds=self._timing.call_deadline_seconds
+                )
+
+        batch = await retry_transaction(open_call)
         if batch is not None:
             await self._send(context, lease, batch)
         return _Next(again=True)

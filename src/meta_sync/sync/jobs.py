@@ -50,7 +50,7 @@ _INSERT = text(
     SELECT :job_id, :store_id, :link_id, :type, 'queued', :description, :requested_by, s.mapping_epoch,
         (SELECT count(*) FROM variants AS v
          WHERE v.store_id = :store_id AND (v.deleted_at IS NULL OR (
-             SELECT t.status = 'pending' OR t.retailer_id IS NOT NULL AND (t.presence <> 'absent' OR t.confirmed_epoch IS DISTINCT FROM (
+             SELECT t.status IN ('never_synced', 'pending') OR t.retailer_id IS NOT NULL AND (t.presence <> 'absent' OR t.confirmed_epoch IS DISTINCT FROM (
                  SELECT l.epoch FROM catalog_links AS l WHERE l.link_id = :link_id
              ))
              FROM sync_state AS t
@@ -324,6 +324,9 @@ def needs_intent(
     return decision is DecisionKind.NOOP and state.status is not Status.SYNCED
 
 
+_WAITING = frozenset({Status.NEVER_SYNCED, Status.PENDING})
+
+
 def is_in_scope(item: CatalogItem, state: ItemState, link: Link) -> bool:
     """Whether a look at everything is about the item: it lives, or this link has sent it and it may still be at Meta.
 
@@ -331,7 +334,7 @@ def is_in_scope(item: CatalogItem, state: ItemState, link: Link) -> bool:
     a tombstone of an older epoch counts too. So does one whose row still says that it waits: its variant went while the
     store used another catalog.
     """
-    if not (item.variant_deleted or item.product_deleted) or state.status is Status.PENDING:
+    if not (item.variant_deleted or item.product_deleted) or state.status in _WAITING:
         return True
     return state.retailer_id is not None and known_presence(state, link) is not Presence.ABSENT
 

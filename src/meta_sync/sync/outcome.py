@@ -18,6 +18,8 @@ __all__ = [
     "Outcomes",
     "Verdict",
     "classify_report",
+    "count_rejected",
+    "count_unsettled",
     "immediate_refusals",
     "is_required_field_warning",
     "next_batch_limit",
@@ -138,3 +140,13 @@ def _is_complete(report: BatchReport, *, has_stranger: bool) -> bool:
 def next_batch_limit(sent: int) -> int:
     """The largest batch in which items of an unclear batch of this size may go again."""
     return next((limit for limit in _BATCH_LIMITS if limit < sent), 1)
+
+
+def count_rejected(items: Sequence[BatchItem]) -> int:
+    """How many items of a batch have been refused already."""
+    return sum(item.outcome == "rejected" for item in items)
+
+
+def count_unsettled(items: Sequence[BatchItem]) -> int:
+    """How many items of a batch have no outcome yet."""
+    return sum(item.outcome is None for item in items)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,13 +32,18 @@ from meta_sync.graph.outcomes import (
     UnknownHandle,
 )
 from meta_sync.stores.repository import load_settings
-from meta_sync.stores.settings import StoreSettings
 from meta_sync.sync.budget import load_budget
 from meta_sync.sync.context import Access, link_access
 from meta_sync.sync.drain import Timing, database_time
-from meta_sync.sync.models import BatchItem
+from meta_sync.sync.due import Case, DueBatch
 from meta_sync.sync.outbox import mark_due
-from meta_sync.sync.outcome import Outcomes, classify_report, next_batch_limit
+from meta_sync.sync.outcome import (
+    Outcomes,
+    classify_report,
+    count_rejected,
+    count_unsettled,
+    next_batch_limit,
+)
 from meta_sync.sync.pauses import questions_paused_until
 from meta_sync.sync.poll_statements import (
     BODY,
@@ -51,6 +55,7 @@ from meta_sync.sync.poll_statements import (
     NEXT_HANDLE,
     OTHER_CALL,
     POLLED,
+    STILL_HELD,
 )
 from meta_sync.sync.readback import READ_BACK_FIELDS, resolve_doubts, sent_payloads
 from meta_sync.sync.record import answer_facts, batch_items, cleared_fields
@@ -71,33 +76,8 @@ _GIVEN_UP_FOR = timedelta(hours=24)
 
 _GIVEN_UP_SECONDS = 600
 
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    batch_id: int
-    store_id: str
-    link_id: int
-    catalog_id: str
-    state: str
-    handle: str | None
-    sent: int
-    polls: int
-    calls: int
-    created_at: datetime
-    sent_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """A batch that is asked about, with what its answer is judged by. ``now`` is the database's."""
-
-    batch: _Batch
-    settings: StoreSettings
-    now: datetime
-
-    @property
-    def age(self) -> timedelta:
-        return self.now - (self.batch.sent_at or self.batch.created_at)
+_NOT_ASKED_FOR = timedelta(days=30)
+"""How long a handle of the catalog in use waits for a token or a permission: the shortest retention of attempts."""
 
 
 class Poll:
@@ -121,13 +101,13 @@ class Poll:
         self._jitter = jitter
         self._suspects = Suspects(database, graph, cipher, process, timing=timing, jitter=jitter)
 
-    async def claim(self, most: int) -> Sequence[_Batch]:
+    async def claim(self, most: int) -> Sequence[DueBatch]:
         """Take batches whose time has come; each belongs to us for a minute."""
         async with self._database.platform() as connection:
             rows = (await connection.execute(CLAIM, {"most": most})).all()
-        return [_Batch(*row) for row in rows]
+        return [DueBatch(*row) for row in rows]
 
-    async def follow(self, batch: _Batch) -> None:
+    async def follow(self, batch: DueBatch) -> None:
         """Do what is due about one claimed batch."""
         if batch.state == "sending":
             await retry_transaction(lambda: self._lost_call(batch))
@@ -139,7 +119,7 @@ class Poll:
         else:
             await self._ask(batch)
 
-    async def _lost_call(self, batch: _Batch) -> None:
+    async def _lost_call(self, batch: DueBatch) -> None:
         async with self._database.platform() as connection:
             identity = {
                 "batch_id": batch.batch_id,
@@ -154,22 +134,20 @@ class Poll:
             "A call was left without an answer.", store_id=batch.store_id, batch_id=batch.batch_id
         )
 
-    async def _hold_over(self, batch: _Batch) -> None:
+    async def _hold_over(self, batch: DueBatch) -> None:
         """The hold after the last unknown call is over: nothing of it can still be at work, so the items are free."""
         is_suspect = await self._suspects.is_suspect(batch.batch_id, batch.store_id, batch.link_id)
         async with self._database.platform() as connection:
             # Read again under its lock: a further call may have been begun since the batch was claimed.
-            is_over, hold_until = (await connection.execute(HOLD, {"batch_id": batch.batch_id})).one()
+            is_over, _ = (await connection.execute(HOLD, {"batch_id": batch.batch_id})).one()
             if not is_over:
-                await connection.execute(
-                    LATER, {"batch_id": batch.batch_id, "seconds": 0, "until": hold_until}
-                )
+                await connection.execute(STILL_HELD, {"batch_id": batch.batch_id})
                 return
             items, _ = await batch_items(connection, batch.batch_id)
             wait = OutageWait(self._jitter(), self._timing.retry_factor)
             await release_after_hold(connection, batch.batch_id, items, is_suspect=is_suspect, wait=wait)
 
-    async def _ask(self, batch: _Batch) -> None:
+    async def _ask(self, batch: DueBatch) -> None:
         async with self._database.platform() as connection:
             now = await database_time(connection)
             link = await link_of(connection, batch.link_id)
@@ -186,13 +164,13 @@ class Poll:
             active = await active_link(connection, batch.store_id)
         if isinstance(waits, WaitUntil):
             until = max(until or waits.at, waits.at)
-        case = _Case(batch, settings, now)
+        case = Case(batch, settings, now)
         if access is None or access.is_dead or until is not None:
             is_left = active is None or active.link_id != batch.link_id
-            if is_left and (access is None or access.is_dead):
-                if case.age > _GIVEN_UP_FOR:
-                    await self._abandon(batch)
-                    return
+            if case.age > (_GIVEN_UP_FOR if is_left else _NOT_ASKED_FOR):
+                await self._abandon(batch)
+                return
+            if is_left:
                 # Nobody waits for it.
                 until = now + timedelta(seconds=_GIVEN_UP_SECONDS)
             # Not being able to ask never ages a handle.
@@ -206,7 +184,7 @@ class Poll:
         await retry_transaction(lambda: self._note(batch, access, answer))
         await self._act(case, access, answer)
 
-    async def _note(self, batch: _Batch, access: Access, answer: BatchStatusAnswer) -> None:
+    async def _note(self, batch: DueBatch, access: Access, answer: BatchStatusAnswer) -> None:
         error = answer.error if isinstance(answer, CannotAsk) else None
         async with self._database.platform() as connection:
             await answer_facts(
@@ -222,7 +200,7 @@ class Poll:
             )
             await connection.execute(POLLED, {"store_id": batch.store_id})
 
-    async def _act(self, case: _Case, access: Access, answer: BatchStatusAnswer) -> None:
+    async def _act(self, case: Case, access: Access, answer: BatchStatusAnswer) -> None:
         match answer:
             case StillRunning():
                 await self._still_running(case)
@@ -238,14 +216,14 @@ class Poll:
             case Finished(report=report):
                 await self._finished(case, access, report)
 
-    async def _still_running(self, case: _Case) -> None:
+    async def _still_running(self, case: Case) -> None:
         too_old = timedelta(minutes=case.settings.handle_poll_max_age_minutes)
         if case.batch.state == "open" and case.age > too_old:
             await self._give_up(case)
         else:
             await self._later(case)
 
-    async def _later(self, case: _Case, *, until: datetime | None = None) -> None:
+    async def _later(self, case: Case, *, until: datetime | None = None) -> None:
         batch = case.batch
         seconds = next_poll_seconds(
             batch.polls, case.settings.poll_interval_seconds, self._timing.first_poll_seconds
@@ -258,7 +236,7 @@ class Poll:
         async with self._database.platform() as connection:
             await connection.execute(LATER, {"batch_id": batch.batch_id, "seconds": seconds, "until": until})
 
-    async def _give_up(self, case: _Case) -> None:
+    async def _give_up(self, case: Case) -> None:
         batch = case.batch
         if batch.state != "open":
             await self._later(case)
@@ -271,23 +249,24 @@ class Poll:
         await retry_transaction(work)
         _logger.warning("A handle was given up.", store_id=batch.store_id, batch_id=batch.batch_id)
 
-    async def _end_given_up(self, batch: _Batch) -> None:
+    async def _end_given_up(self, batch: DueBatch) -> None:
         async def work() -> None:
             async with self._database.platform() as connection:
                 items, _ = await batch_items(connection, batch.batch_id)
                 await disturb_late(
                     connection,
                     batch.batch_id,
-                    already_rejected=_rejected(items),
-                    unsettled=len(items) - _rejected(items),
+                    already_rejected=count_rejected(items),
+                    unsettled=len(items) - count_rejected(items),
                 )
 
         await retry_transaction(work)
 
-    async def _abandon(self, batch: _Batch) -> None:
-        """End a batch of a catalog that the store has left and that nobody can ask any more.
+    async def _abandon(self, batch: DueBatch) -> None:
+        """End a batch that nobody can ask about any more: of a catalog that was left, or after a month without access.
 
-        Nothing is lost by it: coming back raises the link's epoch, so that nothing counts as known there.
+        Nothing is lost by it: its items count as unknown and go again. Attempts of a batch that is not over are kept,
+        for every store, so that one that never ends would make the table grow for ever.
         """
         if batch.state == "given_up":
             await self._end_given_up(batch)
@@ -299,15 +278,15 @@ class Poll:
                 await release_unknown(
                     connection,
                     batch.batch_id,
-                    already_rejected=_rejected(items),
-                    unsettled=_unsettled(items),
-                    code="catalog_left",
-                    message="The store uses another catalog, and this one can no longer be asked.",
+                    already_rejected=count_rejected(items),
+                    unsettled=count_unsettled(items),
+                    code="not_asked",
+                    message="Meta could not be asked about the batch for too long.",
                 )
 
         await retry_transaction(work)
 
-    async def _ended(self, case: _Case, status: str) -> None:
+    async def _ended(self, case: Case, status: str) -> None:
         """Meta stopped the batch without a verdict: some items may have been saved.
 
         They go again in smaller batches, and not at once: what made Meta stop is seldom over in a second.
@@ -325,8 +304,8 @@ class Poll:
                 await release_unknown(
                     connection,
                     batch.batch_id,
-                    already_rejected=_rejected(items),
-                    unsettled=_unsettled(items),
+                    already_rejected=count_rejected(items),
+                    unsettled=count_unsettled(items),
                     code=f"batch_{status}",
                     message=f"Meta ended the batch with the status {status}. The items are sent again after a while.",
                     batch_limit=max(1, batch.sent // 2),
@@ -335,7 +314,7 @@ class Poll:
 
         await retry_transaction(work)
 
-    async def _waits_for_another_call(self, batch: _Batch) -> bool:
+    async def _waits_for_another_call(self, batch: DueBatch) -> bool:
         """Whether another call of the batch is not over, which then decides when the items are free.
 
         The contents are equal, so the report of the last one is the one that counts.
@@ -358,7 +337,7 @@ class Poll:
                 await connection.execute(LATER, {**said, "seconds": 0, "until": free_at})
         return True
 
-    async def _finished(self, case: _Case, access: Access, report: BatchReport) -> None:
+    async def _finished(self, case: Case, access: Access, report: BatchReport) -> None:
         batch = case.batch
         if batch.state == "given_up":
             await self._end_given_up(batch)
@@ -374,7 +353,7 @@ class Poll:
         codes = cleared_fields(items, outcomes.messages, cleared)
         limit = None if not outcomes.unknown else next_batch_limit(batch.sent)
         settled = await retry_transaction(
-            lambda: self._settle(batch, outcomes, _rejected(items), codes, limit)
+            lambda: self._settle(batch, outcomes, count_rejected(items), codes, limit)
         )
         await failpoint("settle.after_commit")
         if settled:
@@ -391,7 +370,7 @@ class Poll:
 
     async def _settle(
         self,
-        batch: _Batch,
+        batch: DueBatch,
         outcomes: Outcomes,
         already_rejected: int,
         codes: dict[str, str],
@@ -409,7 +388,7 @@ class Poll:
             await failpoint("settle.before_commit")
             return settled
 
-    async def _read_back(self, case: _Case, access: Access, outcomes: Outcomes) -> bool:
+    async def _read_back(self, case: Case, access: Access, outcomes: Outcomes) -> bool:
         """Look at the items that the report leaves in doubt; what Meta shows as it was sent is saved.
 
         The rest goes again in smaller batches. An item that is alone already is looked at again for a while, because
@@ -428,7 +407,7 @@ class Poll:
         )
 
     async def _find(
-        self, batch: _Batch, access: Access, retailer_ids: Sequence[str]
+        self, batch: DueBatch, access: Access, retailer_ids: Sequence[str]
     ) -> dict[str, dict[str, Any]] | None:
         """The items as Meta shows them, by id; ``None`` when not all of them could be looked for."""
         catalog = CatalogEndpoints(self._graph.for_version(access.graph_version))
@@ -442,11 +421,3 @@ class Poll:
             )
             return None
         return None if page.has_next else {str(one.get("retailer_id")): one for one in page.items}
-
-
-def _rejected(items: Sequence[BatchItem]) -> int:
-    return sum(item.outcome == "rejected" for item in items)
-
-
-def _unsettled(items: Sequence[BatchItem]) -> int:
-    return sum(item.outcome is None for item in items)

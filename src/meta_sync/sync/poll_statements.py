@@ -16,6 +16,7 @@ __all__ = [
     "NEXT_HANDLE",
     "OTHER_CALL",
     "POLLED",
+    "STILL_HELD",
 ]
 
 _CLAIM_SECONDS = 60
@@ -56,6 +57,10 @@ HOLD = text(
     SELECT state = 'unknown' AND COALESCE(hold_until <= now(), true), hold_until FROM batches
     WHERE batch_id = :batch_id FOR UPDATE
     """
+)
+# Claimed while its hold was being looked at; a call that was begun meanwhile keeps its deadline.
+STILL_HELD = text(
+    "UPDATE batches SET due_at = GREATEST(hold_until, now()) WHERE batch_id = :batch_id AND state = 'unknown'"
 )
 # A call of the batch other than the one whose handle was asked about, with a handle of its own or perhaps still at work.
 OTHER_CALL = text(

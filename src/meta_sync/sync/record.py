@@ -13,7 +13,7 @@ from meta_sync.connection.repository import mark_dead
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.failpoints import failpoint
 from meta_sync.core.logging import get_logger
-from meta_sync.core.outages import is_outage
+from meta_sync.core.outages import is_contention, is_outage
 from meta_sync.graph.errors import GraphError
 from meta_sync.graph.governor import Purpose, after_answer
 from meta_sync.graph.outcomes import NothingTaken, Refused, SubmitResult, Taken, TooLarge, Unknown
@@ -29,6 +29,7 @@ from meta_sync.sync.pauses import PauseReason, clear_pause, failures_in_a_row, r
 from meta_sync.sync.reactions import pause_for, reaction_to
 from meta_sync.sync.record_statements import (
     BACK_TO_UNKNOWN,
+    BLAMED,
     CALL_REFUSED,
     CALL_TAKEN,
     CALL_UNKNOWN,
@@ -37,7 +38,6 @@ from meta_sync.sync.record_statements import (
     CREATED_ON,
     CREDENTIAL_IN_USE,
     DROP_CALL,
-    HAD_FAILED,
     ITEMS,
     NOW,
     SERVER_ERROR,
@@ -59,7 +59,7 @@ __all__ = ["CallRecorder", "answer_facts", "batch_items", "cleared_fields"]
 
 _logger = get_logger(__name__)
 
-_HANDLE_SECONDS = 3600.0
+_HANDLE_SECONDS = 1800.0
 """How long a handle is kept for a database that is away; a worker that is stopped meanwhile loses it, as in a crash."""
 _HANDLE_PAUSE_SECONDS = 5.0
 
@@ -164,24 +164,26 @@ class CallRecorder:
         A handle that nobody stores is a batch that nobody can follow, and that may end over newer content: it is kept
         here until the database is there again. Any other outcome may get lost, for the call then counts as unknown.
         """
-        waited_seconds = 0.0
+        loop = asyncio.get_running_loop()
+        until, failures = loop.time() + _HANDLE_SECONDS, 0
         while True:
             try:
                 await retry_transaction(lambda: self._record(context, batch, result))
-            except Exception as error:
-                if not isinstance(result, Taken) or not is_outage(error) or waited_seconds > _HANDLE_SECONDS:
-                    raise
-                wait_seconds = min(_HANDLE_PAUSE_SECONDS, 0.5 + waited_seconds)
-                _logger.warning(
-                    "A handle cannot be stored; it is kept until the database is there again.",
-                    store_id=batch.store_id,
-                    batch_id=batch.batch_id,
-                    reason=type(error).__name__,
-                )
-                await asyncio.sleep(wait_seconds)
-                waited_seconds += wait_seconds
-            else:
                 break
+            except Exception as error:
+                may_pass = is_outage(error) or is_contention(error)
+                if not isinstance(result, Taken) or not may_pass or loop.time() > until:
+                    raise
+                failures += 1
+                if failures & (failures - 1) == 0:
+                    _logger.warning(
+                        "A handle cannot be stored; it is kept until the database is there again.",
+                        store_id=batch.store_id,
+                        batch_id=batch.batch_id,
+                        reason=type(error).__name__,
+                        failures=failures,
+                    )
+            await asyncio.sleep(min(_HANDLE_PAUSE_SECONDS, 0.5 * failures))
         await failpoint("outcome.after_commit")
 
     async def _record(self, context: StoreContext, batch: OpenBatch, result: SubmitResult) -> None:
@@ -322,9 +324,12 @@ class CallRecorder:
         # One item alone is to blame for its size, and for anything else when other calls are taken.
         is_proved = refusal.kind is SplitKind.TOO_LARGE or (search is not None and search.split.has_proof)
         is_doubtful = refusal.kind is SplitKind.NOTHING_TAKEN
-        if batch.count == 1 and not is_proved:
-            # It was found guilty before, and is only tried again.
-            is_proved = is_doubtful = bool(await connection.scalar(HAD_FAILED, {"batch_id": batch.batch_id}))
+        blamed = None
+        if batch.count == 1:
+            blamed = await connection.scalar(BLAMED, {"batch_id": batch.batch_id})
+        if blamed is not None and not is_proved:
+            # The same content was found guilty before, and is only tried again.
+            is_proved = is_doubtful = True
         is_verdict = batch.count == 1 and is_proved
         rejected, items = 0, list[BatchItem]()
         if is_verdict:
@@ -336,7 +341,7 @@ class CallRecorder:
             connection, batch.batch_id, code=refusal.code, message=refusal.message, already_rejected=rejected
         )
         if is_verdict and is_doubtful:
-            await try_blamed_again(connection, batch.link_id, items[0].variant_id)
+            await try_blamed_again(connection, batch.link_id, items[0].variant_id, times=blamed or 0)
         await splits.refused(
             connection, batch, refusal, search, is_verdict=is_verdict, wait=self._outage_wait()
         )

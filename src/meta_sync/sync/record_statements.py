@@ -6,6 +6,7 @@ from sqlalchemy import text
 
 __all__ = [
     "BACK_TO_UNKNOWN",
+    "BLAMED",
     "CALLS",
     "CALL_REFUSED",
     "CALL_TAKEN",
@@ -14,7 +15,6 @@ __all__ = [
     "CREATED_ON",
     "CREDENTIAL_IN_USE",
     "DROP_CALL",
-    "HAD_FAILED",
     "ITEMS",
     "NOW",
     "SERVER_ERROR",
@@ -33,7 +33,7 @@ TAKEN = text(
 CALL_TAKEN = text(
     """
     UPDATE batch_calls SET state = 'open', handle = :handle
-    WHERE batch_id = :batch_id AND call_number = :call_number
+    WHERE batch_id = :batch_id AND call_number = :call_number AND (state <> 'over' OR handle IS DISTINCT FROM :handle)
     """
 )
 CALL_UNKNOWN = text(
@@ -95,12 +95,14 @@ ITEMS = text(
     WHERE i.batch_id = :batch_id
     """
 )
-HAD_FAILED = text(
+# How often the only item of a batch was found guilty of exactly what it carries, without a word of Meta about it.
+BLAMED = text(
     """
-    SELECT COALESCE(bool_and(i.previous_status = 'failed' AND s.code IS NOT DISTINCT FROM 'rejected_by_meta'), false)
-    FROM batches AS b JOIN batch_items AS i ON i.created_on = b.created_on AND i.batch_id = b.batch_id
+    SELECT s.retries FROM batches AS b
+    JOIN batch_items AS i ON i.created_on = b.created_on AND i.batch_id = b.batch_id
     JOIN sync_state AS s ON s.link_id = i.link_id AND s.variant_id = i.variant_id
-    WHERE b.batch_id = :batch_id
+    WHERE b.batch_id = :batch_id AND i.previous_status = 'failed' AND s.retry_hash = i.payload_hash
+    ORDER BY s.variant_id LIMIT 1
     """
 )
 CREDENTIAL_IN_USE = text("SELECT credential_id FROM catalog_links WHERE link_id = :link_id FOR SHARE")

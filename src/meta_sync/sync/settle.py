@@ -165,9 +165,13 @@ async def settle_refused_at_once(
     await connection.execute(UNPARK_OF, {**parameters, "variant_ids": sorted(messages)})
 
 
-async def try_blamed_again(connection: AsyncConnection, link_id: int, variant_id: str) -> None:
-    """Let an item go again later that was found guilty by halving, and not by what Meta said of it."""
-    await connection.execute(TRY_AGAIN, {"link_id": link_id, "variant_id": variant_id})
+async def try_blamed_again(connection: AsyncConnection, link_id: int, variant_id: str, *, times: int) -> None:
+    """Let an item go again later that was found guilty by halving, and not by what Meta said of it.
+
+    ``times``: how often that has happened to the same content before.
+    """
+    said = {"link_id": link_id, "variant_id": variant_id, "times": times}
+    await connection.execute(TRY_AGAIN, said)
 
 
 async def note_refused(

@@ -234,8 +234,9 @@ MAKE_GIVEN_UP = text(
 # hour, then two, at last once a day; what it carries is not noted as refused.
 TRY_AGAIN = text(
     f"""
-    UPDATE sync_state SET rejected_hash = NULL, batch_limit = 1,
-        retry_at = now() + make_interval(hours => LEAST({_MOST_HOURS}, power(2, LEAST(attempts, 10) - 1))::int)
+    UPDATE sync_state SET retry_hash = rejected_hash, rejected_hash = NULL, batch_limit = 1, updated_at = now(),
+        retry_at = now() + make_interval(hours => LEAST({_MOST_HOURS}, power(2, LEAST(CAST(:times AS integer), 10)))::int),
+        retries = LEAST(CAST(:times AS integer) + 1, {_MOST_RETRIES_COUNTED})
     WHERE link_id = :link_id AND variant_id = :variant_id AND in_flight IS NULL AND status = 'failed'
     """
 )
@@ -298,6 +299,7 @@ REOPEN = text(
         accepted = 0, rejected = 0, unknown = 0, due_at = now() + make_interval(secs => :first_poll_seconds),
         sent = (SELECT count(*) FROM batch_items AS i WHERE i.created_on = b.created_on AND i.batch_id = b.batch_id)
     WHERE b.batch_id = :batch_id AND b.state = 'over'
+      AND (CAST(:handle AS text) IS NULL OR b.handle IS DISTINCT FROM :handle)
     RETURNING b.created_on
     """
 )

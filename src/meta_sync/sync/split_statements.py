@@ -20,6 +20,7 @@ __all__ = [
     "HOLD_ITEMS",
     "IS_SUSPICIOUS",
     "LOCK",
+    "LOCK_OF_STORE",
     "NEW_PART",
     "OPEN",
     "OTHERS_UNDER_WAY",
@@ -152,14 +153,12 @@ FREE = text(
     WHERE split_part = ANY(ARRAY(SELECT part_id FROM split_parts WHERE split_id = :split_id))
     """
 )
+# A statement of its own: who divides a part just now is waited for, and what came of it is seen by the next ones.
+LOCK_OF_STORE = text(
+    "SELECT split_id FROM splits WHERE store_id = :store_id AND state <> 'over' ORDER BY split_id FOR UPDATE"
+)
 FREE_OF_STORE = text(
-    """
-    UPDATE sync_state SET split_part = NULL
-    WHERE split_part = ANY(ARRAY(
-        SELECT p.part_id FROM split_parts AS p JOIN splits AS s ON s.split_id = p.split_id
-        WHERE s.store_id = :store_id AND s.state <> 'over'
-    ))
-    """
+    "UPDATE sync_state SET split_part = NULL WHERE store_id = :store_id AND split_part IS NOT NULL"
 )
 END_OF_STORE = text(
     "UPDATE splits SET state = 'over', finished_at = now() WHERE store_id = :store_id AND state <> 'over'"

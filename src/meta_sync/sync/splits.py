@@ -30,6 +30,7 @@ from meta_sync.sync.split_statements import (
     HALVE,
     HOLD_ITEMS,
     LOCK,
+    LOCK_OF_STORE,
     NEW_PART,
     OPEN,
     OTHERS_UNDER_WAY,
@@ -302,6 +303,7 @@ async def begin_search(
 
 async def end_splits_of_store(connection: AsyncConnection, store_id: str) -> None:
     """End every split of the store: it uses another catalog, or the same one as if it were new."""
+    await connection.execute(LOCK_OF_STORE, {"store_id": store_id})
     await connection.execute(FREE_OF_STORE, {"store_id": store_id})
     await connection.execute(END_OF_STORE, {"store_id": store_id})
 

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 MOST_CALLS = 20
-"""Calls of one split, the refused call that began it included. One item among 5,000 is found in at most 18."""
+"""Calls of one split, the refused call that began it included. One item among 5,000 is found in at most 17."""
 
 FRUITLESS_CALLS = 8
 """Refused calls of all splits of a link, while nothing at all is taken, after which it is the store's fault.

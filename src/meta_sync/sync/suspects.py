@@ -30,6 +30,7 @@ from meta_sync.sync.drain import Timing, database_time
 from meta_sync.sync.models import BatchItem, OpenBatch
 from meta_sync.sync.pauses import questions_paused_until
 from meta_sync.sync.record import answer_facts
+from meta_sync.sync.record_statements import BLAMED
 from meta_sync.sync.settle import release_unknown, settle_refused_at_once, try_blamed_again
 from meta_sync.sync.split_statements import IS_SUSPICIOUS, RELEASED
 from meta_sync.sync.splits import OutageWait, Refusal, Search
@@ -166,8 +167,9 @@ async def _name(
     connection: AsyncConnection, identity: dict[str, Any], item: BatchItem, message: str | None
 ) -> None:
     said = {item.variant_id: message or _UNSAID}
+    times = await connection.scalar(BLAMED, {"batch_id": identity["batch_id"]})
     await settle_refused_at_once(connection, identity, said, {})
-    await try_blamed_again(connection, identity["link_id"], item.variant_id)
+    await try_blamed_again(connection, identity["link_id"], item.variant_id, times=times or 0)
 
 
 async def _keep_together(

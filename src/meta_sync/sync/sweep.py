@@ -46,6 +46,16 @@ _UNPARK_ORPHANS = text(
       AND NOT EXISTS (SELECT FROM sync_state AS s WHERE s.in_flight = i.parked_by AND s.variant_id = i.variant_id)
     """
 )
+# The same for items that stand in a part of a search that is over.
+_FREE_ORPHANS = text(
+    """
+    UPDATE sync_state AS s SET split_part = NULL
+    WHERE s.split_part IS NOT NULL AND NOT EXISTS (
+        SELECT FROM split_parts AS p JOIN splits AS x ON x.split_id = p.split_id
+        WHERE p.part_id = s.split_part AND x.state <> 'over'
+    )
+    """
+)
 _FOLD = text(
     """
     WITH folded AS (
@@ -159,6 +169,7 @@ async def keep_partitions(connection: AsyncConnection) -> None:
 async def purge(connection: AsyncConnection) -> bool:
     """Delete rows older than their retention; whether there are more."""
     await connection.execute(_UNPARK_ORPHANS)
+    await connection.execute(_FREE_ORPHANS)
     deleted = (await connection.execute(_OLD_BATCHES)).rowcount
     await connection.execute(_OLD_CALLS)
     for statement in _OLD_ROWS:

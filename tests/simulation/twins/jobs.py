@@ -19,10 +19,12 @@ def _is_in_scope(t: Transaction, variant: Row, link_id: int) -> bool:
     if variant["deleted_at"] is None:
         return True
     state = t.sync_state.get(link_id, variant["variant_id"])
-    if state is None or (state["retailer_id"] is None and state["status"] != "pending"):
+    if state is None:
         return False
-    if state["status"] == "pending":
+    if state["status"] in {"never_synced", "pending"}:
         return True
+    if state["retailer_id"] is None:
+        return False
     link = t.catalog_links.get(link_id)
     epoch = None if link is None else link["epoch"]
     return bool(state["presence"] != "absent" or state["confirmed_epoch"] != epoch)

@@ -121,3 +121,12 @@ def polled(t: Transaction, p: Mapping[str, Any]) -> Rows:
         return Rows(rowcount=0)
     t.store_queue.update(row, last_poll_at=t.now)
     return Rows(rowcount=1)
+
+
+@twin(poll_statements.STILL_HELD)
+def still_held(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    row = t.batches.get(p["batch_id"])
+    if row is None or row["state"] != "unknown":
+        return Rows(rowcount=0)
+    t.batches.update(row, due_at=greatest(row["hold_until"], t.now))
+    return Rows(rowcount=1)

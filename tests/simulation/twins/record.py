@@ -36,7 +36,7 @@ def taken(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(record_statements.CALL_TAKEN)
 def call_taken(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _call(t, p)
-    if row is None:
+    if row is None or (row["state"] == "over" and row["handle"] == p["handle"]):
         return Rows(rowcount=0)
     t.batch_calls.update(row, state="open", handle=p["handle"])
     return Rows(rowcount=1)
@@ -170,14 +170,15 @@ def created_on(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows() if row is None else Rows([(row["created_on"],)])
 
 
-@twin(record_statements.HAD_FAILED)
-def had_failed(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    said = []
+@twin(record_statements.BLAMED)
+def blamed(t: Transaction, p: Mapping[str, Any]) -> Rows:
     batch = t.batches.get(p["batch_id"])
+    found = []
     for item in t.batch_items.by_index(p["batch_id"]):
-        if batch is None or item["created_on"] != batch["created_on"]:
-            continue
         state = t.sync_state.get(item["link_id"], item["variant_id"])
-        if state is not None:
-            said.append(item["previous_status"] == "failed" and state["code"] == "rejected_by_meta")
-    return Rows([(bool(said) and all(said),)])
+        if batch is None or state is None or item["created_on"] != batch["created_on"]:
+            continue
+        is_same = item["payload_hash"] is not None and state["retry_hash"] == item["payload_hash"]
+        if is_same and item["previous_status"] == "failed":
+            found.append((state["variant_id"], state["retries"]))
+    return Rows([(min(found)[1],)] if found else [])

@@ -119,6 +119,8 @@ def reopen(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
     if row is None or row["state"] != "over":
         return Rows()
+    if p["handle"] is not None and row["handle"] == p["handle"]:
+        return Rows()
     sent = sum(one["created_on"] == row["created_on"] for one in t.batch_items.by_index(p["batch_id"]))
     t.batches.update(
         row,

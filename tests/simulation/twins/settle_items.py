@@ -330,7 +330,13 @@ def try_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.sync_state.get(p["link_id"], p["variant_id"])
     if row is None or row["in_flight"] is not None or row["status"] != "failed":
         return Rows(rowcount=0)
-    # Rounded to whole hours, halves to even: without any attempt, at once.
-    hours = round(min(statements._MOST_HOURS, 2.0 ** (min(row["attempts"], 10) - 1)))
-    t.sync_state.update(row, rejected_hash=None, batch_limit=1, retry_at=t.now + timedelta(hours=hours))
+    t.sync_state.update(
+        row,
+        retry_hash=row["rejected_hash"],
+        rejected_hash=None,
+        batch_limit=1,
+        updated_at=t.now,
+        retry_at=t.now + timedelta(hours=min(statements._MOST_HOURS, 2 ** min(p["times"], 10))),
+        retries=min(p["times"] + 1, statements._MOST_RETRIES_COUNTED),
+    )
     return Rows(rowcount=1)

@@ -234,11 +234,15 @@ def free(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=len(held))
 
 
+@twin(statements.LOCK_OF_STORE)
+def lock_of_store(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return Rows((row["split_id"],) for row in _unfinished(t, store_id=p["store_id"]))
+
+
 @twin(statements.FREE_OF_STORE)
 def free_of_store(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    found = {row["split_id"] for row in _unfinished(t, store_id=p["store_id"])}
-    parts = {row["part_id"] for row in t.split_parts if row["split_id"] in found}
-    return _update(t.sync_state, [row for row in t.sync_state if row["split_part"] in parts], split_part=None)
+    held = [row for row in t.sync_state if row["store_id"] == p["store_id"] and row["split_part"] is not None]
+    return _update(t.sync_state, held, split_part=None)
 
 
 @twin(statements.END_OF_STORE)

@@ -73,6 +73,19 @@ def unpark_orphans(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=changed)
 
 
+@twin(sweep._FREE_ORPHANS)
+def free_orphans(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    del p
+    living = {row["split_id"] for row in t.splits if row["state"] != "over"}
+    parts = {row["part_id"] for row in t.split_parts if row["split_id"] in living}
+    orphans = [
+        row for row in t.sync_state if row["split_part"] is not None and row["split_part"] not in parts
+    ]
+    for row in orphans:
+        t.sync_state.update(row, split_part=None)
+    return Rows(rowcount=len(orphans))
+
+
 @twin(sweep._DUE_SCHEDULE)
 def due_schedule(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.schedules.get(p["name"])

@@ -50,7 +50,8 @@ class MetaItemSummary(View):
     last_pushed_at: datetime | None
     confirmed_at: datetime | None = Field(description="When Meta last said that the item is as it should be.")
     retry_at: datetime | None = Field(
-        description="When the item is sent again by itself, after Meta ended its batch without a verdict."
+        description="When the item is sent again by itself: after Meta ended its batch without a verdict, or after it "
+        "was found to be the cause of a refused call that named nobody."
     )
     last_error: str | None
     error_code: str | None
@@ -136,7 +137,8 @@ class ItemSyncState(View):
     error_code: str | None
     attempts: int
     retry_at: datetime | None = Field(
-        description="When the item is sent again by itself, after Meta ended its batch without a verdict."
+        description="When the item is sent again by itself: after Meta ended its batch without a verdict, or after it "
+        "was found to be the cause of a refused call that named nobody."
     )
     in_flight: bool = Field(description="Whether a batch with the item is under way.")
     excluded: bool = Field(description="Whether a person took the item off Meta.")
