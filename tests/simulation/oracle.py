@@ -47,7 +47,12 @@ def _stays_guilty(world: SimulatedWorld, row: Mapping[str, Any]) -> bool:
 def _is_poisonous(world: SimulatedWorld, variant_id: str) -> bool:
     variant = next(row for row in world.tables["variants"] if row["variant_id"] == variant_id)
     product = world.tables["products"].get(STORE, variant["product_id"])
-    return product is not None and world.meta.poisonous({"title": product["title"]})
+    if product is None or product["status"] != "active":
+        return False
+    if variant["deleted_at"] is not None or product["deleted_at"] is not None:
+        # A deletion carries no title.
+        return False
+    return world.meta.poisonous({"title": product["title"]})
 
 
 def _leftovers(world: SimulatedWorld) -> Iterator[str]:

@@ -78,7 +78,8 @@ class Process:
         self.is_dead = True
         self.cancel()
         self.world.died.set()
-        self.world.meta.forget_unknown()
+        # After the open transaction was rolled back.
+        self.world.loop.call_soon(self.world.meta.forget_unknown)
 
     def cancel(self) -> None:
         """Let nothing of it go on."""
@@ -113,8 +114,11 @@ class Process:
     async def pause(self, where: str) -> None:
         """A point at which others may go first, and at which the process may die or freeze."""
         self.step()
-        if not self.is_spared and (self.world.strikes("freeze") or self._freezes_in_call(where)):
+        if not self.is_spared and self.world.strikes("freeze"):
             self.freeze(self.world.rng.choice([20.0, 100.0, 300.0, 900.0]))
+        elif not self.is_spared and self._freezes_in_call(where):
+            # Past the deadline of the call and the hold.
+            self.freeze(self.world.rng.choice([300.0, 400.0, 700.0]))
         roll = self.world.rng.random()
         if roll < 0.2:
             await asyncio.sleep(roll * 0.1)

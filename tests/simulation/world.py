@@ -86,6 +86,9 @@ class Plan:
         is_calm = rng.random() < 0.05
         adversity = Adversity() if is_calm else Adversity.drawn(rng)
         gives_up_soon = not is_calm and rng.random() < 0.3
+        freezes_in_call = 0.0 if is_calm else rng.choice([0.0, 0.0, 0.0, 0.3])
+        if freezes_in_call:
+            adversity.slow, adversity.slow_seconds = 0.6, (200.0, 1700.0)
         if gives_up_soon:
             adversity.late, adversity.late_seconds = 0.4, (610.0, 2400.0)
             adversity.slow, adversity.slow_seconds = 0.4, (60.0, 590.0)
@@ -95,10 +98,10 @@ class Plan:
             variants=rng.choice([1, 1, 2, 3, 5]),
             batch_size=rng.choice([1, 2, 3, 50]),
             edits=rng.choice([6, 12, 20]),
-            minutes=rng.choice([1.5, 4.0, 12.0, 45.0]),
+            minutes=rng.choice([12.0, 45.0] if gives_up_soon or freezes_in_call else [1.5, 4.0, 12.0, 45.0]),
             kills=0 if is_calm else rng.choice([0, 0, 1, 3]),
             freezes=0 if is_calm else rng.choice([0, 0, 0, 1, 2]),
-            freezes_in_call=0.0 if is_calm else rng.choice([0.0, 0.0, 0.0, 0.15]),
+            freezes_in_call=freezes_in_call,
             database_faults=0.0 if is_calm else rng.choice([0.0, 0.0, 0.01, 0.05]),
             actions=rng.choice([0.0, 0.15, 0.4]),
             adversity=adversity,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from hashlib import md5
 from typing import Any
 
 from meta_sync.sync import split_statements as statements
@@ -138,7 +139,10 @@ def count_items(t: Transaction, p: Mapping[str, Any]) -> Rows:
 
 @twin(statements.HALVE)
 def halve(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    held = sorted(_held_by(t, p["part_id"]), key=lambda row: row["variant_id"])
+    held = sorted(
+        _held_by(t, p["part_id"]),
+        key=lambda row: md5(f"{p['part_id']} {row['variant_id']}".encode()).hexdigest(),
+    )
     for position, row in enumerate(held, 1):
         half = p["first_id"] if position <= p["first_items"] else p["second_id"]
         t.sync_state.update(row, split_part=half)
