@@ -292,10 +292,10 @@ class Poll:
         They go again in smaller batches, and not at once: what made Meta stop is seldom over in a second.
         """
         batch = case.batch
+        if await self._waits_for_another_call(batch):
+            return
         if batch.state == "given_up":
             await self._end_given_up(batch)
-            return
-        if await self._waits_for_another_call(batch):
             return
 
         async def work() -> None:
@@ -339,10 +339,10 @@ class Poll:
 
     async def _finished(self, case: Case, access: Access, report: BatchReport) -> None:
         batch = case.batch
+        if await self._waits_for_another_call(batch):
+            return
         if batch.state == "given_up":
             await self._end_given_up(batch)
-            return
-        if await self._waits_for_another_call(batch):
             return
         async with self._database.platform() as connection:
             items, cleared = await batch_items(connection, batch.batch_id)

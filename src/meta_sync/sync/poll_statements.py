@@ -79,7 +79,8 @@ NEXT_HANDLE = text(
     WITH done AS (
         UPDATE batch_calls SET state = 'over' WHERE batch_id = :batch_id AND handle = :handle AND state = 'open'
     )
-    UPDATE batches SET handle = :next_handle, due_at = now() WHERE batch_id = :batch_id AND state = 'open'
+    UPDATE batches SET handle = :next_handle, due_at = now()
+    WHERE batch_id = :batch_id AND state IN ('open', 'given_up')
     """
 )
 BODY = text("SELECT body FROM batches WHERE batch_id = :batch_id")

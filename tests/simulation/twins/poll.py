@@ -102,7 +102,7 @@ def next_handle(t: Transaction, p: Mapping[str, Any]) -> Rows:
         if call["state"] == "open" and call["handle"] is not None and call["handle"] == p["handle"]:
             t.batch_calls.update(call, state="over")
     row = t.batches.get(p["batch_id"])
-    if row is None or row["state"] != "open":
+    if row is None or row["state"] not in {"open", "given_up"}:
         return Rows(rowcount=0)
     t.batches.update(row, handle=p["next_handle"], due_at=t.now)
     return Rows(rowcount=1)
