@@ -27,7 +27,7 @@ from meta_sync.sync.context import Standstill, StoreContext, load_context
 from meta_sync.sync.decide import decide, known_presence
 from meta_sync.sync.drain import database_time
 from meta_sync.sync.mapping import Mapper
-from meta_sync.sync.models import DecisionKind, ItemState, Link, Presence, Status
+from meta_sync.sync.models import NEW_ITEM, DecisionKind, ItemState, Link, Presence, Status
 from meta_sync.sync.outbox import mark_due
 from meta_sync.sync.reading import read_items
 
@@ -334,7 +334,9 @@ def is_in_scope(item: CatalogItem, state: ItemState, link: Link) -> bool:
     a tombstone of an older epoch counts too. So does one whose row still says that it waits: its variant went while the
     store used another catalog.
     """
-    if not (item.variant_deleted or item.product_deleted) or state.status in _WAITING:
+    if not (item.variant_deleted or item.product_deleted):
+        return True
+    if state is not NEW_ITEM and state.status in _WAITING:
         return True
     return state.retailer_id is not None and known_presence(state, link) is not Presence.ABSENT
 
