@@ -14,101 +14,23 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from meta_sync.graph.auth import GraphCredential
 from meta_sync.graph.errors import ErrorFacts, NoAnswerError, NotConnectedError, classify_value
-from meta_sync.graph.retry import repeat_read
 from meta_sync.graph.tolerant import UNREADABLE
 from meta_sync.graph.usage import Usage, parse_usage
 from meta_sync.graph.wire import Answer
+from tests.simulation.adversity import Adversity, Work
 
-__all__ = ["Adversity", "SimulatedGraph", "SimulatedMeta", "Work"]
+__all__ = ["SimulatedMeta"]
 
 _LOST_ENDS_WITHIN_SECONDS = 165.0
 """The latest effect of a call whose handle nobody knows; the hold is 180 seconds."""
 
 _READ_NAMES = {"name": "title", "url": "link", "description": "description", "availability": "availability"}
-
-
-@dataclass(slots=True)
-class Adversity:
-    """How often what goes wrong: shares of all calls, questions or records."""
-
-    not_connected: float = 0.0
-    stuck: float = 0.0
-    """The call arrives after the client gave up."""
-    answer_lost: float = 0.0
-    server_error: float = 0.0
-    """500 or 503 without a Graph body, or codes 1 and 2: before or after the call was taken."""
-    throttled: float = 0.0
-    nothing_taken: float = 0.0
-    refused_at_once: float = 0.0
-    """Of items that Meta will not have: refused in the answer to the call instead of in the report."""
-    only_warned: float = 0.0
-    """Of refused items: named by a 'required field' warning and by nothing else."""
-    slow: float = 0.0
-    """The batch ends after minutes."""
-    late: float = 0.0
-    """The batch ends long after its handle was given up."""
-    forgotten: float = 0.0
-    """The handle is never known again."""
-    young_unknown: float = 0.0
-    broken_off: float = 0.0
-    """The batch ends with ``error`` or ``canceled``, with some of its records saved."""
-    capped: float = 0.0
-    """The list of errors is shorter than its total."""
-    mangled: float = 0.0
-    """An id in the report is trimmed or in another case."""
-    no_total: float = 0.0
-    question_fails: float = 0.0
-    read_lag_seconds: float = 0.0
-    slow_seconds: tuple[float, float] = (60.0, 1500.0)
-    late_seconds: tuple[float, float] = (1900.0, 3 * 3600.0)
-
-    @classmethod
-    def drawn(cls, rng: random.Random) -> Adversity:
-        """Some of it, never all: what is always there would hide the rest."""
-        adversity = cls()
-        for name in cls.__dataclass_fields__:
-            if name.endswith("_seconds"):
-                continue
-            if rng.random() < 0.45:
-                setattr(adversity, name, rng.choice([0.05, 0.15, 0.35]))
-        # Each costs a day of questions.
-        adversity.forgotten = rng.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.04])
-        adversity.read_lag_seconds = rng.choice([0.0, 5.0, 300.0])
-        return adversity
-
-
-@dataclass(slots=True)
-class Work:
-    """One call that Meta took: its records, and when each of them takes effect."""
-
-    catalog_id: str
-    handle: str
-    records: list[tuple[str, dict[str, Any]]]
-    taken_at: float
-    ends_at: float
-    status: str = "finished"
-    is_forgotten: bool = False
-    dropped: set[int] = field(default_factory=set)
-    """Records that an end without a verdict left out."""
-    refused: dict[str, str] = field(default_factory=dict)
-    """Message per id that was not saved."""
-    warned: dict[str, str] = field(default_factory=dict)
-    timers: dict[int, asyncio.TimerHandle] = field(default_factory=dict)
-    shown: int | None = None
-    """Length of the shown list of errors; ``None``: all of it."""
-    mangled: bool = False
-    has_total: bool = True
-
-    @property
-    def is_finished(self) -> bool:
-        return not self.timers
 
 
 class SimulatedMeta:
@@ -455,52 +377,6 @@ class SimulatedMeta:
             if when <= at:
                 shown = data
         return shown
-
-
-class SimulatedGraph:
-    """Stands where ``GraphClient`` stands, for one process."""
-
-    def __init__(
-        self, meta: SimulatedMeta, pause: Callable[[str], Any], rng: random.Random, clock: Callable[[], float]
-    ) -> None:
-        self._meta = meta
-        self._pause = pause
-        self._rng = rng
-        self._clock = clock
-
-    def for_version(self, _version: str) -> SimulatedGraph:
-        return self
-
-    async def write_json(
-        self,
-        credential: GraphCredential,
-        *path: str,
-        body: bytes,
-        deadline_seconds: float,
-        max_answer_bytes: int = 0,
-    ) -> Answer:
-        del max_answer_bytes
-        answer = await self._meta.submit(credential, path[0], body, deadline_seconds)
-        await self._pause("after the call")
-        return answer
-
-    async def read(
-        self,
-        credential: GraphCredential,
-        *path: str,
-        params: Mapping[str, str] | None = None,
-        deadline_seconds: float = 30,
-        max_answer_bytes: int = 0,
-    ) -> Answer:
-        del deadline_seconds, max_answer_bytes
-        answer = await repeat_read(
-            lambda: self._meta.ask(credential, path, params or {}),
-            sleep=asyncio.sleep,
-            clock=self._clock,
-            random=self._rng.random,
-        )
-        await self._pause("after the question")
-        return answer
 
 
 def _readable(retailer_id: str, shown: Mapping[str, Any]) -> dict[str, Any]:

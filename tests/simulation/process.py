@@ -15,8 +15,8 @@ from sqlalchemy.exc import DBAPIError
 
 from meta_sync.core.queue import MemoryJobQueue
 from meta_sync.sync.ticks import Pipeline
+from tests.simulation.graph import SimulatedGraph
 from tests.simulation.memory import MemoryConnection, MemoryDatabase, Rows
-from tests.simulation.meta import SimulatedGraph
 
 if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld

@@ -21,9 +21,10 @@ from meta_sync.core.crypto import Cipher
 from meta_sync.sync import lease
 from meta_sync.sync.drain import Timing
 from meta_sync.sync.resend import MAX_CALLS
+from tests.simulation.adversity import Adversity
 from tests.simulation.clock import EPOCH, VirtualLoop
 from tests.simulation.memory import MemoryDatabase, Table
-from tests.simulation.meta import Adversity, SimulatedMeta
+from tests.simulation.meta import SimulatedMeta
 from tests.simulation.process import Process
 
 __all__ = ["HOST", "STORE", "TIMING", "Plan", "SimulatedWorld", "Violation"]
