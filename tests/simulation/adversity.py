@@ -30,6 +30,8 @@ class Adversity:
     """The batch ends after minutes."""
     late: float = 0.0
     """The batch ends long after its handle was given up."""
+    crossed: float = 0.0
+    """What an older batch has under way takes effect right after a newer one's, and the newer one ends after it."""
     forgotten: float = 0.0
     """The handle is never known again."""
     young_unknown: float = 0.0
@@ -50,7 +52,7 @@ class Adversity:
         """Some of it, never all: what is always there would hide the rest."""
         adversity = cls()
         for name in cls.__dataclass_fields__:
-            if name.endswith("_seconds"):
+            if name.endswith("_seconds") or name == "crossed":
                 continue
             if rng.random() < 0.45:
                 setattr(adversity, name, rng.choice([0.05, 0.15, 0.35]))
@@ -81,6 +83,12 @@ class Work:
     """Length of the shown list of errors; ``None``: all of it."""
     mangled: bool = False
     has_total: bool = True
+    is_told: bool = False
+    """Whether its end has been told."""
+    is_bounded: bool = False
+    """Nobody will know its handle: it ends within Meta's bound."""
+    crosses: list[Work] = field(default_factory=list)
+    """Older batches whose records take effect after this one's."""
 
     @property
     def is_finished(self) -> bool:

@@ -30,6 +30,9 @@ __all__ = ["SimulatedMeta"]
 _LOST_ENDS_WITHIN_SECONDS = 165.0
 """The latest effect of a call whose handle nobody knows; the hold is 180 seconds."""
 
+_CROSSES_FOR_SECONDS = 570.0
+"""A batch waits for the end of an older one no longer than its handle is asked for, which is ten minutes at least."""
+
 _READ_NAMES = {"name": "title", "url": "link", "description": "description", "availability": "availability"}
 
 
@@ -86,6 +89,7 @@ class SimulatedMeta:
                 when = loop.time() + self.rng.random() * (latest - loop.time())
                 work.timers[index] = loop.call_at(when, self._apply, work, index)
         work.ends_at = latest
+        work.is_bounded = True
 
     def is_unfinished(self, catalog_id: str) -> bool:
         return any(not work.is_finished for work in self.work.values() if work.catalog_id == catalog_id)
@@ -227,6 +231,7 @@ class SimulatedMeta:
         work.ends_at = loop.time() + lasts
         if latest is not None:
             work.ends_at = max(loop.time() + 0.1, min(work.ends_at, latest))
+            work.is_bounded = True
         if self._fate(("broken_off", odds.broken_off)):
             work.status = rng.choice(["error", "canceled"])
             work.dropped = {index for index in range(len(work.records)) if rng.random() < 0.5}
@@ -239,6 +244,24 @@ class SimulatedMeta:
             work.timers[index] = loop.call_at(when, self._apply, work, index)
         if not work.records:
             work.timers[-1] = loop.call_at(work.ends_at, work.timers.clear)
+        if latest is None and odds.crossed and self._fate(("crossed", odds.crossed)):
+            self._cross(work)
+
+    def _cross(self, work: Work) -> None:
+        """Let what is still under way of the same items take effect just after this batch's, and be told before it."""
+        mine = {data["id"]: work.timers[index].when() for index, (_, data) in enumerate(work.records)}
+        loop = asyncio.get_running_loop()
+        for older in self.work.values():
+            if older.catalog_id != work.catalog_id or older.is_bounded:
+                continue
+            crossing = [one for one in older.timers if one >= 0 and older.records[one][1]["id"] in mine]
+            for index in crossing:
+                older.timers.pop(index).cancel()
+                when = mine[older.records[index][1]["id"]] + 1.0
+                older.timers[index] = loop.call_at(when, self._apply, older, index)
+                older.ends_at = max(when, loop.time() + 1.0)
+            if crossing:
+                work.crosses.append(older)
 
     def _apply(self, work: Work, index: int) -> None:
         """One record takes effect."""
@@ -327,9 +350,13 @@ class SimulatedMeta:
             return _answer(400, _envelope(100, "(#100) Invalid handle"))
         if loop.time() - work.taken_at < 60 and self._fate(("young", self.adversity.young_unknown)):
             return _answer(400, _envelope(100, "(#100) Invalid handle"))
-        if not work.is_finished or loop.time() < work.ends_at:
+        is_crossing = loop.time() - work.taken_at < _CROSSES_FOR_SECONDS and any(
+            not one.is_told for one in work.crosses
+        )
+        if not work.is_finished or loop.time() < work.ends_at or is_crossing:
             word = self.rng.choice(["scheduled", "dispatched", "started", "in_progress", "Started"])
             return _answer(200, {"data": [{"handle": handle, "status": word}]})
+        work.is_told = True
         if work.status != "finished":
             return _answer(200, {"data": [{"handle": handle, "status": work.status}]})
         return _answer(200, self._report(work, int(params.get("after", "0"))))

@@ -256,6 +256,7 @@ RULES: dict[str, Rule] = {
             _instead(settle_statements.DISTURB, _without_disturbance),
             _instead(operations._FORGET, _without_disturbance),
         ],
+        168,
     ),
     "required-field warning": Rule(
         "An item named by such a warning is read back before it is believed.",

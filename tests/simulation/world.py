@@ -93,6 +93,7 @@ class Plan:
         if gives_up_soon:
             adversity.late, adversity.late_seconds = 0.4, (610.0, 2400.0)
             adversity.slow, adversity.slow_seconds = 0.4, (60.0, 590.0)
+            adversity.crossed = random.Random(f"crossed {seed}").choice([0.0, 0.0, 0.5, 1.0])
         return cls(
             seed=seed,
             workers=rng.choice([1, 2, 2]),
