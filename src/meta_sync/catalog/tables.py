@@ -23,7 +23,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from meta_sync.core.db import Identifier, metadata
 
 __all__ = [
+    "event_receipts",
     "import_chunks",
+    "import_feeds",
     "import_findings",
     "import_seen",
     "imports",
@@ -56,11 +58,13 @@ products = Table(
     Column("categories", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("google_product_category", Text),
     Column("source", Text, nullable=False),
+    # Clocks of the sender: of the product's own fields, and of its pictures.
     Column("source_updated_at", DateTime(timezone=True)),
     Column("version", BigInteger, nullable=False),
     Column("deleted_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("media_updated_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("store_id", "product_id"),
     Index(None, "store_id", "source", "product_id"),
     CheckConstraint("status IN ('draft', 'active', 'archived')", name="status"),
@@ -92,6 +96,9 @@ variants = Table(
     Column("deleted_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # Clocks of the sender, where it told one for the variant by itself.
+    Column("source_updated_at", DateTime(timezone=True)),
+    Column("media_updated_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("store_id", "variant_id"),
     Index(None, "store_id", "product_id"),
     # Tombstones are few; what counts or lists them must not walk the living.
@@ -160,8 +167,14 @@ imports = Table(
     Column("leased_until", DateTime(timezone=True)),
     Column("fence", BigInteger, nullable=False, server_default=text("0")),
     Column("starts", Integer, nullable=False, server_default=text("0")),
+    Column("dry_run", Boolean, nullable=False, server_default=text("false")),
+    Column("allow_mass_delete", Boolean, nullable=False, server_default=text("false")),
+    # The feed that it was fetched for.
+    Column("feed_id", Identifier),
+    Column("error_code", Text),
     CheckConstraint(
-        "status IN ('uploading', 'queued', 'running', 'success', 'partial', 'error')", name="status"
+        "status IN ('fetching', 'uploading', 'queued', 'running', 'success', 'partial', 'error')",
+        name="status",
     ),
     Index(None, "store_id", "created_at"),
     Index("imports_waiting_idx", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
@@ -188,8 +201,11 @@ import_findings = Table(
     Column("field", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("item_id", Text),
+    # A stable word for the reason, and what the file says there, cut.
+    Column("rule", Text),
+    Column("value", Text),
     PrimaryKeyConstraint("import_id", "finding_number"),
-    CheckConstraint("kind IN ('failure', 'skip', 'warning')", name="kind"),
+    CheckConstraint("kind IN ('failure', 'skip', 'warning', 'create', 'change', 'delete')", name="kind"),
 )
 
 import_seen = Table(
@@ -201,4 +217,58 @@ import_seen = Table(
     Column("kind", Text, nullable=False),
     Column("id", Identifier, nullable=False),
     PrimaryKeyConstraint("import_id", "kind", "id"),
+)
+
+import_feeds = Table(
+    "import_feeds",
+    metadata,
+    Column("feed_id", Identifier, primary_key=True),
+    Column("store_id", Identifier, nullable=False),
+    Column("source", Text, nullable=False),
+    # What may be seen of the address: neither a password nor the values of its query.
+    Column("shown_url", Text, nullable=False),
+    # The address itself, encrypted: feeds carry keys in their query.
+    Column("url", LargeBinary, nullable=False),
+    Column("username", Text),
+    Column("password", LargeBinary),
+    Column("format", Text),
+    Column("mode", Text, nullable=False),
+    Column("allow_mass_delete", Boolean, nullable=False, server_default=text("false")),
+    # Absent: fetched once.
+    Column("interval_seconds", Integer),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("next_at", DateTime(timezone=True)),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("content_hash", LargeBinary),
+    Column("checked_at", DateTime(timezone=True)),
+    Column("last_result", Text),
+    Column("last_message", Text),
+    Column("last_import_id", Identifier),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("leased_until", DateTime(timezone=True)),
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    CheckConstraint("mode IN ('upsert', 'replace')", name="mode"),
+    CheckConstraint("last_result IN ('imported', 'not_modified', 'error')", name="last_result"),
+    Index(
+        "import_feeds_scheduled_idx",
+        "store_id",
+        "source",
+        unique=True,
+        postgresql_where=text("interval_seconds IS NOT NULL"),
+    ),
+    Index("import_feeds_next_idx", "next_at", postgresql_where=text("next_at IS NOT NULL")),
+)
+
+event_receipts = Table(
+    "event_receipts",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("source", Identifier, nullable=False),
+    Column("event_id", Identifier, nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    PrimaryKeyConstraint("store_id", "source", "event_id"),
+    Index(None, "received_at"),
 )

@@ -33,14 +33,18 @@ Cells = Mapping[str, Sequence[Cell]]
 class RowFaultError(Exception):
     """The row cannot be imported."""
 
-    def __init__(self, column: str, message: str) -> None:
+    def __init__(
+        self, column: str, message: str, *, rule: str = "unreadable", value: str | None = None
+    ) -> None:
         super().__init__(message)
         self.column = column
         self.message = message
+        self.rule = rule
+        self.value = value
 
     def failure(self, row: int, item_id: str | None) -> RowFailure:
         """The fault as a finding."""
-        return RowFailure(row, self.column, self.message, item_id)
+        return RowFailure(row, self.column, self.message, item_id, self.rule, self.value)
 
 
 @dataclass(slots=True)
@@ -88,9 +92,17 @@ class RowReader:
         """The texts of all cells of these meanings, in order."""
         return (cell.text for meaning in meanings for cell in self.cells.get(meaning, ()))
 
-    def warn(self, column: str, message: str, *, item_id: str | None = None) -> None:
+    def warn(
+        self,
+        column: str,
+        message: str,
+        *,
+        item_id: str | None = None,
+        rule: str = "remark",
+        value: str | None = None,
+    ) -> None:
         """Tell the merchant something about this row."""
-        self.warnings.append(RowWarning(self.row, column, message, item_id))
+        self.warnings.append(RowWarning(self.row, column, message, item_id, rule, value))
 
     def read(self, meaning: str, read: Callable[[str], _T]) -> _T | None:
         """What the function makes of the first cell; its `UnreadableValueError` becomes the row's fault."""
@@ -100,7 +112,7 @@ class RowReader:
         try:
             return read(cell.text)
         except UnreadableValueError as error:
-            raise RowFaultError(cell.column, str(error)) from None
+            raise RowFaultError(cell.column, str(error), value=cell.text) from None
 
     def word(self, meaning: str, label: str, read: Callable[[str], str | None]) -> str | None:
         """A word of a closed list; an unknown one is left out with a warning."""
@@ -126,7 +138,7 @@ class RowReader:
         try:
             price = read_price(text, self.context.currency, label=label, grouped=grouped)
         except UnreadableValueError as error:
-            raise RowFaultError(cell.column, str(error)) from None
+            raise RowFaultError(cell.column, str(error), value=cell.text) from None
         if price.note:
             self.warn(cell.column, price.note)
         if states_currency and not price.names_currency and self.notes.first_time("currency"):

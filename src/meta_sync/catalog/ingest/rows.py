@@ -66,6 +66,10 @@ class RowFailure:
     field: str
     message: str
     item_id: str | None = None
+    rule: str = "unreadable"
+    """A stable word for the reason, in snake_case."""
+    value: str | None = None
+    """What the file says there; cut where it is stored."""
 
 
 @dataclass(slots=True)
@@ -76,6 +80,8 @@ class RowSkip:
     field: str
     message: str
     item_id: str | None = None
+    rule: str = "not_an_item"
+    value: str | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +92,8 @@ class RowWarning:
     field: str
     message: str
     item_id: str | None = None
+    rule: str = "remark"
+    value: str | None = None
 
 
 Parsed = ImportedVariant | ImportedParent | RowFailure | RowSkip | RowWarning
