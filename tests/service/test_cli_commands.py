@@ -187,7 +187,7 @@ def test_status_shows_every_store(run: Run, store: str, tmp_path: Path) -> None:
 def test_sync_needs_a_catalog_and_says_so(run: Run, store: str) -> None:
     result = run("sync", "--store", store)
     assert result.code == 1
-    assert "No Meta catalog is selected yet." in result.errors
+    assert "No Meta catalog is selected yet" in result.errors
 
 
 def test_migrate_may_run_again(run: Run) -> None:

@@ -16,7 +16,7 @@ from meta_sync.core.errors import StartError
 __all__ = ["Child"]
 
 _STOP_SECONDS = 28.0
-"""A little more than the 25 s a worker gives its running ticks."""
+"""What a worker takes at most, from the 20 s for its running ticks to the row that says it is gone."""
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0

@@ -62,7 +62,7 @@ async def _run_demo(settings: Settings, *, stay: bool) -> None:
     plan = Plan(settings=settings, role="demo", sandbox=True, log_directory=directory.path, say=console.note)
     async with running_system(plan) as system:
         watching = asyncio.create_task(system.watch())
-        showing = asyncio.create_task(_show(system))
+        showing = asyncio.create_task(_show(system, stay=stay))
         try:
             await asyncio.wait([watching, showing], return_when=asyncio.FIRST_COMPLETED)
             if watching.done():
@@ -77,7 +77,8 @@ async def _run_demo(settings: Settings, *, stay: bool) -> None:
             showing.cancel()
             await asyncio.gather(watching, showing, return_exceptions=True)
     if not stay:
-        console.say("Everything was stopped again.")
+        console.say()
+        console.say("Everything was stopped again. Without --exit it stays up to look around.")
 
 
 def _begin_afresh(directory: DataDirectory) -> None:
@@ -91,7 +92,7 @@ def _begin_afresh(directory: DataDirectory) -> None:
         (directory.path / "encryption.key").unlink(missing_ok=True)
 
 
-async def _show(system: System) -> None:
+async def _show(system: System, *, stay: bool) -> None:
     assert system.sandbox_url is not None
     async with system_factory(system) as factory:
         store = await connected_store(
@@ -106,7 +107,7 @@ async def _show(system: System) -> None:
     )
     api = ApiClient(system.api_url, store.api_key)
     await _load_and_watch(api)
-    await show_report(api, system, store)
+    await show_report(api, system, store, stay=stay)
 
 
 async def _load_and_watch(api: ApiClient) -> None:

@@ -26,8 +26,8 @@ _MEANINGS = (
 _MOST_LISTED = 100
 
 
-async def show_report(api: ApiClient, system: System, store: SandboxStore) -> None:
-    """Print the report."""
+async def show_report(api: ApiClient, system: System, store: SandboxStore, *, stay: bool) -> None:
+    """Print the report; with addresses to look around at only where everything stays up."""
     screen = console.screen()
     counts = (await api.get("/admin/meta/status"))["data"]["counts"]
     table = Table(title="Items by status", title_justify="left")
@@ -45,6 +45,8 @@ async def show_report(api: ApiClient, system: System, store: SandboxStore) -> No
         if rows:
             screen.print()
             screen.print(_reasons(title, [await _reason(api, row) for row in rows]))
+    if not stay:
+        return
     console.say()
     console.say(f"API docs     {system.api_url}/docs")
     console.say(f"Sandbox      {system.sandbox_url}/_sandbox/catalogs/{DEMO_CATALOG_ID}/items")

@@ -223,7 +223,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         )
     for row in rows:
         counts = row["counts"]
-        waiting = sum(counts[name] for name in ("submitted", "pending", "neverSynced"))
+        # An item that Meta has, with a change that cannot go out, has an intent and no status of its own.
+        unsettled = sum(counts[name] for name in ("submitted", "pending", "neverSynced"))
+        waiting = max(unsettled, counts["outboxPending"])
         table.add_row(
             f"{row['name']}\n{row['storeId']}",
             row["connectionState"],

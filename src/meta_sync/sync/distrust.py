@@ -59,7 +59,11 @@ async def distrust_link(
         raise NotFoundError("There is no such store.")
     link_id: int | None = await connection.scalar(_RAISE_EPOCH, {"store_id": store_id})
     if link_id is None:
-        raise ConflictError("No Meta catalog is selected yet.", code="meta_not_connected")
+        raise ConflictError(
+            "No Meta catalog is selected yet, so nothing was confirmed that could be wrong."
+            " Connect the store and select a catalog; everything is sent then.",
+            code="meta_not_connected",
+        )
     await connection.execute(_FORGET_REFUSALS, {"link_id": link_id})
     await connection.execute(_CANCEL_BOOTSTRAP, {"store_id": store_id})
     started = await insert_job(connection, store_id, link_id, "bootstrap", requested_by=requested_by)

@@ -33,7 +33,7 @@ async def run_worker(
     stop: asyncio.Event,
     backoff: Callable[[int], float] = backoff_seconds,
 ) -> None:
-    """Work until ``stop`` is set, then finish what was begun (25 s at most) and return.
+    """Work until ``stop`` is set, then finish what was begun (20 s), give back the rest and return within 28 s.
 
     Parameters
     ----------

@@ -33,8 +33,9 @@ _JOBS_SECONDS = 1.0
 _UPLOADS_SECONDS = 600.0
 """Abandoned uploads are a day old when they are ended; minutes do not matter."""
 
-_FINISH_SECONDS = 25.0
-"""Running ticks get this long after a stop; container platforms kill after 30 s."""
+_FINISH_SECONDS = 20.0
+"""Running ticks get this long after a stop. With what follows, even where the database hangs, a worker is gone within
+28 s; container platforms kill after 30 s."""
 _CUT_OFF_SECONDS = 2.0
 """For what a tick does when it is cut off."""
 
