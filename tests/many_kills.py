@@ -23,7 +23,7 @@ from meta_sync.core.db import Database
 from meta_sync.core.failpoints import FAILPOINTS
 from meta_sync.sandbox.options import SandboxOptions
 from tests.soak import edit, fill
-from tests.support.forked import ForkedWorker
+from tests.support.forked import Changes, ForkedWorker
 from tests.support.postgres import fresh_database, running_postgres
 from tests.support.processes import let_leases_run_out, open_real_world, until_quiet
 from tests.support.world import World
@@ -35,6 +35,7 @@ OF_THE_PIPELINE = tuple(
 )
 """The boundaries that a worker passes while it sends."""
 
+_CHANGES = Changes(calls_per_hour=1_000_000)
 _LONGEST_LIFE_SECONDS = 6.0
 _QUIET_SECONDS = 900
 
@@ -43,7 +44,7 @@ async def _kill_one(world: World, dice: random.Random, name: str | None) -> str:
     """Start a worker and end it: at a passage of the failpoint, or at any moment. How it ended."""
     armed = "" if name is None else f"{name}=kill@{dice.choice([1, 1, 1, 2, 4])}"
     life_seconds = dice.uniform(0.05, 1.5) if name is None else _LONGEST_LIFE_SECONDS
-    with ForkedWorker(world, failpoints=armed) as victim:
+    with ForkedWorker(world, changes=_CHANGES, failpoints=armed) as victim:
         try:
             await victim.wait(life_seconds)
         except AssertionError:
@@ -77,7 +78,9 @@ async def kill_many(database_url: str, *, variants: int, kills: int, seed: int) 
             # Half of them at a boundary, each in its turn.
             name = OF_THE_PIPELINE[number // 2 % len(OF_THE_PIPELINE)] if number % 2 else None
             ends[await _kill_one(world, dice, name)] += 1
-        with ForkedWorker(world) as worker:
+            if number % 25 == 24:
+                print(f"{number + 1} kills after {time.monotonic() - began:.0f} s", flush=True)
+        with ForkedWorker(world, changes=_CHANGES) as worker:
             await until_quiet(world, worker, _QUIET_SECONDS)
             await world.assert_right()
             assert worker.stop() == 0, worker.log()

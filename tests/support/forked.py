@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from meta_sync.cli import main as command
 from meta_sync.factory import Factory
+from meta_sync.graph import governor
 from meta_sync.sync import context, lease, listener, mapping, ticks
 from meta_sync.sync.drain import Timing
 from meta_sync.worker import pump
@@ -48,12 +49,15 @@ class Changes:
         How far its local clock is ahead of the truth.
     mapper_version
         A newer mapper, whose titles say so.
+    calls_per_hour
+        The governor's allowance instead of Meta's: hundreds of lives make more calls in minutes than a shop in hours.
     """
 
     timing: Timing = FAST
     finish_seconds: float | None = None
     clock_seconds: float = 0.0
     mapper_version: int | None = None
+    calls_per_hour: int | None = None
 
 
 class ForkedWorker(WorkerProcess):
@@ -139,6 +143,8 @@ def _live(arguments: list[str], environment: dict[str, str], log: str, changes: 
         _shorten_stop(changes.finish_seconds)
     if changes.mapper_version is not None:
         new_mapper(changes.mapper_version)
+    if changes.calls_per_hour is not None:
+        _allow(changes.calls_per_hour)
     if changes.clock_seconds:
         _move_clock(changes.clock_seconds)
     sys.argv = ["meta-sync", *arguments]
@@ -149,6 +155,12 @@ def _shorten_stop(seconds: float) -> None:
     defaults = pump.Pump.__init__.__kwdefaults__
     assert defaults is not None
     defaults["finish_seconds"] = seconds
+
+
+def _allow(calls_per_hour: int) -> None:
+    defaults = governor.decide_call.__kwdefaults__
+    assert defaults is not None
+    defaults["allowance"] = calls_per_hour
 
 
 def _move_clock(seconds: float) -> None:
