@@ -152,3 +152,11 @@ def test_any_text_is_a_price_or_unreadable(text: str, currency: str) -> None:
     except UnreadableValueError:
         return
     assert 0 <= price.minor_units <= MAX_MINOR_UNITS
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "amount"),
+    [("10.005", "USD", "10.005"), ("1.299,50 EUR", "EUR", "1299.50"), ("7", "JPY", "7")],
+)
+def test_the_exact_amount_is_there_for_calculating(text: str, currency: str, amount: str) -> None:
+    assert read_price(text, currency).amount == Decimal(amount)

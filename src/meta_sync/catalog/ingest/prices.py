@@ -119,6 +119,8 @@ class Price:
     """Whether the text said which currency it is in."""
     note: str | None
     """A sentence for the merchant where reading lost or guessed something."""
+    amount: Decimal
+    """The exact amount in units of the currency, for formats that calculate with it before rounding."""
 
 
 def read_price(text: str, currency: str, *, label: str = "price", grouped: bool = True) -> Price:
@@ -159,7 +161,7 @@ def read_price(text: str, currency: str, *, label: str = "price", grouped: bool 
         )
     elif exact != minor_units:
         note = f"The {label} {quoted(text)} was rounded to {shown}, the smallest unit of the currency."
-    return Price(minor_units, names_currency, note)
+    return Price(minor_units, names_currency, note, exact.scaleb(-exponent))
 
 
 def _plain(text: str) -> str:

@@ -59,10 +59,13 @@ class Table:
     encoding: TextEncoding
     header: Header
     context: FormatContext
+    pads_short_rows: bool = False
+    """Cells that lack at the end of a row are empty cells: the system leaves them out. More cells stay a fault."""
 
     def records(self) -> Iterator[Record]:
         """Yield the rows with text in order; stops early when the import is cancelled."""
         number = 0
+        widths: set[int] = set()
         if self.context.is_cancelled():  # the look through the file may have stopped before its end
             return
         with open_text(self.file, self.encoding) as stream:
@@ -78,12 +81,15 @@ class Table:
                 cells = _next_cells(reader)
                 if cells is None:
                     return
-                for record in self._records(number + 1, cells, lines):
+                for record in self._records(number + 1, cells, lines, widths):
                     number = record.number
                     if record.fault or any(record.cells):
                         yield record
 
-    def _records(self, number: int, cells: list[str] | _TooLongError, lines: _Lines) -> Iterator[Record]:
+    def _records(
+        self, number: int, cells: list[str] | _TooLongError, lines: _Lines, widths: set[int]
+    ) -> Iterator[Record]:
+        """The rows in what was read as one; ``widths`` are the numbers of cells that short rows had so far."""
         if isinstance(cells, _TooLongError):
             yield Record(number, [], ("row", "The row is too long; a quotation mark may be left open in it."))
             return
@@ -91,11 +97,22 @@ class Table:
             # A lone quotation mark may have swallowed line ends: then the lines are rows when quoting is left aside.
             # A record that is whole is taken apart only if every line is, a ragged one if most are.
             singles = [self._split_plain(line) for line in lines.taken]
-            rows = sum(not self._is_ragged(single) for single in singles)
+            rows = sum(len(single) in widths or not self._is_ragged(single) for single in singles)
             if rows == len(singles) or (rows * 2 > len(singles) and self._is_ragged(cells)):
-                yield from (self._check(number + place, single) for place, single in enumerate(singles))
+                for place, single in enumerate(singles):
+                    yield self._check(number + place, self._padded(single, lines, widths))
                 return
-        yield self._check(number, cells)
+        yield self._check(number, self._padded(cells, lines, widths))
+
+    def _padded(self, cells: list[str], lines: _Lines, widths: set[int]) -> list[str]:
+        missing = len(self.header.names) - len(cells)
+        if not self.pads_short_rows or missing <= 0 or len(cells) < 2 or not any(cells):
+            return cells  # a single cell is a line of text rather than a row
+        # A file that was cut ends in the middle of a row; such a row is short in a way no row before it was.
+        if len(cells) not in widths and not lines.taken[-1].endswith(("\n", "\r")):
+            return cells
+        widths.add(len(cells))
+        return cells + [""] * missing
 
     def _is_ragged(self, cells: Sequence[str]) -> bool:
         return len(cells) < len(self.header.names) or any(cells[len(self.header.names) :])
@@ -120,8 +137,12 @@ class Table:
         return Record(number, cells)
 
 
-def open_table(file: BinaryIO, context: FormatContext, known: KnownColumn) -> Table | None:
+def open_table(
+    file: BinaryIO, context: FormatContext, known: KnownColumn, *, pads_short_rows: bool = False
+) -> Table | None:
     """Look through the file once for its encoding and find the header; ``None`` when there is no header to be known.
+
+    ``pads_short_rows``: see `Table`.
 
     Raises
     ------
@@ -130,7 +151,9 @@ def open_table(file: BinaryIO, context: FormatContext, known: KnownColumn) -> Ta
     """
     encoding = sniff_encoding(file, context.is_cancelled)
     header = find_header(read_head(file).decode(encoding.codec, "replace"), known)
-    return Table(file, encoding, header, context) if header is not None and header.known else None
+    if header is None or not header.known:
+        return None
+    return Table(file, encoding, header, context, pads_short_rows)
 
 
 def find_header(head: str, known: KnownColumn) -> Header | None:
