@@ -14,6 +14,7 @@ import structlog
 from tests.simulation.rules import RULES, without
 from tests.simulation.run import Result, run_seed
 
+_SAY_EVERY = 10_000
 _CHUNK = 50
 
 
@@ -82,7 +83,9 @@ def main() -> int:
     ]
     with ProcessPoolExecutor(arguments.processes) as pool:
         for results in pool.map(_run, *zip(*chunks, strict=True)):
-            done += len(results)
+            before, done = done, done + len(results)
+            if done // _SAY_EVERY > before // _SAY_EVERY:
+                print(f"{done} seeds after {time.monotonic() - began:.0f} s", flush=True)
             calls += sum(one.calls for one in results)
             kills += sum(one.kills for one in results)
             freezes += sum(one.freezes for one in results)
