@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from meta_sync.catalog.ingest.encoding import decode_head
+from meta_sync.catalog.ingest.partial_exports import describe_prestashop, describe_table_part
 from meta_sync.catalog.ingest.tables import DELIMITERS, find_header
 from meta_sync.catalog.ingest.values import quoted, simplify
 
@@ -44,6 +45,12 @@ _EXPORTS: tuple[tuple[str, frozenset[str]], ...] = tuple(
     )
 )
 """Columns that only this system's export has together, in simplified spelling."""
+
+_READ_AS = {
+    "Magento product export": ("magento-csv", "sku, name and price"),
+    "PrestaShop product export": ("prestashop-csv", "Name, a price, and Product ID or Reference"),
+}
+"""The systems whose exports are read: the format's name, and the columns without which an export is not read."""
 
 _LISTINGS = {
     "vehicle": ("vehicle_id", "vin", "state_of_vehicle"),
@@ -105,6 +112,9 @@ def _describe_markup(text: str) -> str:
         return (
             "The file is a Yandex YML catalog. This format is not read; export a Google or Meta feed instead."
         )
+    prestashop = describe_prestashop(name, text)
+    if prestashop:
+        return prestashop
     for kind, marks in _LISTINGS.items():
         if any(f"<{mark}>" in lowered for mark in marks):
             return f"The file is a {kind} listing, not a product catalog. Only products are imported."
@@ -120,9 +130,18 @@ def _describe_table(text: str) -> str:
     header = find_header(text, lambda name: simplify(name) or None)
     names = [name for name in header.names if name] if header else []
     columns = {simplify(name) for name in names}
+    part = describe_table_part(columns)
+    if part:
+        return part
     system = export_system(columns)
     if system:
         article = "an" if system[0] in "AEIOU" else "a"
+        if system in _READ_AS:
+            format_name, needed = _READ_AS[system]
+            return (
+                f"The file seems to be {article} {system}; such a file is read as {format_name} and needs"
+                f" the columns {needed}."
+            )
         return (
             f"The file seems to be {article} {system}. Reading this format comes later;"
             " until then export a Google or Meta feed from the shop."
