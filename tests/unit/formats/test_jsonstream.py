@@ -20,6 +20,7 @@ from meta_sync.catalog.ingest.jsonstream import (
     MAX_NUMBER_CHARS,
     check_array,
     read_array,
+    read_text,
 )
 from meta_sync.catalog.ingest.rows import FileRefusedError
 
@@ -174,6 +175,18 @@ def test_the_path_has_to_be_there_once() -> None:
     assert "an array is expected" in refused('{"items": 5}', "items").message
     assert 'object with the key "items"' in refused("[]", "items").message
     assert "colon" in refused('{"items" []}', "items").message
+
+
+def test_one_text_in_memory() -> None:
+    assert read_text(' {"a": 1.50} ') == {"a": Decimal("1.50")}
+    with pytest.raises(FileRefusedError, match="line 7, column 6") as fault:
+        read_text('{"a":', line=7)
+    assert (fault.value.line, fault.value.column) == (7, 6)
+    with pytest.raises(FileRefusedError, match="more after the end"):
+        read_text("1 2")
+    for text in ("", "[" * 500_000, "NaN", "9" * 2_000):
+        with pytest.raises(FileRefusedError):
+            read_text(text)
 
 
 def test_a_cancelled_reading_ends() -> None:

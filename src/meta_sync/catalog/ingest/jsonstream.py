@@ -7,6 +7,7 @@ stored (NUL, halves of characters) are the business of those who read the elemen
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import BinaryIO
 
 from meta_sync.catalog.ingest.rows import FileRefusedError
 
-__all__ = ["MAX_DEPTH", "MAX_ELEMENT_BYTES", "MAX_NUMBER_CHARS", "check_array", "read_array"]
+__all__ = ["MAX_DEPTH", "MAX_ELEMENT_BYTES", "MAX_NUMBER_CHARS", "check_array", "read_array", "read_text"]
 
 MAX_ELEMENT_BYTES = 4_000_000
 """Length of one element as UTF-8. A product with 2,048 variants has a tenth of it."""
@@ -74,6 +75,17 @@ def check_array(file: BinaryIO, is_cancelled: Cancelled, path: Sequence[str] = (
         As `read_array` says.
     """
     return sum(1 for _ in read_array(file, is_cancelled, path))
+
+
+def read_text(text: str, *, line: int = 1) -> object:
+    """The one value of a text that is in memory, under the same limits. ``line`` is where the text begins in its file.
+
+    Raises
+    ------
+    FileRefusedError
+        The text is not JSON, breaks a limit, or has more than one value; names line and column.
+    """
+    return _Reader(io.BytesIO(), lambda: False).only_value(text, line)
 
 
 class _CancelledError(Exception):
@@ -138,6 +150,14 @@ class _Reader:
         yield from self._follow(path)
         if self._peek():
             raise self._fault("there is more after the end of the document")
+
+    def only_value(self, text: str, line: int) -> object:
+        self._text, self._is_whole, self._line = text, True, line
+        self._peek()
+        value = self._value()
+        if self._peek():
+            raise self._fault("there is more after the end of the value")
+        return value
 
     def _follow(self, path: Sequence[str]) -> Iterator[tuple[int, object]]:
         if not path:
@@ -242,7 +262,10 @@ class _Reader:
         chars = end - self._at
         if chars * 4 <= MAX_ELEMENT_BYTES:
             return
-        if chars > MAX_ELEMENT_BYTES or len(self._text[self._at : end].encode()) > MAX_ELEMENT_BYTES:
+        if (
+            chars > MAX_ELEMENT_BYTES
+            or len(self._text[self._at : end].encode("utf-8", "surrogatepass")) > MAX_ELEMENT_BYTES
+        ):
             raise self._fault(f"the value that begins here has more than {MAX_ELEMENT_BYTES:,} bytes")
 
     def _check_depth(self, end: int) -> None:
