@@ -115,6 +115,11 @@ class WorkingSet:
             applied.touched.add(variant_id)
         return applied
 
+    def delete_variants(self, variant_ids: Iterable[str]) -> None:
+        """Delete variants that are here and live; their products stay."""
+        for variant_id in variant_ids:
+            self._delete_variant(variant_id)
+
     def merge_product(self, given: ProductInput) -> Applied:
         """Apply the fields of a product and leave its variants alone; a body older than the row changes nothing."""
         before = self.products.get(given.id)

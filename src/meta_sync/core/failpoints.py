@@ -27,7 +27,10 @@ FAILPOINTS = (
     "settle.after_commit",
     "catalog.before_commit",
     "catalog.after_commit",
+    "import.after_survey",
     "import.after_chunk",
+    "import.before_deletion",
+    "import.within_deletion",
     "job.after_page",
     "sale_windows.after_page",
 )
