@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import idna
 
@@ -128,8 +128,9 @@ class WebAddress:
                 segments[number] = _MASK
         shown = f"{self.scheme}://{self.host_header}{'/'.join(segments)}"
         if query:
-            names = [name for name, _ in parse_qsl(query, keep_blank_values=True, max_num_fields=1_000)]
-            shown += "?" + urlencode([(name, _MASK) for name in names], safe="*")
+            parts = [part.partition("=") for part in query.split("&")]
+            # A part without a name may be a key as a whole.
+            shown += "?" + "&".join(f"{name}={_MASK}" if equals else _MASK for name, equals, _ in parts)
         return shown
 
     @property

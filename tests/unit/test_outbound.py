@@ -1,0 +1,563 @@
+"""The gate to the web: what may be asked, in every spelling, and what happens on the way there and back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pydantic import SecretStr
+
+from meta_sync.core.outbound import (
+    BasicCredentials,
+    OutboundClient,
+    OutboundError,
+    OversizedBodyError,
+    RefusedAddressError,
+    resolve_with_system,
+)
+from meta_sync.core.outbound_address import AddressFaultError, is_public_address, read_web_address
+from tests.support.feed_server import FeedServer, feed_server, plain, redirect
+
+EVIL = [
+    "",
+    "   ",
+    "feed.csv",
+    "//shop.example/feed.csv",
+    "file:///etc/passwd",
+    "ftp://shop.example/feed.csv",
+    "gopher://shop.example/",
+    "data:text/csv,id",
+    "javascript:alert(1)",
+    "http:shop.example",
+    "http:/shop.example",
+    "http://",
+    "http:///feed.csv",
+    "http://:80/",
+    "http://shop.example:/",
+    "http://127.0.0.1/",
+    "http://127.0.0.1:80/",
+    "http://127.1/",
+    "http://127.0.1/",
+    "http://2130706433/",
+    "http://0x7f000001/",
+    "http://0x7f.0.0.1/",
+    "http://0x7F.0x0.0x0.0x1/",
+    "http://0177.0.0.1/",
+    "http://017700000001/",
+    "http://00000177.0.0.1/",
+    "http://127.0.0.01/",
+    "http://127.0.0.1./",
+    "http://127.0.0.1../",
+    "http://0/",
+    "http://0.0.0.0/",
+    "http://0x/",
+    "http://1.2.3.4.5/",
+    "http://999.1.1.1/",
+    "http://10.0.0.1/",
+    "http://172.16.0.1/",
+    "http://172.31.255.255/",
+    "http://192.168.1.1/",
+    "http://100.64.0.1/",
+    "http://100.100.100.200/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://2852039166/",
+    "http://0251.0376.0251.0376/",
+    "http://168.63.129.16/",
+    "http://192.0.0.192/",
+    "http://192.0.2.1/",
+    "http://198.51.100.1/",
+    "http://203.0.113.1/",
+    "http://198.18.0.1/",
+    "http://224.0.0.1/",
+    "http://240.0.0.1/",
+    "http://255.255.255.255/",
+    "http://[::1]/",
+    "http://[::]/",
+    "http://[0:0:0:0:0:0:0:1]/",
+    "http://[::ffff:127.0.0.1]/",
+    "http://[::ffff:7f00:1]/",
+    "http://[::ffff:10.0.0.5]/",
+    "http://[::ffff:169.254.169.254]/",
+    "http://[::127.0.0.1]/",
+    "http://[::ffff:0:127.0.0.1]/",
+    "http://[64:ff9b::7f00:1]/",
+    "http://[64:ff9b::a9fe:a9fe]/",
+    "http://[64:ff9b:1::a00:1]/",
+    "http://[2002:7f00:1::]/",
+    "http://[2002:a9fe:a9fe::1]/",
+    "http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/",
+    "http://[2001:db8::1]/",
+    "http://[3fff::1]/",
+    "http://[fc00::1]/",
+    "http://[fd00:ec2::254]/",
+    "http://[fe80::1]/",
+    "http://[fe80::1%25eth0]/",
+    "http://[fe80::1%eth0]/",
+    "http://[2606:4700::1111%1]/",
+    "http://[ff02::1]/",
+    "http://[fec0::1]/",
+    "http://[::1",
+    "http://[::1]x/",
+    "http://[127.0.0.1]/",
+    "http://[v1.a]/",
+    "http://localhost/",
+    "http://LOCALHOST/",
+    "http://localhost./",
+    "http://shop.localhost/",
+    "http://metadata/",
+    "http://metadata.google.internal/",
+    "http://printer.local/",
+    "http://user@shop.example/",
+    "http://user:password@shop.example/",
+    "http://shop.example@127.0.0.1/",
+    "http://shop.example:80@127.0.0.1/",
+    "http://@shop.example/",
+    "http://shop.example\\@127.0.0.1/",
+    "http://127.0.0.1\\.shop.example/",
+    "http://shop.example%2f@127.0.0.1/",
+    "http://127.0.0.1%2eshop.example/",
+    "http://%31%32%37.0.0.1/",
+    "http://shop.example%00/",
+    "http://shop.example:22/",
+    "http://shop.example:5432/",
+    "http://shop.example:6379/",
+    "http://shop.example:8080/",
+    "http://shop.example:99999/",
+    "http://shop.example:-80/",
+    "http://shop.example:8０/",
+    "http://shop.example:80:80/",
+    "http://shop..example/",
+    "http://.shop.example/",
+    "http://-shop.example/",
+    "http://shop.example../",
+    "http://" + "a" * 64 + ".example/",
+    "http://" + "a." * 130 + "example/",
+    "http://shop.example/" + "a" * 2_000,
+    "http://shop.example/feed file.csv",
+    "http://shop.example/\nHost: other",
+    "http://shop\t.example/",
+    "http://shop.example/\x00",
+    "http://１２７.０.０.１/",
+    "http://127。0。0。1/",
+    "http://①②⑦.0.0.1/",
+    "http://ⓛocalhost/",
+    "http://shop.exam\u200bple/",
+    "http://shop.example／@127.0.0.1/",
+    "http://sh!op.example/",
+    "http://*.example/",
+]
+
+
+@pytest.mark.parametrize("url", EVIL)
+def test_addresses_that_are_refused_as_they_are_written(url: str) -> None:
+    with pytest.raises(RefusedAddressError) as refused:
+        OutboundClient().read(url)
+    assert not refused.value.is_passing
+    assert refused.value.message.startswith("The address ")
+    assert refused.value.message.endswith(".")
+    assert "password" not in refused.value.message.replace("user name or password", "").replace(
+        "username and password", ""
+    )
+
+
+GOOD = {
+    "http://shop.example": ("http", "shop.example", 80, "/"),
+    "  https://shop.example/a?b=c#d  ": ("https", "shop.example", 443, "/a?b=c"),
+    "HTTPS://Shop.Example:443/Feed.CSV": ("https", "shop.example", 443, "/Feed.CSV"),
+    "https://shop.example./x": ("https", "shop.example", 443, "/x"),
+    "http://shop.example:443/": ("http", "shop.example", 443, "/"),
+    "https://93.184.215.14/f": ("https", "93.184.215.14", 443, "/f"),
+    "https://[2606:4700:0:0::1111]/f": ("https", "2606:4700::1111", 443, "/f"),
+    "https://bücher.example/": ("https", "xn--bcher-kva.example", 443, "/"),
+    "https://BÜCHER.example/": ("https", "xn--bcher-kva.example", 443, "/"),
+    "https://shop_1.example?x": ("https", "shop_1.example", 443, "/?x"),
+    "https://4shop.example/": ("https", "4shop.example", 443, "/"),
+    "https://shop.example//evil.example/x": ("https", "shop.example", 443, "//evil.example/x"),
+}
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_addresses_that_may_be_asked(url: str) -> None:
+    read = read_web_address(url)
+    assert (read.scheme, read.host, read.port, read.target) == GOOD[url]
+
+
+def test_public_addresses() -> None:
+    for public in ("8.8.8.8", "1.1.1.1", "2606:4700::1111", "64:ff9b::808:808", "::ffff:8.8.8.8"):
+        assert is_public_address(ipaddress.ip_address(public)), public
+    for inside in ("::", "::8.8.8.8", "2606:4700::1111%1", "64:ff9b::a00:1", "::ffff:100.64.0.1", "5f00::1"):
+        assert not is_public_address(ipaddress.ip_address(inside)), inside
+
+
+SHOWN = {
+    "https://shop.example/feed.csv": "https://shop.example/feed.csv",
+    "https://shop.example/feed.csv?token=s3cret&lang=de": "https://shop.example/feed.csv?token=***&lang=***",
+    # A query without a name may be a key as a whole.
+    "https://shop.example/f?s3cret": "https://shop.example/f?***",
+    "https://shop.example/apikey/abc/lang/en": "https://shop.example/apikey/***/lang/en",
+    "https://shop.example/x/4f9b2c7d8e1a0b3c5d6e/feed.xml": "https://shop.example/x/***/feed.xml",
+    "http://[2606:4700::1111]:443/": "http://[2606:4700::1111]:443/",
+}
+
+
+def test_what_may_be_seen_of_an_address() -> None:
+    for url, shown in SHOWN.items():
+        assert read_web_address(url).shown == shown
+    assert "s3cret" not in repr(read_web_address("https://shop.example/f?token=s3cret"))
+
+
+def test_names_of_files() -> None:
+    assert read_web_address("https://s.example/a/my%20feed.csv?x=1").file_name == "my feed.csv"
+    assert read_web_address("https://s.example/a/feed").file_name is None
+    assert read_web_address("https://s.example/").file_name is None
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FeedServer]:
+    async with feed_server() as server:
+        yield server
+
+
+async def fetched(client: OutboundClient, url: str, **arguments: object) -> tuple[int, bytes]:
+    given = {"most_bytes": 1_000_000, "total_seconds": 5.0, **arguments}
+    async with client.get(client.read(url), **given) as answer:  # type: ignore[arg-type]
+        return answer.status, b"".join([piece async for piece in answer.body()])
+
+
+async def test_a_fetch_keeps_the_name_and_goes_to_the_checked_address(server: FeedServer) -> None:
+    server.answers["/feed.csv"] = plain(b"id,title\n")
+    client = server.client()
+    assert await fetched(client, server.url("/feed.csv?key=1")) == (200, b"id,title\n")
+    (heard,) = server.heard
+    assert heard.path == "/feed.csv?key=1"
+    assert heard.headers["host"] == f"shop.example:{server.port}"
+    assert heard.headers["accept-encoding"] == "identity"
+    assert "cookie" not in heard.headers
+    assert server.looked_up == ["shop.example"]
+
+
+async def test_a_name_is_resolved_once_so_that_a_second_answer_changes_nothing(server: FeedServer) -> None:
+    answers = iter([["127.0.0.1"], ["10.0.0.1"]])
+
+    async def rebinding(_: str, __: int) -> list[str]:
+        return next(answers)
+
+    server.answers["/feed.csv"] = plain(b"x")
+    client = server.client()
+    client._resolve = rebinding
+    assert await fetched(client, server.url()) == (200, b"x")
+    with pytest.raises(RefusedAddressError):
+        await fetched(client, server.url())
+    assert len(server.heard) == 1
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["10.0.0.1"],
+        ["127.0.0.1", "10.0.0.1"],
+        ["127.0.0.1", "::1"],
+        ["127.0.0.1", "169.254.169.254"],
+        ["127.0.0.1", "::ffff:192.168.0.1"],
+        ["127.0.0.1", "fe80::1%1"],
+    ],
+)
+async def test_one_address_inside_refuses_the_whole_name(server: FeedServer, addresses: list[str]) -> None:
+    server.names["shop.example"] = addresses
+    with pytest.raises(RefusedAddressError, match="private or reserved") as refused:
+        await fetched(server.client(), server.url())
+    assert not refused.value.is_passing
+    assert server.heard == []
+
+
+async def test_production_lets_no_loopback_in(server: FeedServer) -> None:
+    client = OutboundClient(resolve=server.resolve, ports={server.port})
+    with pytest.raises(RefusedAddressError):
+        await fetched(client, server.url())
+    assert server.heard == []
+
+
+async def test_names_without_an_address(server: FeedServer) -> None:
+    client = server.client()
+    for answer in ([], ["nonsense"]):
+        server.names["shop.example"] = answer
+        with pytest.raises(OutboundError, match="DNS") as failed:
+            await fetched(client, server.url())
+        assert failed.value.is_passing
+    with pytest.raises(OutboundError, match=r"nowhere\.example cannot be found"):
+        await fetched(client, server.url(host="nowhere.example"))
+
+
+async def test_the_next_address_is_tried_where_nobody_listens(server: FeedServer) -> None:
+    server.answers["/feed.csv"] = plain(b"x")
+    server.names["shop.example"] = ["127.0.0.2", "127.0.0.1"]
+    client = server.client()
+    client._is_allowed = lambda address: address.is_loopback
+    assert await fetched(client, server.url()) == (200, b"x")
+    server.names["shop.example"] = ["127.0.0.2"]
+    with pytest.raises(OutboundError, match="cannot be connected to") as failed:
+        await fetched(client, server.url())
+    assert failed.value.is_passing
+
+
+async def test_redirects_are_followed(server: FeedServer) -> None:
+    server.answers |= {
+        "/1": redirect("/2?a=b", 301),
+        "/2": redirect(server.url("/3", "other.example"), 302),
+        "/3": redirect("4", 303),
+        "/4": redirect("//shop.example:" + str(server.port) + "/5", 307),
+        "/5": redirect("?six=6", 308),
+    }
+    with pytest.raises(OutboundError, match="more than 5 times") as failed:
+        await fetched(server.client(), server.url("/1"))
+    assert not failed.value.is_passing
+    server.heard.clear()
+    server.answers["/5"] = plain(b"the end")
+    assert await fetched(server.client(), server.url("/1")) == (200, b"the end")
+    assert [one.path for one in server.heard] == ["/1", "/2?a=b", "/3", "/4", "/5"]
+    assert [one.headers["host"].partition(":")[0] for one in server.heard] == [
+        "shop.example",
+        "shop.example",
+        "other.example",
+        "other.example",
+        "shop.example",
+    ]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://10.0.0.1/",
+        "http://127.0.0.1:22/",
+        "http://[::1]:{port}/",
+        "http://[::ffff:a9fe:a9fe]:{port}/",
+        "http://inside.example:{port}/",
+        "http://2130706433:{port}/",
+        "file:///etc/passwd",
+        "ftp://shop.example/",
+        "//user:pw@shop.example:{port}/",
+        "http://shop.example:5432/",
+        "http://localhost:{port}/",
+        "http://[",
+        "/\x01",
+    ],
+)
+async def test_a_redirect_goes_through_the_same_gate(server: FeedServer, location: str) -> None:
+    server.names["inside.example"] = ["10.0.0.7"]
+    server.answers["/feed.csv"] = redirect(location.format(port=server.port))
+    with pytest.raises(OutboundError) as refused:
+        await fetched(server.client(), server.url())
+    assert "pw" not in refused.value.message
+    assert len(server.heard) == 1
+
+
+async def test_passwords_stay_with_their_origin(server: FeedServer) -> None:
+    server.answers |= {
+        "/same": redirect("/away"),
+        "/away": redirect(server.url("/back", "other.example")),
+        "/back": redirect(server.url("/end")),
+        "/end": plain(b"x"),
+    }
+    credentials = BasicCredentials("ünser", SecretStr("s3cret:"))
+    assert await fetched(server.client(), server.url("/same"), credentials=credentials) == (200, b"x")
+    sent = [one.headers.get("authorization") for one in server.heard]
+    said = f"Basic {base64.b64encode('ünser:s3cret:'.encode()).decode()}"
+    assert sent == [said, said, None, None]
+    assert "s3cret" not in repr(credentials)
+
+
+async def test_an_answer_of_any_status_is_an_answer(server: FeedServer) -> None:
+    server.answers |= {
+        "/304": plain(b"", 304, ETag='"a"'),
+        "/500": plain(b"broken", 500),
+        "/300": plain(b"choose", 300),
+        "/302": plain(b"nowhere", 302),
+    }
+    for path in server.answers:
+        status, _ = await fetched(server.client(), server.url(path), headers={"If-None-Match": '"a"'})
+        assert path == f"/{status}"
+    assert server.heard[0].headers["if-none-match"] == '"a"'
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CUT_SHORT = {
+    "length": HEAD + b"Content-Length: 100\r\n\r\nabc",
+    "no last chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    "half a chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nff\r\nabc",
+    "head": b"HTTP/1.1 200 O",
+    "nothing": b"",
+    "no HTTP": b"SSH-2.0-OpenSSH_9.9\r\n",
+    "two lengths": HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+}
+
+
+@pytest.mark.parametrize("name", CUT_SHORT)
+async def test_a_body_that_is_cut_short_is_no_end(server: FeedServer, name: str) -> None:
+    server.answers["/feed.csv"] = CUT_SHORT[name]
+    with pytest.raises(OutboundError, match="broke off") as failed:
+        await fetched(server.client(), server.url())
+    assert failed.value.is_passing
+
+
+async def test_how_the_end_of_a_body_is_proved(server: FeedServer) -> None:
+    bodies = {
+        plain(b"abc"): True,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n": True,
+        HEAD + b"\r\nabc": False,
+    }
+    client = server.client()
+    for body, proved in bodies.items():
+        server.answers["/feed.csv"] = body
+        async with client.get(client.read(server.url()), most_bytes=10, total_seconds=5) as answer:
+            assert answer.is_end_proved is proved
+            assert b"".join([piece async for piece in answer.body()]) == b"abc"
+
+
+async def test_a_body_that_is_too_large_is_not_read_to_its_end(server: FeedServer) -> None:
+    server.answers |= {
+        "/declared": HEAD + b"Content-Length: 1000\r\n\r\n" + b"x" * 1000,
+        "/chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"64\r\n" + b"x" * 100 + b"\r\n" * 1,
+        "/open": HEAD + b"\r\n" + b"x" * 100_000,
+    }
+    for path in server.answers:
+        with pytest.raises(OversizedBodyError, match="larger than 99 bytes") as failed:
+            await fetched(server.client(), server.url(path), most_bytes=99)
+        assert not failed.value.is_passing
+    server.answers["/fits"] = plain(b"x" * 99)
+    assert (await fetched(server.client(), server.url("/fits"), most_bytes=99))[1] == b"x" * 99
+
+
+def dripping(piece: bytes) -> list[bytes | float]:
+    return [part for _ in range(500) for part in (piece, 0.02)]
+
+
+async def test_every_wait_ends(server: FeedServer) -> None:
+    server.answers |= {
+        "/silent": [30.0],
+        "/drip": [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *dripping(b"x")],
+        "/slow-head": dripping(b"H"),
+        "/stall": [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x", 30.0],
+    }
+    waits = {
+        "/silent": server.client(read_seconds=0.1),
+        "/drip": server.client(),
+        "/slow-head": server.client(head_seconds=0.3),
+        "/stall": server.client(read_seconds=0.1),
+    }
+    for path, client in waits.items():
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(OutboundError, match="too long") as failed:
+            await fetched(client, server.url(path), total_seconds=0.5)
+        assert failed.value.is_passing
+        assert asyncio.get_running_loop().time() - began < 5
+
+    async def never(_: str, __: int) -> list[str]:
+        await asyncio.sleep(30)
+        return []
+
+    client = server.client(head_seconds=0.1)
+    client._resolve = never
+    with pytest.raises(OutboundError, match="too long"):
+        await fetched(client, server.url())
+
+
+async def test_codings_that_were_not_asked_for(server: FeedServer) -> None:
+    server.answers |= {
+        "/br": plain(b"\x0b\x02", Content_Encoding="br"),
+        "/twice": plain(b"x", Content_Encoding="gzip, gzip"),
+        "/identity": plain(b"x", Content_Encoding="identity"),
+        # Handed on as the compressed file that it is; whoever reads files inflates it within bounds.
+        "/gzip": plain(b"\x1f\x8b...", Content_Encoding="gzip"),
+    }
+    for path in ("/br", "/twice"):
+        with pytest.raises(OutboundError, match="coding"):
+            await fetched(server.client(), server.url(path))
+    assert await fetched(server.client(), server.url("/identity")) == (200, b"x")
+    assert await fetched(server.client(), server.url("/gzip")) == (200, b"\x1f\x8b...")
+
+
+async def test_nothing_is_taken_from_the_environment(
+    server: FeedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine shop.example login a password b\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server.answers["/feed.csv"] = plain(b"x")
+    assert await fetched(server.client(), server.url()) == (200, b"x")
+    assert "authorization" not in server.heard[0].headers
+
+
+def certificate(directory: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Contexts of a server with a certificate for these names, and of a client that believes it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = dt.datetime.now(dt.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "both.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(path)
+    return serving, ssl.create_default_context(
+        cadata=signed.public_bytes(serialization.Encoding.PEM).decode()
+    )
+
+
+async def test_certificates_are_checked_for_the_name_and_not_for_the_address(tmp_path: Path) -> None:
+    serving, believing = certificate(tmp_path, "shop.example")
+    asked: list[str | None] = []
+    serving.sni_callback = lambda _, name, __: asked.append(name)
+    async with feed_server(serving) as server:
+        server.answers |= {"/feed.csv": plain(b"x"), "/down": redirect("http://shop.example/")}
+        client = server.client(believing)
+        assert await fetched(client, server.url()) == (200, b"x")
+        # The same address, another name: no connection of the first is used for it.
+        with pytest.raises(OutboundError, match="certificate is not valid") as failed:
+            await fetched(client, server.url(host="other.example"))
+        assert not failed.value.is_passing
+        with pytest.raises(OutboundError, match="certificate is not valid"):
+            await fetched(client, server.url(host="127.0.0.1"))
+        with pytest.raises(OutboundError, match="certificate is not valid"):
+            await fetched(server.client(), server.url())
+        assert asked == ["shop.example", "other.example", None, "shop.example"]
+
+
+def test_https_never_falls_to_http() -> None:
+    secure = read_web_address("https://shop.example/a")
+    with pytest.raises(AddressFaultError, match="must stay with https"):
+        secure.redirected("http://shop.example/b", ports={80, 443}, is_allowed=is_public_address)
+    plain_one = read_web_address("http://shop.example/a")
+    up = plain_one.redirected("https://shop.example/b c", ports={80, 443}, is_allowed=is_public_address)
+    assert (up.scheme, up.target) == ("https", "/b%20c")
+
+
+async def test_the_machines_own_resolver() -> None:
+    with pytest.raises(OSError):
+        await resolve_with_system("no-such-name.invalid", 80)
