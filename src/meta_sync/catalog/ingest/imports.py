@@ -34,7 +34,14 @@ from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.core.text import text_fault
 from meta_sync.stores.repository import load_settings
 
-__all__ = ["CHUNK_BYTES", "ImportFinding", "ImportService", "ImportView"]
+__all__ = [
+    "CHUNK_BYTES",
+    "ImportFinding",
+    "ImportService",
+    "ImportView",
+    "check_request",
+    "require_currency",
+]
 
 CHUNK_BYTES = 1024 * 1024
 """Size of the pieces in which an upload is kept: large enough to be few, small enough to hold one in memory."""
@@ -99,17 +106,12 @@ class ImportService:
         NotFoundError
             There is no such store.
         """
-        _check_request(format, mode, source)
+        check_request(format, mode, source)
         if file_name is not None and text_fault(file_name):
             file_name = None
         import_id = new_id("import")
         async with self._database.store(store_id) as connection:
-            settings, _ = await load_settings(connection, store_id)
-            if settings.currency is None:
-                raise ConflictError(
-                    "The store has no currency yet, and prices in a file mean nothing without one. "
-                    "Set currency in the settings first."
-                )
+            await require_currency(connection, store_id)
             await connection.execute(
                 insert(imports).values(
                     import_id=import_id,
@@ -248,7 +250,16 @@ class ImportService:
         )
 
 
-def _check_request(format_name: str | None, mode: str, source: str | None) -> None:
+def check_request(format_name: str | None, mode: str, source: str | None) -> None:
+    """What can be said against an import before there is a file.
+
+    Raises
+    ------
+    ValidationFailedError
+        The format or mode is not known, or the source cannot be stored.
+    ConflictError
+        The mode is not offered.
+    """
     if mode not in _MODES:
         raise _invalid("mode", f"must be one of: {', '.join(_MODES)}")
     if source is not None and (fault := id_fault(source)):
@@ -263,6 +274,24 @@ def _check_request(format_name: str | None, mode: str, source: str | None) -> No
     if mode == "replace":
         raise ConflictError(
             "Imports that delete what a file leaves out are not offered yet. Use mode upsert, and delete products by name."
+        )
+
+
+async def require_currency(connection: AsyncConnection, store_id: str) -> None:
+    """Refuse what would read prices for a store that has no currency.
+
+    Raises
+    ------
+    ConflictError
+        The store has no currency yet.
+    NotFoundError
+        There is no such store.
+    """
+    settings, _ = await load_settings(connection, store_id)
+    if settings.currency is None:
+        raise ConflictError(
+            "The store has no currency yet, and prices in a file mean nothing without one. "
+            "Set currency in the settings first."
         )
 
 
