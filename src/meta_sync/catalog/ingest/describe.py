@@ -47,6 +47,7 @@ _EXPORTS: tuple[tuple[str, frozenset[str]], ...] = tuple(
 """Columns that only this system's export has together, in simplified spelling."""
 
 _READ_AS = {
+    "Bagisto product export": ("bagisto-csv", "sku, attribute_family_code and type"),
     "Magento product export": ("magento-csv", "sku, name and price"),
     "PrestaShop product export": ("prestashop-csv", "Name, a price, and Product ID or Reference"),
 }

@@ -1,0 +1,80 @@
+"""Bagisto's product file (Data Transfer) as CSV: which rows there are. What they mean stands in `bagisto_rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from typing_extensions import override
+
+from meta_sync.catalog.ingest.describe import describe
+from meta_sync.catalog.ingest.encoding import decode_head, read_head
+from meta_sync.catalog.ingest.formats.bagisto_rows import BagistoFile, BagistoRows, is_bagisto, meaning_of
+from meta_sync.catalog.ingest.reader import Cell
+from meta_sync.catalog.ingest.rows import (
+    FileRefusedError,
+    FormatContext,
+    ImportFormat,
+    Parsed,
+    RowFailure,
+    RowWarning,
+)
+from meta_sync.catalog.ingest.tables import Record, find_header, open_table
+
+__all__ = ["BagistoCsv"]
+
+
+class BagistoCsv(ImportFormat):
+    """The file as a table. It is read twice: first for what products say about their children."""
+
+    name = "bagisto-csv"
+
+    @override
+    def recognises(self, head: bytes, file_name: str | None) -> float:
+        text = decode_head(head)
+        if text.lstrip().startswith("<"):
+            return 0.0
+        header = find_header(text, meaning_of)
+        return 0.95 if header is not None and is_bagisto(header.known) else 0.0
+
+    @override
+    def parse(self, file: BinaryIO, context: FormatContext) -> Iterator[Parsed]:
+        head = read_head(file)
+        table = None if decode_head(head).lstrip().startswith("<") else open_table(file, context, meaning_of)
+        if table is None or not is_bagisto(table.header.known):
+            raise FileRefusedError(describe(head))
+        columns = [
+            (place, name, meaning)
+            for place, name in enumerate(table.header.names)
+            if (meaning := meaning_of(name)) is not None
+        ]
+        with BagistoFile() as known:
+            for record in table.records():
+                if not record.fault:
+                    known.look_at(_cells(record, columns))
+            if table.encoding.note:
+                yield RowWarning(0, "file", table.encoding.note)
+            rows = BagistoRows(self.name, context, known)
+            for record in table.records():
+                if record.fault:
+                    yield RowFailure(record.number, *record.fault, item_id=_shown_sku(record, columns))
+                else:
+                    yield from rows.read(record.number, _cells(record, columns))
+
+
+def _cells(record: Record, columns: list[tuple[int, str, str]]) -> dict[str, list[Cell]]:
+    cells: dict[str, list[Cell]] = {}
+    for place, name, meaning in columns:
+        text = record.cells[place].strip()
+        if text:
+            cells.setdefault(meaning, []).append(Cell(name, text))
+    return cells
+
+
+def _shown_sku(record: Record, columns: list[tuple[int, str, str]]) -> str | None:
+    """The SKU of a row that cannot be used, where the row is whole enough to have one that can be shown."""
+    for place, _, meaning in columns:
+        if meaning == "sku" and place < len(record.cells):
+            text = record.cells[place].strip()
+            return text if text and text.isprintable() and len(text) <= 100 else None
+    return None
