@@ -21,6 +21,8 @@ from tests.unit.formats.reading import SAMPLES
         ("meta_template_fr.csv", "google-csv"),
         ("own_headers.csv", "google-csv"),
         ("google.tsv", "google-tsv"),
+        ("bagisto.csv", "bagisto-csv"),
+        ("bagisto.xml", "bagisto-xml"),
         ("woocommerce.csv", "woocommerce-csv"),
         ("woocommerce_ru.csv", "woocommerce-csv"),
         ("woocommerce_de.csv", "woocommerce-csv"),
@@ -84,7 +86,8 @@ def test_a_feed_in_another_format_than_asked_for_is_not_called_headless() -> Non
 
 
 def test_formats_by_name() -> None:
-    assert set(FORMATS) == {"google-rss", "google-csv", "google-tsv", "woocommerce-csv"}
+    assert set(FORMATS) >= {"google-rss", "google-csv", "google-tsv", "woocommerce-csv"}
+    assert all(name == format_.name for name, format_ in FORMATS.items())
     assert format_by_name("google-tsv") is FORMATS["google-tsv"]
     with pytest.raises(FileRefusedError, match="google-rss, google-csv, google-tsv, woocommerce-csv"):
         format_by_name("shopify")

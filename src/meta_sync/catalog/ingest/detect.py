@@ -6,17 +6,28 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from meta_sync.catalog.ingest.describe import describe
+from meta_sync.catalog.ingest.formats.bagisto_csv import BagistoCsv
+from meta_sync.catalog.ingest.formats.bagisto_xml import BagistoXml
 from meta_sync.catalog.ingest.formats.google_csv import GoogleCsv
 from meta_sync.catalog.ingest.formats.google_rss import GoogleRss
 from meta_sync.catalog.ingest.formats.google_tsv import GoogleTsv
+from meta_sync.catalog.ingest.formats.shopify_csv import ShopifyCsv
+from meta_sync.catalog.ingest.formats.wix_csv import WixCsv
 from meta_sync.catalog.ingest.formats.woocommerce_csv import WooCommerceCsv
 from meta_sync.catalog.ingest.rows import FileRefusedError, ImportFormat
 
 __all__ = ["FORMATS", "detect", "format_by_name"]
 
-FORMATS: Mapping[str, ImportFormat] = MappingProxyType(
-    {format_.name: format_ for format_ in (GoogleRss(), GoogleCsv(), GoogleTsv(), WooCommerceCsv())}
+_FORMATS: tuple[ImportFormat, ...] = (
+    GoogleRss(),
+    GoogleCsv(),
+    GoogleTsv(),
+    WooCommerceCsv(),
+    WixCsv(),
+    BagistoCsv(),
+    BagistoXml(),
 )
+FORMATS: Mapping[str, ImportFormat] = MappingProxyType({format_.name: format_ for format_ in _FORMATS})
 """Every format by the name it has in the API."""
 
 _SURE_ENOUGH = 0.5
