@@ -19,10 +19,13 @@ _NEW_TABLES = {"import_feeds": "SELECT, INSERT, UPDATE, DELETE", "event_receipts
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
-    op.execute("LOCK TABLE products, variants, imports, import_findings IN ACCESS EXCLUSIVE MODE")
+    op.execute("LOCK TABLE products, variants, inventory, imports, import_findings IN ACCESS EXCLUSIVE MODE")
     op.add_column("products", sa.Column("media_updated_at", sa.DateTime(timezone=True)))
+    op.add_column("products", sa.Column("basics_updated_at", sa.DateTime(timezone=True)))
     op.add_column("variants", sa.Column("source_updated_at", sa.DateTime(timezone=True)))
     op.add_column("variants", sa.Column("media_updated_at", sa.DateTime(timezone=True)))
+    op.add_column("inventory", sa.Column("figures_updated_at", sa.DateTime(timezone=True)))
+    op.add_column("inventory", sa.Column("policy_updated_at", sa.DateTime(timezone=True)))
     op.add_column(
         "imports", sa.Column("dry_run", sa.Boolean, nullable=False, server_default=sa.text("false"))
     )
@@ -129,4 +132,7 @@ def downgrade() -> None:
         op.drop_column("imports", column)
     for column in ("media_updated_at", "source_updated_at"):
         op.drop_column("variants", column)
-    op.drop_column("products", "media_updated_at")
+    for column in ("policy_updated_at", "figures_updated_at"):
+        op.drop_column("inventory", column)
+    for column in ("basics_updated_at", "media_updated_at"):
+        op.drop_column("products", column)

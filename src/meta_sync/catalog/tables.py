@@ -58,13 +58,14 @@ products = Table(
     Column("categories", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("google_product_category", Text),
     Column("source", Text, nullable=False),
-    # Clocks of the sender: of the product's own fields, and of its pictures.
+    # Clock of the sender's last whole body. The two below stand for news of a group alone, and count where they are later.
     Column("source_updated_at", DateTime(timezone=True)),
     Column("version", BigInteger, nullable=False),
     Column("deleted_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("media_updated_at", DateTime(timezone=True)),
+    Column("basics_updated_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("store_id", "product_id"),
     Index(None, "store_id", "source", "product_id"),
     CheckConstraint("status IN ('draft', 'active', 'archived')", name="status"),
@@ -121,9 +122,12 @@ inventory = Table(
     Column("quantity_on_hand", BigInteger, nullable=False, server_default=text("0")),
     Column("reserved_quantity", BigInteger, nullable=False, server_default=text("0")),
     Column("allow_backorder", Boolean, nullable=False, server_default=text("false")),
+    # As in products: the whole record, and news of the figures or of the policy alone.
     Column("source_updated_at", DateTime(timezone=True)),
     Column("version", BigInteger, nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("figures_updated_at", DateTime(timezone=True)),
+    Column("policy_updated_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("store_id", "variant_id"),
 )
 
