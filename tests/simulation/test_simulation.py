@@ -27,6 +27,8 @@ KEPT = (
     500,  # a report without a total and without a list confirmed everything
     1275,  # as 12, with a delete
     2481,  # as 12, after server errors
+    25208,  # what a late answer refused was confirmed by the report of its handle, which is silent about it
+    28555,  # as 25208
 )
 
 

@@ -234,6 +234,9 @@ class CallRecorder:
             first = self._timing.first_poll_seconds
             is_late = await follow_late_handle(connection, batch.batch_id, handle, first_poll_seconds=first)
             _logger.warning("A further handle came back for a batch.", **said, is_over=is_late)
+            # What this answer refuses, its report will be silent about: silence must not confirm it.
+            created_on = await connection.scalar(CREATED_ON, {"batch_id": batch.batch_id})
+            await self._refuse_named(connection, batch, (None, None, created_on), messages)
             return
         await splits.taken(connection, batch, self._outage_wait())
         await self._refuse_named(connection, batch, row, messages)
