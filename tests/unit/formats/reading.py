@@ -25,7 +25,10 @@ SAMPLE_CURRENCIES = {
     "meta_template_fr.csv": "EUR",
     "own_headers.csv": "AED",
     "woocommerce_ru.csv": "RUB",
+    "yandex.xml": "RUB",
     "woocommerce_de.csv": "EUR",
+    "flat.json": "EUR",
+    "flat.ndjson": "EUR",
 }
 
 

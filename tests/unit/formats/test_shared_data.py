@@ -14,6 +14,7 @@ from tests.unit.formats.reading import Outcome
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 FILES = {
     # file: (format, currency, items, parents, failures, skips, warnings)
+    "feeds/aliexpress_yml_ru.xml": ("yandex-yml", "RUB", 88, 0, 0, 0, 2),
     "feeds/awin_product_feed_swimwear.csv": ("google-csv", "EUR", 48, 0, 0, 0, 0),
     "feeds/google_atom_ru_ekipland.xml": ("google-rss", "RUB", 385, 0, 0, 0, 0),
     "feeds/google_csv_emirates_en.csv": ("google-csv", "AED", 263, 0, 0, 0, 0),
@@ -42,7 +43,6 @@ FILES = {
     "stores/woocommerce_sample_products.csv": ("woocommerce-csv", "USD", 21, 2, 0, 1, 3),
 }
 REFUSED = {
-    "feeds/aliexpress_yml_ru.xml": "Yandex YML",
     "feeds/meta_rss_vehicles_mw.xml": "vehicle listing",
     "stores/shopify_apparel.csv": "Shopify",
     "stores/shopify_export_nl_markets.csv": "Shopify",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from meta_sync.catalog.ingest.encoding import decode_head
+from meta_sync.catalog.ingest.json_head import describe_json, looks_like_json
 from meta_sync.catalog.ingest.partial_exports import describe_prestashop, describe_table_part
 from meta_sync.catalog.ingest.tables import DELIMITERS, find_header
 from meta_sync.catalog.ingest.values import quoted, simplify
@@ -96,8 +97,8 @@ def describe(head: bytes) -> str:
         return "The file is empty."
     if text.lstrip().startswith("<"):
         return _describe_markup(text)
-    if text.lstrip().startswith(("{", "[")):
-        return "The file seems to be JSON, not a product feed in XML or CSV."
+    if looks_like_json(text):
+        return describe_json(text)
     if _unprintable_share(text) > 0.1:
         return "The file is not a text file, so it is no product feed."
     return _describe_table(text)
@@ -109,10 +110,6 @@ def _describe_markup(text: str) -> str:
     lowered = text.casefold()
     if name in {"html", "head", "body", "div", "table"}:
         return "The file is an HTML page, not a product feed; its address may ask for a login or answer with an error."
-    if name == "yml_catalog":
-        return (
-            "The file is a Yandex YML catalog. This format is not read; export a Google or Meta feed instead."
-        )
     prestashop = describe_prestashop(name, text)
     if prestashop:
         return prestashop
@@ -124,7 +121,7 @@ def _describe_markup(text: str) -> str:
     if name in {"urlset", "sitemapindex"}:
         return "The file is a sitemap, not a product feed."
     shown = f"its outermost element is <{root}>" if root else "it has no element"
-    return f"The file is XML, but no product feed that can be read: {shown}. A feed is RSS 2.0 or Atom."
+    return f"The file is XML, but no product feed that can be read: {shown}. A feed is RSS 2.0, Atom or YML."
 
 
 def _describe_table(text: str) -> str:

@@ -11,9 +11,13 @@ from meta_sync.catalog.ingest.formats.bagisto_xml import BagistoXml
 from meta_sync.catalog.ingest.formats.google_csv import GoogleCsv
 from meta_sync.catalog.ingest.formats.google_rss import GoogleRss
 from meta_sync.catalog.ingest.formats.google_tsv import GoogleTsv
+from meta_sync.catalog.ingest.formats.medusa_csv import MedusaCsv
 from meta_sync.catalog.ingest.formats.shopify_csv import ShopifyCsv
+from meta_sync.catalog.ingest.formats.json_products import JsonProducts, NdjsonProducts
+from meta_sync.catalog.ingest.formats.spree_csv import SpreeCsv
 from meta_sync.catalog.ingest.formats.wix_csv import WixCsv
 from meta_sync.catalog.ingest.formats.woocommerce_csv import WooCommerceCsv
+from meta_sync.catalog.ingest.formats.yandex_yml import YandexYml
 from meta_sync.catalog.ingest.rows import FileRefusedError, ImportFormat
 
 __all__ = ["FORMATS", "detect", "format_by_name"]
@@ -23,9 +27,15 @@ _FORMATS: tuple[ImportFormat, ...] = (
     GoogleCsv(),
     GoogleTsv(),
     WooCommerceCsv(),
+    ShopifyCsv(),
+    MedusaCsv(),
     WixCsv(),
+    SpreeCsv(),
     BagistoCsv(),
     BagistoXml(),
+    YandexYml(),
+    JsonProducts(),
+    NdjsonProducts(),
 )
 FORMATS: Mapping[str, ImportFormat] = MappingProxyType({format_.name: format_ for format_ in _FORMATS})
 """Every format by the name it has in the API."""
