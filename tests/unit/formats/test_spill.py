@@ -18,3 +18,11 @@ def test_it_is_a_dictionary_that_keeps_the_first(pairs: list[tuple[str, str]], m
         for key in ("", "a", "ab", "zz", *expected):
             assert lookup.get(key) == expected.get(key)
             assert (key in lookup) == (key in expected)
+
+
+@given(st.lists(st.tuples(_WORDS, _WORDS), max_size=40), st.integers(0, 6))
+def test_what_is_put_replaces_what_was_there(pairs: list[tuple[str, str]], most: int) -> None:
+    with SpilledLookup(most) as lookup:
+        for key, value in pairs:
+            lookup.put(key, value)
+        assert {key: lookup.get(key) for key, _ in pairs} == dict(pairs)

@@ -50,7 +50,9 @@ _EXPORTS: tuple[tuple[str, frozenset[str]], ...] = tuple(
 _READ_AS = {
     "Bagisto product export": ("bagisto-csv", "sku, attribute_family_code and type"),
     "Magento product export": ("magento-csv", "sku, name and price"),
+    "Medusa product export": ("medusa-csv", "Product Handle and Product Title"),
     "PrestaShop product export": ("prestashop-csv", "Name, a price, and Product ID or Reference"),
+    "Shopify product export": ("shopify-csv", "Handle, and Variant Price, Body (HTML) or Image Src"),
 }
 """The systems whose exports are read: the format's name, and the columns without which an export is not read."""
 

@@ -11,9 +11,9 @@ from meta_sync.catalog.ingest.formats.bagisto_xml import BagistoXml
 from meta_sync.catalog.ingest.formats.google_csv import GoogleCsv
 from meta_sync.catalog.ingest.formats.google_rss import GoogleRss
 from meta_sync.catalog.ingest.formats.google_tsv import GoogleTsv
+from meta_sync.catalog.ingest.formats.json_products import JsonProducts, NdjsonProducts
 from meta_sync.catalog.ingest.formats.medusa_csv import MedusaCsv
 from meta_sync.catalog.ingest.formats.shopify_csv import ShopifyCsv
-from meta_sync.catalog.ingest.formats.json_products import JsonProducts, NdjsonProducts
 from meta_sync.catalog.ingest.formats.spree_csv import SpreeCsv
 from meta_sync.catalog.ingest.formats.wix_csv import WixCsv
 from meta_sync.catalog.ingest.formats.woocommerce_csv import WooCommerceCsv

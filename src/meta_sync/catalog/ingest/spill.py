@@ -16,7 +16,7 @@ _ROWS_AT_ONCE = 5_000
 
 
 class SpilledLookup:
-    """Keys to values; the first value of a key stays.
+    """Keys to values; a value that is added stays the key's first, a value that is put replaces it.
 
     Holds at most 50,000 pairs in memory; beyond, all of them stand in a temporary file that is gone with the object.
     """
@@ -36,6 +36,14 @@ class SpilledLookup:
                 self._spill()
             return True
         return self._disk.execute("INSERT OR IGNORE INTO pairs VALUES (?, ?)", (key, value)).rowcount == 1
+
+    def put(self, key: str, value: str) -> None:
+        """Keep a pair in place of the one that the key may have."""
+        if not self.add(key, value):
+            if self._disk is None:
+                self._memory[key] = value
+            else:
+                self._disk.execute("UPDATE pairs SET value = ? WHERE key = ?", (value, key))
 
     def get(self, key: str) -> str | None:
         """The value of the key, if there is one."""
