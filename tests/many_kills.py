@@ -31,7 +31,7 @@ from tests.support.world import World
 __all__ = ["OF_THE_PIPELINE", "kill_many"]
 
 OF_THE_PIPELINE = tuple(
-    name for name in FAILPOINTS if name.partition(".")[0] not in {"catalog", "import", "sale_windows"}
+    name for name in FAILPOINTS if name.partition(".")[0] not in {"catalog", "feed", "import", "sale_windows"}
 )
 """The boundaries that a worker passes while it sends."""
 
