@@ -21,6 +21,9 @@ from tests.unit.formats.reading import SAMPLES
         ("meta_template_fr.csv", "google-csv"),
         ("own_headers.csv", "google-csv"),
         ("google.tsv", "google-tsv"),
+        ("wix.csv", "wix-csv"),
+        ("wix_new.csv", "wix-csv"),
+        ("spree.csv", "spree-csv"),
         ("bagisto.csv", "bagisto-csv"),
         ("bagisto.xml", "bagisto-xml"),
         ("yandex.xml", "yandex-yml"),
@@ -53,7 +56,12 @@ def test_samples_are_recognised_whatever_they_are_called(name: str, format_name:
         (b"<urlset><url/></urlset>", "sitemap"),
         (b"<products><product/></products>", "<products>"),
         (b"Handle,Title,Variant SKU,Variant Price\nmug,Mug,1,10\n", "a Shopify product export"),
-        (b"handleId,fieldType,name,price\n1,Product,Mug,10\n", "a Wix product export"),
+        (b"handleId,fieldType,name\n1,Product,Mug\n", "a Wix product export; such a file is read as wix-csv"),
+        (
+            b"slug,sku,compare_at_price\nmug,M-1,10\n",
+            "a Spree product export; such a file is read as spree-csv",
+        ),
+        (b"slug,locale,name,description\nmug,de,Tasse,Gro\xc3\x9f\n", "translations of texts, not products"),
         (
             b"sku,store_view_code,attribute_set_code,product_type,name\n1,,D,simple,M\n",
             "a Magento product export",

@@ -29,6 +29,7 @@ _EXPORTS: tuple[tuple[str, frozenset[str]], ...] = tuple(
         ("Shopify product export", "handle variant_price"),
         ("Shopify product export", "url_handle option1_name"),
         ("Wix product export", "handleid fieldtype"),
+        ("Wix product export", "handle fieldtype"),
         ("Bagisto product export", "parent_sku attribute_family_code"),
         ("Magento product export", "sku attribute_set_code product_type"),
         ("Magento product export", "sku attribute_set"),
@@ -52,6 +53,8 @@ _READ_AS = {
     "Magento product export": ("magento-csv", "sku, name and price"),
     "Medusa product export": ("medusa-csv", "Product Handle and Product Title"),
     "PrestaShop product export": ("prestashop-csv", "Name, a price, and Product ID or Reference"),
+    "Spree product export": ("spree-csv", "slug, sku, name and price"),
+    "Wix product export": ("wix-csv", "handleId (or handle), fieldType, name and price"),
     "Shopify product export": ("shopify-csv", "Handle, and Variant Price, Body (HTML) or Image Src"),
 }
 """The systems whose exports are read: the format's name, and the columns without which an export is not read."""

@@ -42,6 +42,11 @@ _TABLES: tuple[tuple[frozenset[str], frozenset[str], str], ...] = tuple(
             "",
             "The file is PrestaShop's list of categories, not of products.",
         ),
+        (
+            "slug locale name description",
+            "sku price",
+            "The file holds translations of texts, not products: it has no SKUs and no prices. Import the products' file.",
+        ),
     )
 )
 """Columns a table has (in simplified spelling), columns it lacks, and what it is."""

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
-from meta_sync.catalog.ingest.formats.columns import OptionColumns, OptionReader
+from meta_sync.catalog.ingest.formats.option_columns import OptionColumns, OptionReader
 from meta_sync.catalog.ingest.formats.option_ids import item_id_of
 from meta_sync.catalog.ingest.formats.wix_cells import (
     is_visible,
@@ -49,6 +49,7 @@ __all__ = ["WixCsv"]
 
 _NEEDED = frozenset(("handle", "kind", "name", "price"))
 _FIRST_EXPORT = frozenset(("surcharge", "discount"))
+_LONGEST_SHOWN_ID = 100
 _MOST_HELD_ROWS = 2_048
 """Rows of one product that are gathered before any is given out; what exceeds them follows one by one."""
 
@@ -151,19 +152,19 @@ class _Rows:
 
     def _stray(self, record: Record, handle: str, kind: str) -> Iterator[Parsed]:
         """A row that belongs to no product before it."""
-        shown = self._columns.shown_id(record, "handle")
+        shown = handle if handle.isprintable() and len(handle) <= _LONGEST_SHOWN_ID else None
         if record.fault:
-            yield RowFailure(record.number, *record.fault, item_id=shown, rule="ragged_row")
+            yield self._columns.failure(record, "handle")
         elif kind == "media":
             message = "The picture's product does not stand before it, so the picture was left out."
-            yield RowWarning(record.number, "fieldType", message, shown, "missing_parent")
+            yield RowWarning(record.number, "fieldType", message, shown or None, "missing_parent")
         elif kind not in {"product", "variant"}:
             yield self._unknown_kind(record, shown)
         elif not handle:
             yield RowFailure(record.number, "handleId", "The row names no product.", rule="missing_id")
         else:
             message = "The variant's product does not stand before it, so its name and price are not known."
-            yield RowFailure(record.number, "fieldType", message, shown, "missing_parent")
+            yield RowFailure(record.number, "fieldType", message, shown or None, "missing_parent")
 
     def _unknown_kind(self, record: Record, item_id: str | None) -> RowSkip:
         text = self._columns.first(record, "kind")
@@ -178,8 +179,7 @@ class _Rows:
         for record in held:
             kind = self._columns.first(record, "kind").casefold()
             if record.fault:
-                shown = self._columns.shown_id(record, "sku", "handle")
-                yield RowFailure(record.number, *record.fault, item_id=shown, rule="ragged_row")
+                yield self._columns.failure(record, "sku", "handle")
             elif kind == "variant":
                 yield from self._variant(product, self._reader(record))
             elif kind != "media":

@@ -1,4 +1,4 @@
-"""Where in a row of a table what stands, for exports with numbered option columns. Knows no format's names itself."""
+"""Tables with numbered columns for the names and values of options. Knows no format's column names itself."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
+from meta_sync.catalog.ingest.formats.table_columns import TableColumns
 from meta_sync.catalog.ingest.reader import Cell, FileNotes, RowReader
 from meta_sync.catalog.ingest.rows import FormatContext
 from meta_sync.catalog.ingest.tables import Record
@@ -34,32 +35,17 @@ class OptionReader(RowReader):
     options: list[OptionCells] = field(default_factory=list)
 
 
-class OptionColumns:
+class OptionColumns(TableColumns):
     """The columns of one file."""
 
     def __init__(self, names: Sequence[str], meaning_of: Meaning, option_part: OptionPart) -> None:
-        self._known: list[tuple[int, str, str]] = []
-        self._options: dict[int, dict[str, int]] = {}
+        super().__init__(names, meaning_of)
         self._names = names
+        self._options: dict[int, dict[str, int]] = {}
         for place, name in enumerate(names):
-            option, meaning = option_part(name), meaning_of(name)
+            option = option_part(name)
             if option is not None:
                 self._options.setdefault(option[0], {}).setdefault(option[1], place)
-            elif meaning is not None:
-                self._known.append((place, name, meaning))
-        self._places: dict[str, int] = {}
-        for place, _, meaning in self._known:
-            self._places.setdefault(meaning, place)
-
-    def first(self, record: Record, meaning: str) -> str:
-        """The text of one cell, empty where the row is too short for it."""
-        place = self._places.get(meaning)
-        return "" if place is None or place >= len(record.cells) else record.cells[place].strip()
-
-    def shown_id(self, record: Record, *meanings: str) -> str | None:
-        """The id of a row that cannot be used, where it is fit to be shown."""
-        text = next((text for meaning in meanings if (text := self.first(record, meaning))), "")
-        return text if text and text.isprintable() and len(text) <= 100 else None
 
     def options(self, record: Record) -> list[OptionCells]:
         """What the row says of its options."""
@@ -77,9 +63,6 @@ class OptionColumns:
         self, record: Record, context: FormatContext, zone: ZoneInfo, notes: FileNotes
     ) -> OptionReader:
         """The row by meaning."""
-        cells: dict[str, list[Cell]] = {}
-        for place, name, meaning in self._known:
-            text = record.cells[place].strip()
-            if text:
-                cells.setdefault(meaning, []).append(Cell(name, text))
-        return OptionReader(record.number, cells, context, zone, notes, options=self.options(record))
+        return OptionReader(
+            record.number, self.cells(record), context, zone, notes, options=self.options(record)
+        )
