@@ -12,7 +12,10 @@ from meta_sync.catalog.ingest.formats.google_csv import GoogleCsv
 from meta_sync.catalog.ingest.formats.google_rss import GoogleRss
 from meta_sync.catalog.ingest.formats.google_tsv import GoogleTsv
 from meta_sync.catalog.ingest.formats.json_products import JsonProducts, NdjsonProducts
+from meta_sync.catalog.ingest.formats.magento_csv import MagentoCsv
 from meta_sync.catalog.ingest.formats.medusa_csv import MedusaCsv
+from meta_sync.catalog.ingest.formats.prestashop_csv import PrestaShopCsv
+from meta_sync.catalog.ingest.formats.prestashop_xml import PrestaShopXml
 from meta_sync.catalog.ingest.formats.shopify_csv import ShopifyCsv
 from meta_sync.catalog.ingest.formats.spree_csv import SpreeCsv
 from meta_sync.catalog.ingest.formats.wix_csv import WixCsv
@@ -33,6 +36,9 @@ _FORMATS: tuple[ImportFormat, ...] = (
     SpreeCsv(),
     BagistoCsv(),
     BagistoXml(),
+    MagentoCsv(),
+    PrestaShopCsv(),
+    PrestaShopXml(),
     YandexYml(),
     JsonProducts(),
     NdjsonProducts(),

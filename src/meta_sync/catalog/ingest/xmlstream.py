@@ -13,7 +13,7 @@ from lxml import etree
 
 from meta_sync.catalog.ingest.rows import FileRefusedError
 
-__all__ = ["MAX_ITEM_ELEMENTS", "check_feed", "local_name", "stream_items"]
+__all__ = ["MAX_ITEM_ELEMENTS", "check_feed", "local_name", "refuse_own_entities", "stream_items"]
 
 MAX_ITEM_ELEMENTS = 2_000
 """Elements kept of one item. Feeds have some dozens; more would only serve to fill the memory."""
@@ -22,10 +22,23 @@ _CHUNK_BYTES = 65_536
 _CDATA, _COMMENT, _INSTRUCTION = b"<![CDATA[", b"<!--", b"<?"
 _CLOSING = {_CDATA: b"]]>", _COMMENT: b"-->", _INSTRUCTION: b"?>"}
 _AMPERSAND = re.compile(rb"<!\[CDATA\[|<!--|<\?|&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9A-Fa-f]{1,6});)")
+_OWN_ENTITIES = re.compile(r"<!DOCTYPE[^>\[]*\[", re.IGNORECASE)
 _LONGEST_TOKEN = 12
 """Bytes held back at the end of a chunk, so that no token of the pattern is cut."""
 
 Cancelled = Callable[[], bool]
+
+
+def refuse_own_entities(head: str) -> None:
+    """Refuse a file whose DTD may define entities: nothing of a DTD is read, so its text would not be whole.
+
+    Raises
+    ------
+    FileRefusedError
+        The beginning of the file opens such a DTD.
+    """
+    if _OWN_ENTITIES.search(head):
+        raise FileRefusedError("The feed defines entities of its own in a DTD, which is not read for safety.")
 
 
 def check_feed(file: BinaryIO, is_cancelled: Cancelled) -> bool:
