@@ -42,8 +42,8 @@ def test_rss_names_without_prefix_serve_where_the_prefixed_are_missing_or_empty(
 def test_rss_rows_that_fail_say_why_and_rows_are_numbered() -> None:
     message = "The price is in EUR, but the store sells in USD."
     assert parse_sample("google_rss.xml").failures == [
-        RowFailure(3, "price", message, "lantern-eur", value="10 EUR"),
-        RowFailure(4, "id", "The row has no id."),
+        RowFailure(3, "price", message, "lantern-eur", "wrong_currency", "10 EUR"),
+        RowFailure(4, "id", "The row has no id.", rule="missing_id"),
     ]
 
 

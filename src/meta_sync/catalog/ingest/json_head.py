@@ -66,9 +66,7 @@ def read_json_head(text: str) -> JsonHead | None:
     if not isinstance(value, dict):
         return None
     # One object that ends on its line is one line; as a list of products it is one document all the same.
-    is_document = not value.keys() & _ROW_KEYS and any(
-        isinstance(one, list) and (not one or isinstance(one[0], dict)) for one in value.values()
-    )
+    is_document = not value.keys() & _ROW_KEYS and _holds_list(value)
     return JsonHead("object" if "\n" in text or is_document else "lines", [value])
 
 
@@ -76,6 +74,10 @@ def describe_json(text: str) -> str:
     """What a JSON file without products seems to be, in a sentence."""
     head = read_json_head(text)
     if head is None:
+        try:
+            read_text(_completed(text) or text)
+        except FileRefusedError as fault:
+            return fault.message
         return "The file begins like JSON, but cannot be read as JSON; it may be damaged."
     if head.form == "object" or (head.form == "lines" and len(head.objects) == 1):
         return _describe_object(head.objects[0])
@@ -102,6 +104,15 @@ def _read(text: str, *, is_cut: bool = False) -> object:
         return read_text(text)
     except FileRefusedError:
         return _read(_completed(text)) if is_cut else None
+
+
+def _holds_list(value: Mapping[str, object], *, is_inner: bool = False) -> bool:
+    """Whether a list of objects, or an empty one, stands in the object or in an object of it."""
+    return any(
+        (isinstance(one, list) and (not one or isinstance(one[0], dict)))
+        or (isinstance(one, dict) and not is_inner and _holds_list(one, is_inner=True))
+        for one in value.values()
+    )
 
 
 def _completed(text: str) -> str:

@@ -191,7 +191,9 @@ def _check_currency(text: str, before: str, after: str, currency: str, label: st
             raise UnreadableValueError(
                 f"The {label} {quoted(text)} cannot be read: {code} is not the code of a currency in use."
             )
-        raise UnreadableValueError(f"The {label} is in {code}, but the store sells in {currency}.")
+        raise UnreadableValueError(
+            f"The {label} is in {code}, but the store sells in {currency}.", rule="wrong_currency"
+        )
     return bool(tokens)
 
 

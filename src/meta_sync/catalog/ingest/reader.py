@@ -112,7 +112,7 @@ class RowReader:
         try:
             return read(cell.text)
         except UnreadableValueError as error:
-            raise RowFaultError(cell.column, str(error), value=cell.text) from None
+            raise RowFaultError(cell.column, str(error), rule=error.rule, value=cell.text) from None
 
     def word(self, meaning: str, label: str, read: Callable[[str], str | None]) -> str | None:
         """A word of a closed list; an unknown one is left out with a warning."""
@@ -138,7 +138,7 @@ class RowReader:
         try:
             price = read_price(text, self.context.currency, label=label, grouped=grouped)
         except UnreadableValueError as error:
-            raise RowFaultError(cell.column, str(error), value=cell.text) from None
+            raise RowFaultError(cell.column, str(error), rule=error.rule, value=cell.text) from None
         if price.note:
             self.warn(cell.column, price.note)
         if states_currency and not price.names_currency and self.notes.first_time("currency"):

@@ -29,6 +29,10 @@ _SHOWN_CHARS = 60
 class UnreadableValueError(ValueError):
     """A cell's value cannot be read. The message is a sentence that shows the value; the caller knows the column."""
 
+    def __init__(self, message: str, *, rule: str = "unreadable") -> None:
+        super().__init__(message)
+        self.rule = rule
+
 
 def quoted(text: str) -> str:
     """The text in quotation marks, cut and without control characters or halves of characters, for a message."""

@@ -96,7 +96,7 @@ class FeedRows:
         reader = RowReader(row, cells, self._context, self._zone, self._notes)
         item_id = reader.text("id")
         if item_id is None:
-            yield RowFailure(row, "id", "The row has no id.")
+            yield RowFailure(row, "id", "The row has no id.", rule="missing_id")
             return
         try:
             variant = self._variant(reader, item_id)
