@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 import httpx
 
 from meta_sync.access.service import AccessService
+from meta_sync.catalog.ingest.feeds import FeedService
+from meta_sync.catalog.ingest.feeds_fetch import FeedFetcher, FetchLimits
+from meta_sync.catalog.ingest.compression import inflated_bytes_allowed
 from meta_sync.catalog.ingest.import_runner import ImportRunner
 from meta_sync.catalog.ingest.imports import ImportService
 from meta_sync.catalog.service import CatalogService
@@ -19,6 +22,7 @@ from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.db import Database
 from meta_sync.core.errors import StartError
+from meta_sync.core.outbound import OutboundClient
 from meta_sync.core.paging import CursorCodec
 from meta_sync.core.queue import ArqJobQueue, JobQueue, MemoryJobQueue
 from meta_sync.graph.client import GraphClient, make_http_client
@@ -54,6 +58,7 @@ class ProcessContext:
     http: httpx.AsyncClient
     cipher: Cipher
     clock: Clock = utc_now
+    outbound: OutboundClient = field(default_factory=OutboundClient)
     cursors: CursorCodec = field(default_factory=lambda: CursorCodec(secrets.token_bytes(32)))
 
     @classmethod
@@ -152,7 +157,29 @@ class Factory:
 
     def import_runner(self) -> ImportRunner:
         """Reads uploads into the catalog."""
-        return ImportRunner(self._context.database, self._sink, self._context.queue, self._context.clock)
+        return ImportRunner(
+            self._context.database,
+            self._sink,
+            self._context.queue,
+            self._context.clock,
+            max_inflated_bytes=inflated_bytes_allowed(self._context.settings.max_upload_bytes),
+        )
+
+    def feeds(self) -> FeedService:
+        """Imports by address, and feeds that are fetched on a schedule."""
+        context = self._context
+        return FeedService(context.database, context.cipher, context.outbound, context.queue)
+
+    def feed_fetcher(self) -> FeedFetcher:
+        """Fetches due feeds."""
+        context = self._context
+        return FeedFetcher(
+            context.database,
+            context.cipher,
+            context.outbound,
+            self.imports(),
+            limits=FetchLimits(context.settings.max_upload_bytes),
+        )
 
     def items(self) -> ItemsService:
         """Items as a person sees them."""

@@ -18,7 +18,7 @@ from meta_sync.api.body_guard import BodyGuard, BodyLimits
 from meta_sync.api.errors import error_response, service_error
 from meta_sync.api.middleware import Cors, RequestBoundary, request_id_of
 from meta_sync.api.openapi import TAGS, build_openapi, render
-from meta_sync.api.routes import catalog, connection, documents, health, imports, items, platform
+from meta_sync.api.routes import catalog, connection, documents, feeds, health, imports, items, platform
 from meta_sync.core.errors import ServiceError
 from meta_sync.core.logging import get_logger
 from meta_sync.factory import ProcessContext
@@ -31,6 +31,7 @@ _ROUTERS = (
     platform.routes,
     catalog.routes,
     imports.routes,
+    feeds.routes,
     connection.routes,
     items.routes,
     health.routes,

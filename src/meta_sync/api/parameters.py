@@ -11,6 +11,7 @@ from meta_sync.api.path_ids import read_path_id
 
 __all__ = [
     "CursorQuery",
+    "FeedIdPath",
     "ImportIdPath",
     "ItemLimitQuery",
     "KeyIdPath",
@@ -29,6 +30,7 @@ ProductIdPath = Annotated[str, Path(alias="productId", description=_OWN_ID), Aft
 VariantIdPath = Annotated[str, Path(alias="variantId", description=_OWN_ID), AfterValidator(read_path_id)]
 StoreIdPath = Annotated[str, Path(alias="storeId"), AfterValidator(read_path_id)]
 KeyIdPath = Annotated[str, Path(alias="keyId"), AfterValidator(read_path_id)]
+FeedIdPath = Annotated[str, Path(alias="feedId"), AfterValidator(read_path_id)]
 ImportIdPath = Annotated[str, Path(alias="importId"), AfterValidator(read_path_id)]
 
 PageQuery = Annotated[

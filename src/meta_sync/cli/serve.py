@@ -99,6 +99,7 @@ async def serve_worker(settings: Settings, *, supervised: bool) -> None:
             redis_url=settings.redis_url.get_secret_value() if settings.redis_url else None,
             pipeline=factory.pipeline(owner=name),
             imports=factory.import_runner(),
+            feeds=factory.feed_fetcher(),
             stop=stop,
         )
 

@@ -10,7 +10,7 @@ from meta_sync.core.logging import get_logger
 from meta_sync.core.queue import JobQueue, MemoryJobQueue
 from meta_sync.worker.heartbeat import Heartbeat
 from meta_sync.worker.loops import backoff_seconds
-from meta_sync.worker.pump import ImportTicks, PipelineTicks, Pump
+from meta_sync.worker.pump import FeedTicks, ImportTicks, PipelineTicks, Pump
 from meta_sync.worker.redis_wakeups import RedisWakeups
 
 __all__ = ["run_worker"]
@@ -30,6 +30,7 @@ async def run_worker(
     redis_url: str | None,
     pipeline: PipelineTicks,
     imports: ImportTicks,
+    feeds: FeedTicks | None = None,
     stop: asyncio.Event,
     backoff: Callable[[int], float] = backoff_seconds,
 ) -> None:
@@ -45,14 +46,14 @@ async def run_worker(
         The queue of this process. The in-process one wakes the loops directly.
     redis_url
         Where wake-ups come from; ``None``: the loops look for work by themselves.
-    pipeline, imports
-        Where the work is.
+    pipeline, imports, feeds
+        Where the work is; without the last one no feed is fetched.
     stop
         Set it to end the worker.
     backoff
         Seconds that a loop, or the listening to Redis, waits after the given number of failures in a row.
     """
-    pump = Pump(pipeline, imports, backoff=backoff)
+    pump = Pump(pipeline, imports, feeds, backoff=backoff)
     if isinstance(queue, MemoryJobQueue):
         queue.listen(pump.wake)
     if redis_url is None:

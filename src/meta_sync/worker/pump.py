@@ -13,7 +13,7 @@ from meta_sync.core.logging import get_logger
 from meta_sync.core.queue import JobName
 from meta_sync.worker.loops import TickLoop, backoff_seconds
 
-__all__ = ["ImportTicks", "PipelineTicks", "Pump"]
+__all__ = ["FeedTicks", "ImportTicks", "PipelineTicks", "Pump"]
 
 _logger = get_logger(__name__)
 
@@ -29,6 +29,10 @@ _LOOK_SECONDS = 0.5
 _SWEEP_SECONDS = 1.0
 _JOBS_SECONDS = 1.0
 """Jobs and imports are long; a second until they begin is nothing to them."""
+
+_FEED_SLOTS = 4
+"""Fetches at the same time in one process. They wait for other people's servers, up to half an hour each, and hold no
+connection meanwhile."""
 
 _UPLOADS_SECONDS = 600.0
 """Abandoned uploads are a day old when they are ended; minutes do not matter."""
@@ -72,13 +76,21 @@ class ImportTicks(Protocol):
         ...
 
 
+class FeedTicks(Protocol):
+    """What the pump needs of the feeds by address."""
+
+    async def fetch_next(self) -> bool:
+        """Fetch one due feed; whether there was one."""
+        ...
+
+
 class Pump:
     """All loops of one worker process.
 
     Parameters
     ----------
-    pipeline, imports
-        Where the work is.
+    pipeline, imports, feeds
+        Where the work is; without the last one no feed is fetched.
     finish_seconds
         How long running ticks may take after a stop before they are cut off.
     backoff
@@ -89,6 +101,7 @@ class Pump:
         self,
         pipeline: PipelineTicks,
         imports: ImportTicks,
+        feeds: FeedTicks | None = None,
         *,
         finish_seconds: float = _FINISH_SECONDS,
         backoff: Callable[[int], float] = backoff_seconds,
@@ -111,10 +124,19 @@ class Pump:
             ),
         }
         self._unnamed = [TickLoop("uploads", imports.sweep, idle_seconds=_UPLOADS_SECONDS, backoff=backoff)]
+        self._feeds: TickLoop | None = None
+        if feeds is not None:
+            self._feeds = TickLoop(
+                "feeds", feeds.fetch_next, slots=_FEED_SLOTS, idle_seconds=_JOBS_SECONDS, backoff=backoff
+            )
+            self._unnamed.append(self._feeds)
 
     def wake(self, name: JobName) -> None:
         """Make the loop of that name look now."""
         self._loops[name].wake()
+        if name is JobName.IMPORTS and self._feeds is not None:
+            # An import by address begins with its fetch.
+            self._feeds.wake()
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Run until ``stop`` is set, then let running ticks end.

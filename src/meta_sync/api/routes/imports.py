@@ -12,12 +12,14 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from meta_sync.access.models import Permission
+from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
 from meta_sync.api.parameters import ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
+from meta_sync.api.schemas.feeds import ImportByAddress
 from meta_sync.api.schemas.imports import (
     Import,
     ImportAnswer,
@@ -28,7 +30,7 @@ from meta_sync.api.schemas.imports import (
 from meta_sync.api.security import requires
 from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form
 from meta_sync.catalog.ingest.imports import ImportFinding
-from meta_sync.core.errors import InvalidRequestError, ServiceError
+from meta_sync.core.errors import ServiceError
 from meta_sync.core.paging import require_page_within_reach
 
 __all__ = ["routes"]
@@ -39,8 +41,11 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The file, as one part of a form called `file` or as the whole body.",
+        "description": (
+            "The file, as one part of a form called `file` or as the whole body, or as JSON the address to fetch it from."
+        ),
         "content": {
+            "application/json": {"schema": ImportByAddress.model_json_schema()},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -92,16 +97,13 @@ async def create_import(
     options = UploadOptions(format, mode, source, file_name)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        raise InvalidRequestError(
-            "Imports by address are not offered yet. Send the file itself, as a form or as the body."
-        )
-    pieces: AsyncIterator[bytes]
-    if kind == "multipart/form-data":
-        form = await read_form(request, options)
-        options, pieces = form.options, form.pieces()
+        import_id = await begin_by_address(context, request, options)
     else:
-        pieces = request.stream()
-    import_id = await _take_in(context, options, pieces)
+        pieces: AsyncIterator[bytes] = request.stream()
+        if kind == "multipart/form-data":
+            form = await read_form(request, options)
+            options, pieces = form.options, form.pieces()
+        import_id = await _take_in(context, options, pieces)
     started = await context.factory.imports().get(context.store_id, import_id)
     result = StartedImport(
         import_id=import_id, status=started.status, href=href("/catalog/imports", import_id)

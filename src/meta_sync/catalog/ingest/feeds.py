@@ -295,12 +295,14 @@ class FeedService:
             values |= self._moved(before, changes)
         values |= self._new_credentials(before, changes)
         enabled = changes.get("enabled", before.enabled)
+        # The higher fence stops whoever fetches what the feed no longer is.
+        stop = {"fence": import_feeds.c.fence + 1, "leased_until": None}
         if any(name in changes for name in _OF_THE_FILE):
-            # The higher fence stops whoever fetches what the feed no longer is.
-            values |= {**_FORGET, "fence": import_feeds.c.fence + 1, "leased_until": None}
-            values["next_at"] = func.now() if enabled else None
-        elif "enabled" in changes and enabled != before.enabled:
-            values["next_at"] = func.now() if enabled else None
+            values |= {**_FORGET, **stop, "next_at": func.now() if enabled else None}
+        elif before.enabled and not enabled:
+            values |= {**stop, "next_at": None}
+        elif enabled and not before.enabled:
+            values["next_at"] = func.now()
         elif "interval_seconds" in changes and enabled:
             interval = func.make_interval(0, 0, 0, 0, 0, 0, changes["interval_seconds"])
             values["next_at"] = func.coalesce(import_feeds.c.checked_at, func.now()) + interval

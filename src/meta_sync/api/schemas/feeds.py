@@ -1,0 +1,161 @@
+"""Bodies of feeds by address. Addresses and passwords are taken and never shown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, StrictInt
+
+from meta_sync.api.path_ids import href
+from meta_sync.api.schemas.base import Answer, Body, Flag, PagedAnswer, Text, View
+from meta_sync.catalog.ingest.feeds_models import (
+    LONGEST_INTERVAL_SECONDS,
+    SHORTEST_INTERVAL_SECONDS,
+    FeedInput,
+    FeedView,
+)
+
+__all__ = [
+    "CreateFeedBody",
+    "DeletedFeed",
+    "DeletedFeedAnswer",
+    "Feed",
+    "FeedAnswer",
+    "FeedPage",
+    "ImportByAddress",
+    "UpdateFeedBody",
+]
+
+_URL = "http or https, on port 80 or 443, reachable from everywhere; without user name and password."
+_URL_EXAMPLE = "https://shop.example/feeds/google.xml?lang=en"
+
+Interval = Annotated[StrictInt, Field(ge=SHORTEST_INTERVAL_SECONDS, le=LONGEST_INTERVAL_SECONDS)]
+Source = Annotated[Text, Field(min_length=1, max_length=200)]
+
+
+class _Address(Body):
+    """What all that is fetched has in common."""
+
+    url: Text = Field(description=_URL, examples=[_URL_EXAMPLE], json_schema_extra={"writeOnly": True})
+    format: Text | None = Field(default=None, description="Recognised from the file when absent.")
+    mode: Text = Field(default="upsert", description="`upsert` or `replace`.")
+    username: Text | None = Field(default=None, description="For basic authentication, with `password`.")
+    password: Text | None = Field(default=None, json_schema_extra={"writeOnly": True})
+    allow_mass_delete: Flag = Field(
+        default=False, description="Lets a replace delete a large part of its source's products."
+    )
+
+    def to_input(self, **fields: Any) -> FeedInput:
+        """The feed that is asked for."""
+        return FeedInput(
+            url=SecretStr(self.url),
+            format=self.format,
+            mode=self.mode,
+            username=self.username,
+            password=None if self.password is None else SecretStr(self.password),
+            allow_mass_delete=self.allow_mass_delete,
+            **fields,
+        )
+
+
+class ImportByAddress(_Address):
+    """An import of the file at an address. It is fetched behind the answer."""
+
+    source: Source | None = Field(
+        default=None, description="Name of the feed; the format's name when absent."
+    )
+    dry_run: Flag = Field(default=False, description="Shows what would change, and changes nothing.")
+
+
+class CreateFeedBody(_Address):
+    """A feed that is fetched on a schedule, the first time at once."""
+
+    source: Source = Field(
+        description="Name of the feed. One feed per source; a replace deletes only what is of it."
+    )
+    interval_seconds: Interval = Field(
+        description="From one fetch to the next, from 15 minutes to 30 days.", examples=[3600]
+    )
+    enabled: Flag = True
+
+
+class UpdateFeedBody(Body):
+    """What to change of a feed. A key that is absent stays; null clears format, username or password."""
+
+    url: Text | None = Field(
+        default=None, description=_URL, examples=[_URL_EXAMPLE], json_schema_extra={"writeOnly": True}
+    )
+    source: Source | None = None
+    format: Text | None = None
+    mode: Text | None = None
+    interval_seconds: Interval | None = None
+    username: Text | None = None
+    password: Text | None = Field(default=None, json_schema_extra={"writeOnly": True})
+    allow_mass_delete: Flag | None = None
+    enabled: Flag | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """What was given, by the names of ``FeedInput``."""
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        for name in ("url", "password"):
+            if given.get(name) is not None:
+                given[name] = SecretStr(given[name])
+        return given
+
+
+class Feed(View):
+    """One feed as it stands."""
+
+    feed_id: str
+    source: str
+    shown_url: str = Field(
+        description="The address without the values of its query and without what looks like a key."
+    )
+    username: str | None
+    password: Literal["configured"] | None = Field(description="Never shown; only whether it is there.")
+    format: str | None
+    mode: str
+    allow_mass_delete: bool
+    interval_seconds: int
+    enabled: bool
+    next_at: datetime | None = Field(description="When it is looked at next; null while it is switched off.")
+    checked_at: datetime | None = Field(description="When its last fetch ended.")
+    last_result: Literal["imported", "not_modified", "error"] | None = Field(
+        description="`imported`: the file went to the import `lastImportId`, whose status says how that went."
+    )
+    last_message: str | None = Field(description="Why the last fetch failed.")
+    last_import_id: str | None
+    failures: int = Field(description="Fetches that failed since the last one that did not.")
+    created_at: datetime
+    updated_at: datetime
+    href: str
+
+    @classmethod
+    def of(cls, view: FeedView) -> Feed:
+        """The feed as answered."""
+        shown = {name: getattr(view, name) for name in cls.model_fields if name not in {"password", "href"}}
+        return cls(
+            **shown,
+            password="configured" if view.has_password else None,
+            href=href("/catalog/feeds", view.feed_id),
+        )
+
+
+class DeletedFeed(View):
+    """A feed that is gone."""
+
+    feed_id: str
+    deleted: bool
+
+
+class FeedAnswer(Answer):
+    data: Feed
+
+
+class FeedPage(PagedAnswer):
+    data: list[Feed]
+
+
+class DeletedFeedAnswer(Answer):
+    data: DeletedFeed
