@@ -125,6 +125,21 @@ _OLD_ROWS = (
         """
     ),
     text("DELETE FROM imports WHERE finished_at < now() - interval '30 days'"),
+    # An address that was fetched once goes with its import.
+    text(
+        """
+        DELETE FROM import_feeds AS f WHERE f.interval_seconds IS NULL AND f.next_at IS NULL
+          AND NOT EXISTS (SELECT FROM imports AS i WHERE i.import_id = f.last_import_id)
+        """
+    ),
+    # There is no way to make an import that nobody fetches any more; it would wait for ever.
+    text(
+        """
+        UPDATE imports AS i SET status = 'error', message = 'The file was never fetched.', finished_at = now()
+        WHERE i.status = 'fetching' AND i.created_at < now() - interval '1 day' AND NOT EXISTS (
+            SELECT FROM import_feeds AS f WHERE f.feed_id = i.feed_id AND f.next_at IS NOT NULL)
+        """
+    ),
     # An upload that was begun and never finished.
     text(
         "UPDATE imports SET status = 'error', message = 'The upload was never finished.', finished_at = now() "
