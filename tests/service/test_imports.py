@@ -296,8 +296,6 @@ async def test_an_upload_beyond_the_limit_ends_at_once(i: ImportBench) -> None:
 async def test_what_cannot_be_imported_is_refused_at_once(i: ImportBench) -> None:
     with pytest.raises(ConflictError, match="currency"):
         await i.service.create("bare")
-    with pytest.raises(ConflictError, match="upsert"):
-        await i.service.create("s", mode="replace")
     with pytest.raises(ValidationFailedError) as caught:
         await i.service.create("s", mode="merge")
     assert caught.value.details[0].field == "mode"

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.arrays import columns_of
+from meta_sync.catalog.ingest.import_limits import LONGEST_RUN_HOURS
 from meta_sync.catalog.ingest.import_tally import Finding, Tally
 from meta_sync.core.text import text_fault
 
@@ -18,16 +19,20 @@ __all__ = [
     "LEASE_SECONDS",
     "MAX_STARTS",
     "ImportLease",
+    "ImportOverdueError",
     "LeaseLostError",
     "add_findings",
     "end_import",
+    "forget_seen",
     "give_back",
     "lease_import",
+    "left_behind",
     "mark_seen",
     "postpone",
     "read_chunk",
     "renew_lease",
     "save_progress",
+    "seen",
 ]
 
 LEASE_SECONDS = 30
@@ -38,6 +43,10 @@ MAX_STARTS = 5
 
 class LeaseLostError(Exception):
     """Another worker runs the import by now; ours must stop without writing."""
+
+
+class ImportOverdueError(Exception):
+    """The import began longer ago than any may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +61,19 @@ class ImportLease:
     fence: int
     starts: int
     tally: Tally
+    mode: str = "upsert"
+    dry_run: bool = False
+    """Everything is judged and counted, nothing is written to the catalog."""
+    allow_mass_delete: bool = False
+
+    @property
+    def replaces(self) -> bool:
+        """What the file leaves out is to go."""
+        return self.mode == "replace"
 
 
+# A dry run waits for the imports before it, since it tells what the file would change after them; nobody waits for a
+# dry run, which leaves nothing behind.
 # Leasing is rare and short: one at a time, or two workers could each start one of two imports of the same source.
 _LEASING_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('meta_sync import leases', 0))")
 _LEASE = text(
@@ -66,21 +86,22 @@ _LEASE = text(
           AND (CAST(:import_id AS text) IS NULL OR i.import_id = :import_id)
           AND NOT EXISTS (
             SELECT 1 FROM imports AS other
-            WHERE other.status IN ('queued', 'running') AND other.import_id <> i.import_id
+            WHERE other.status IN ('queued', 'running') AND other.import_id <> i.import_id AND NOT other.dry_run
               AND other.store_id = i.store_id AND other.source IS NOT DISTINCT FROM i.source
               AND (other.leased_until > now()
                    OR (other.created_at, other.import_id) < (i.created_at, i.import_id)))
         ORDER BY i.created_at, i.import_id
         LIMIT 1 FOR UPDATE SKIP LOCKED
     )
-    RETURNING import_id, store_id, format, source, size_bytes, fence, starts, counts
+    RETURNING import_id, store_id, format, source, size_bytes, fence, starts, counts, mode, dry_run,
+        allow_mass_delete
     """
 )
 _RENEW = text(
     """
     UPDATE imports SET leased_until = now() + make_interval(secs => :seconds)
     WHERE import_id = :import_id AND fence = :fence AND status = 'running'
-    RETURNING import_id
+    RETURNING coalesce(started_at, now()) <= now() - make_interval(hours => :longest_hours)
     """
 )
 # An import that moved is started anew as often as it takes: what stopped it was no row of its file.
@@ -105,14 +126,32 @@ _GIVE_BACK = text(
 )
 _END = text(
     """
-    UPDATE imports SET status = :status, message = :message, finished_at = now(), leased_until = NULL,
+    UPDATE imports SET status = :status, message = :message, error_code = :error_code, finished_at = now(),
+        leased_until = NULL,
         bytes_read = CASE WHEN :status = 'error' THEN bytes_read ELSE size_bytes END
     WHERE import_id = :import_id AND fence = :fence AND status IN ('uploading', 'running')
     RETURNING import_id
     """
 )
 _DELETE_CHUNKS = text("DELETE FROM import_chunks WHERE import_id = :import_id")
-_DELETE_SEEN = text("DELETE FROM import_seen WHERE import_id = :import_id")
+_SEEN_AT_ONCE = 50_000
+_FORGET_SEEN = text(
+    """
+    WITH oldest AS (SELECT kind, id FROM import_seen WHERE import_id = :import_id LIMIT :most),
+    gone AS (
+        DELETE FROM import_seen AS s USING oldest
+        WHERE s.import_id = :import_id AND s.kind = oldest.kind AND s.id = oldest.id RETURNING 1
+    )
+    SELECT count(*) FROM gone
+    """
+)
+_LEFT_BEHIND = text(
+    """
+    SELECT i.store_id, i.import_id FROM imports AS i
+    WHERE i.finished_at > now() - interval '2 days' AND i.status IN ('success', 'partial', 'error')
+      AND EXISTS (SELECT FROM import_seen AS s WHERE s.import_id = i.import_id)
+    """
+)
 _READ_CHUNK = text(
     "SELECT content FROM import_chunks WHERE import_id = :import_id AND chunk_number = :chunk_number"
 )
@@ -124,14 +163,22 @@ _MARK_SEEN = text(
     RETURNING id
     """
 )
-_FINDING_COLUMNS = ("finding_number", "kind", "row", "field", "message", "item_id")
+_SEEN = text(
+    """
+    SELECT id FROM import_seen
+    WHERE import_id = :import_id AND kind = :kind AND id = ANY(CAST(:ids AS text[]))
+    """
+)
+_FINDING_COLUMNS = ("finding_number", "kind", "row", "field", "message", "item_id", "rule", "value")
 _ADD_FINDINGS = text(
     """
-    INSERT INTO import_findings (store_id, import_id, finding_number, kind, "row", field, message, item_id)
+    INSERT INTO import_findings
+        (store_id, import_id, finding_number, kind, "row", field, message, item_id, rule, value)
     SELECT :store_id, :import_id, u.*
     FROM unnest(
         CAST(:finding_number AS integer[]), CAST(:kind AS text[]), CAST(:row AS bigint[]),
-        CAST(:field AS text[]), CAST(:message AS text[]), CAST(:item_id AS text[])
+        CAST(:field AS text[]), CAST(:message AS text[]), CAST(:item_id AS text[]), CAST(:rule AS text[]),
+        CAST(:value AS text[])
     ) AS u
     """
 )
@@ -145,7 +192,8 @@ async def lease_import(connection: AsyncConnection, import_id: str | None = None
     if row is None:
         return None
     counts = orjson.loads(row[7]) if isinstance(row[7], str) else row[7]
-    return ImportLease(row[0], row[1], row[2], row[3], row[4], row[5], row[6], Tally.restored(counts))
+    tally = Tally.restored(counts)
+    return ImportLease(row[0], row[1], row[2], row[3], row[4], row[5], row[6], tally, row[8], row[9], row[10])
 
 
 async def renew_lease(connection: AsyncConnection, lease: ImportLease) -> None:
@@ -155,10 +203,20 @@ async def renew_lease(connection: AsyncConnection, lease: ImportLease) -> None:
     ------
     LeaseLostError
         Somebody else has it.
+    ImportOverdueError
+        It began longer ago than any import may take.
     """
-    parameters = {"seconds": LEASE_SECONDS, "import_id": lease.import_id, "fence": lease.fence}
-    if (await connection.execute(_RENEW, parameters)).first() is None:
+    parameters = {
+        "seconds": LEASE_SECONDS,
+        "import_id": lease.import_id,
+        "fence": lease.fence,
+        "longest_hours": LONGEST_RUN_HOURS,
+    }
+    is_overdue = (await connection.execute(_RENEW, parameters)).scalar_one_or_none()
+    if is_overdue is None:
         raise LeaseLostError
+    if is_overdue:
+        raise ImportOverdueError
 
 
 async def save_progress(
@@ -189,15 +247,37 @@ async def give_back(connection: AsyncConnection, lease: ImportLease) -> None:
 
 
 async def end_import(
-    connection: AsyncConnection, import_id: str, fence: int, *, status: str, message: str | None
+    connection: AsyncConnection,
+    import_id: str,
+    fence: int,
+    *,
+    status: str,
+    message: str | None,
+    error_code: str | None = None,
 ) -> bool:
-    """End an import and let go of its file; ``False`` when somebody else has it."""
-    parameters = {"import_id": import_id, "fence": fence, "status": status, "message": message}
+    """End an import and let go of its file; ``False`` when somebody else has it. `forget_seen` does the rest."""
+    parameters = {
+        "import_id": import_id,
+        "fence": fence,
+        "status": status,
+        "message": message,
+        "error_code": error_code,
+    }
     if (await connection.execute(_END, parameters)).first() is None:
         return False
     await connection.execute(_DELETE_CHUNKS, {"import_id": import_id})
-    await connection.execute(_DELETE_SEEN, {"import_id": import_id})
     return True
+
+
+async def forget_seen(connection: AsyncConnection, import_id: str) -> bool:
+    """Drop some of what an import that is over has seen; whether there may be more. Millions are no single statement."""
+    parameters = {"import_id": import_id, "most": _SEEN_AT_ONCE}
+    return bool((await connection.execute(_FORGET_SEEN, parameters)).scalar_one() == _SEEN_AT_ONCE)
+
+
+async def left_behind(connection: AsyncConnection) -> list[tuple[str, str]]:
+    """Store and id of the imports that ended when their process did, before it dropped what they had seen."""
+    return [(row[0], row[1]) for row in await connection.execute(_LEFT_BEHIND)]
 
 
 async def read_chunk(connection: AsyncConnection, import_id: str, chunk_number: int) -> bytes | None:
@@ -210,7 +290,11 @@ async def read_chunk(connection: AsyncConnection, import_id: str, chunk_number: 
 async def mark_seen(
     connection: AsyncConnection, lease: ImportLease, kind: str, ids: Collection[str]
 ) -> set[str]:
-    """Note ids of variants (``v``) or products (``p``); those that the file had not named before."""
+    """Note ids; those that were not noted under this kind before.
+
+    ``v``: variants and ``p``: products whose row was met, ``n``: items that the file names anywhere, ``a``: items that it
+    leaves out.
+    """
     if not ids:
         return set()
     rows = await connection.execute(
@@ -218,6 +302,14 @@ async def mark_seen(
         {"store_id": lease.store_id, "import_id": lease.import_id, "kind": kind, "ids": sorted(set(ids))},
     )
     return set(rows.scalars())
+
+
+async def seen(connection: AsyncConnection, lease: ImportLease, kind: str, ids: Collection[str]) -> set[str]:
+    """Those of the ids that are noted under this kind."""
+    if not ids:
+        return set()
+    parameters = {"import_id": lease.import_id, "kind": kind, "ids": sorted(ids)}
+    return set((await connection.execute(_SEEN, parameters)).scalars())
 
 
 async def add_findings(connection: AsyncConnection, lease: ImportLease, findings: Sequence[Finding]) -> None:

@@ -1,35 +1,53 @@
 """Runs imports: lease, spool, parse in a thread, write in chunks. Safe to kill anywhere: a restart goes on where it was.
 
 A restart reads the file from its first row again and passes over what is settled, so that nothing is counted twice and
-no row overwrites news that came in between.
+no row overwrites news that came in between. An import that replaces reads the whole file once before it writes anything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.catalog.ingest.compression import MAX_INFLATED_BYTES, InflationLimits
 from meta_sync.catalog.ingest.detect import format_by_name
-from meta_sync.catalog.ingest.import_file import RowReader
+from meta_sync.catalog.ingest.import_inflate import plain_file
+from meta_sync.catalog.ingest.import_replace import (
+    Deletion,
+    DeletionHeldError,
+    check_whole,
+    list_absent,
+    note_named,
+)
 from meta_sync.catalog.ingest.import_rows import (
     MAX_STARTS,
     ImportLease,
+    ImportOverdueError,
     LeaseLostError,
     end_import,
+    forget_seen,
     give_back,
     lease_import,
+    left_behind,
     postpone,
     read_chunk,
     renew_lease,
     save_progress,
 )
+from meta_sync.catalog.ingest.import_run import (
+    Ending,
+    ImportRun,
+    ending_of,
+    overdue_sentence,
+    refusal_sentence,
+)
+from meta_sync.catalog.ingest.import_spool import ChangeSpool
 from meta_sync.catalog.ingest.import_tally import Tally
 from meta_sync.catalog.ingest.import_write import Chunk
 from meta_sync.catalog.ingest.rows import (
@@ -37,7 +55,6 @@ from meta_sync.catalog.ingest.rows import (
     FormatContext,
     ImportedParent,
     ImportedVariant,
-    ImportFormat,
     Parsed,
 )
 from meta_sync.catalog.models import ChangeSink
@@ -65,39 +82,20 @@ _ABANDONED_UPLOADS = text(
 )
 _DELETE_CHUNKS_OF = text("DELETE FROM import_chunks WHERE import_id = ANY(CAST(:ids AS text[]))")
 
-_Write = Callable[[Chunk], Awaitable[int]]
-
-
-@dataclass(slots=True)
-class _Run:
-    """One start of one import."""
-
-    lease: ImportLease
-    tally: Tally
-    path: Path
-    file_format: ImportFormat
-    context: FormatContext
-    stop: Event
-
-    async def read(self, reader: RowReader) -> Sequence[Parsed]:
-        """The next slice, read in a thread. When we are cancelled the thread is told so and waited for."""
-        slice_ = asyncio.ensure_future(asyncio.to_thread(reader.read, _CHUNK_ENTRIES))
-        try:
-            return await asyncio.shield(slice_)
-        except asyncio.CancelledError:
-            self.stop.set()
-            await asyncio.wait([slice_])
-            raise
-
-    def open(self) -> RowReader:
-        """A pass over the file from its first row."""
-        return RowReader(self.path, self.file_format, self.context)
-
 
 class ImportRunner:
     """Works off the waiting imports of all stores, each worker one at a time."""
 
-    def __init__(self, database: Database, sink: ChangeSink, queue: JobQueue, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sink: ChangeSink,
+        queue: JobQueue,
+        clock: Clock,
+        *,
+        max_inflated_bytes: int = MAX_INFLATED_BYTES,
+    ) -> None:
+        self._inflation_limits = InflationLimits(max_inflated_bytes)
         self._database = database
         self._sink = sink
         self._queue = queue
@@ -112,11 +110,14 @@ class ImportRunner:
         return await self._run_leased(import_id)
 
     async def sweep(self) -> int:
-        """End uploads that stopped half-way a day ago; how many."""
+        """End uploads that stopped half-way a day ago; how many. Drops what imports that are over have left behind."""
         async with self._database.platform() as connection:
             ids = list((await connection.execute(_ABANDONED_UPLOADS)).scalars())
             if ids:
                 await connection.execute(_DELETE_CHUNKS_OF, {"ids": ids})
+            leftovers = await left_behind(connection)
+        for store_id, import_id in leftovers:
+            await self._forget(store_id, import_id)
         return len(ids)
 
     async def _run_leased(self, import_id: str | None) -> bool:
@@ -148,34 +149,49 @@ class ImportRunner:
 
     async def _start(self, lease: ImportLease) -> None:
         if lease.starts > MAX_STARTS:
-            rows = lease.tally.rows
-            await self._end(
-                lease,
-                "error",
-                f"The import stopped {MAX_STARTS} times without coming to its end, the last time after row {rows}. "
-                "What came before that row was imported. Upload the file again, or ask the operator for the log.",
-            )
+            await self._end(lease, Ending("error", _stopped_sentence(lease)))
             return
         async with self._database.store(lease.store_id) as connection:
             settings, _ = await load_settings(connection, lease.store_id)
         if settings.currency is None:
-            await self._end(
-                lease, "error", "The store has no currency. Set it in the settings, then import again."
-            )
+            sentence = "The store has no currency. Set it in the settings, then import again."
+            await self._end(lease, Ending("error", sentence))
             return
         stop = Event()
         context = FormatContext(settings.currency, settings.timezone, is_cancelled=stop.is_set)
         with tempfile.TemporaryDirectory(prefix="meta-sync-import-") as directory:
-            path = Path(directory) / "upload"
-            run = _Run(lease, lease.tally, path, format_by_name(lease.format), context, stop)
+            run = ImportRun(
+                lease,
+                lease.tally,
+                Path(directory) / "upload",
+                format_by_name(lease.format),
+                context,
+                stop,
+                settings.guard_max_share,
+            )
             try:
-                await self._spool(lease, path)
-                await self._items(run)
-                await self._end(lease, *_ending(run.tally))
-            except FileRefusedError as refusal:
-                await self._end(lease, "error", _refusal_sentence(refusal, run.tally))
+                await self._end(lease, await self._run(run))
             finally:
                 stop.set()
+
+    async def _run(self, run: ImportRun) -> Ending:
+        """All passes over the file, each of which goes on where the last start left it; how the import ends."""
+        try:
+            await self._spool(run.lease, run.path)
+            run.path = await plain_file(run.path, self._inflation_limits, lambda: self._renew(run.lease))
+            run.file_bytes = run.path.stat().st_size
+            if run.lease.replaces and not run.tally.checked:
+                await self._survey(run)
+            if run.tally.refusal is not None and not run.lease.dry_run:
+                return Ending("error", run.tally.refusal, "CONFLICT")
+            await self._items(run)
+            if run.lease.replaces and not run.tally.deletion_done:
+                await self._delete_absent(run)
+        except FileRefusedError as refusal:
+            return Ending("error", refusal_sentence(refusal, run))
+        except ImportOverdueError:
+            return Ending("error", overdue_sentence(run))
+        return ending_of(run)
 
     async def _spool(self, lease: ImportLease, path: Path) -> None:
         """Put the uploaded pieces together on local disk: formats need a file that they can seek in."""
@@ -190,12 +206,73 @@ class ImportRunner:
                 await asyncio.to_thread(file.write, content)
                 number += 1
 
-    async def _items(self, run: _Run) -> None:
+    async def _renew(self, lease: ImportLease) -> None:
+        async with self._database.store(lease.store_id) as connection:
+            await renew_lease(connection, lease)
+
+    async def _survey(self, run: ImportRun) -> None:
+        """The pass that only looks what the file names. Nothing is written to the catalog before it was judged as a whole."""
+        passed_over = 0
+        with run.open() as reader:
+            while not reader.finished:
+                entries = await run.read(reader, _CHUNK_ENTRIES)
+                settled = min(max(run.tally.survey_entries - passed_over, 0), len(entries))
+                passed_over += len(entries)
+                await self._note_named(run, entries[settled:], reader.bytes_read)
+            if reader.refusal is not None:
+                raise reader.refusal
+
+        async def work(connection: AsyncConnection) -> Tally:
+            await renew_lease(connection, run.lease)
+            tally = run.tally.copy()
+            await check_whole(connection, run.lease, tally, most_share=run.most_share)
+            await save_progress(connection, run.lease, tally, run.settled_bytes(0))
+            return tally
+
+        run.tally = await write_transaction(self._database, run.lease.store_id, work)
+        await failpoint("import.after_survey")
+
+    async def _note_named(self, run: ImportRun, entries: Sequence[Parsed], bytes_read: int) -> None:
+        async def work(connection: AsyncConnection) -> Tally:
+            await renew_lease(connection, run.lease)
+            tally = run.tally.copy()
+            await note_named(connection, run.lease, tally, entries)
+            await save_progress(connection, run.lease, tally, run.settled_bytes(bytes_read, is_survey=True))
+            return tally
+
+        run.tally = await write_transaction(self._database, run.lease.store_id, work)
+        await failpoint("import.after_survey")
+
+    async def _delete_absent(self, run: ImportRun) -> None:
+        """The one transaction that deletes, or in a dry run lists, what the file leaves out."""
+        await failpoint("import.before_deletion")
+
+        async def work(connection: AsyncConnection) -> Tally:
+            await renew_lease(connection, run.lease)
+            tally = run.tally.copy()
+            if run.lease.dry_run:
+                await list_absent(connection, run.lease, tally)
+            elif tally.held_back is None:
+                changes = ChangeSpool(run.path.with_name("changes"))
+                await Deletion(connection, run.lease, tally, changes, run.most_share).run()
+                await changes.tell(self._sink, connection, run.lease.store_id)
+            await save_progress(connection, run.lease, tally, run.lease.size_bytes)
+            return tally
+
+        try:
+            run.tally = await write_transaction(self._database, run.lease.store_id, work)
+        except DeletionHeldError as held:
+            run.tally.held_back = held.message
+            run.tally = await write_transaction(self._database, run.lease.store_id, work)
+        if run.tally.deleted:
+            await self._queue.wake(JobName.DRAIN)
+
+    async def _items(self, run: ImportRun) -> None:
         """The pass over the file that writes its items; the parents go first once the file turns out to have any."""
         passed_over = 0
         with run.open() as reader:
             while not reader.finished:
-                entries = await run.read(reader)
+                entries = await run.read(reader, _CHUNK_ENTRIES)
                 settled = min(max(run.tally.entries - passed_over, 0), len(entries))
                 passed_over += settled
                 fresh = entries[settled:]
@@ -206,12 +283,12 @@ class ImportRunner:
             if reader.refusal is not None:
                 raise reader.refusal
 
-    async def _parents(self, run: _Run, bytes_read: int) -> None:
+    async def _parents(self, run: ImportRun, bytes_read: int) -> None:
         """A pass of its own: a product may stand after its variations in the file, and nothing is held in memory."""
         passed_over = 0
         with run.open() as reader:
             while not reader.finished:
-                entries = await run.read(reader)
+                entries = await run.read(reader, _CHUNK_ENTRIES)
                 settled = min(max(run.tally.parent_entries - passed_over, 0), len(entries))
                 passed_over += len(entries)
                 await self._write(run, entries[settled:], bytes_read, parents=True)
@@ -219,19 +296,23 @@ class ImportRunner:
                 raise reader.refusal
         run.tally.parents_done = True
 
-    async def _write(self, run: _Run, entries: Sequence[Parsed], bytes_read: int, *, parents: bool) -> None:
+    async def _write(
+        self, run: ImportRun, entries: Sequence[Parsed], bytes_read: int, *, parents: bool
+    ) -> None:
         """One transaction: the rows, what was seen and found, the counters, the lease."""
 
         async def work(connection: AsyncConnection) -> tuple[Tally, int]:
             await renew_lease(connection, run.lease)
-            chunk = Chunk(connection, run.lease, run.tally.copy(), self._sink, self._clock())
+            chunk = Chunk(
+                connection, run.lease, run.tally.copy(), self._sink, self._clock(), run.context.currency
+            )
             if parents:
                 enqueued = await chunk.write_parents(entries)
                 chunk.tally.parent_entries += len(entries)
             else:
                 enqueued = await chunk.write_items(entries)
                 chunk.tally.entries += len(entries)
-            await save_progress(connection, run.lease, chunk.tally, bytes_read)
+            await save_progress(connection, run.lease, chunk.tally, run.settled_bytes(bytes_read))
             return chunk.tally, enqueued
 
         run.tally, enqueued = await write_transaction(self._database, run.lease.store_id, work)
@@ -239,12 +320,26 @@ class ImportRunner:
         if enqueued:
             await self._queue.wake(JobName.DRAIN)
 
-    async def _end(self, lease: ImportLease, status: str, message: str | None) -> None:
+    async def _end(self, lease: ImportLease, ending: Ending) -> None:
         async with self._database.store(lease.store_id) as connection:
-            if not await end_import(connection, lease.import_id, lease.fence, status=status, message=message):
+            if not await end_import(
+                connection,
+                lease.import_id,
+                lease.fence,
+                status=ending.status,
+                message=ending.message,
+                error_code=ending.error_code,
+            ):
                 raise LeaseLostError
-        _logger.info("An import is over.", import_id=lease.import_id, status=status)
+        _logger.info("An import is over.", import_id=lease.import_id, status=ending.status)
         await self._queue.wake(JobName.IMPORTS)
+        await self._forget(lease.store_id, lease.import_id)
+
+    async def _forget(self, store_id: str, import_id: str) -> None:
+        is_more = True
+        while is_more:
+            async with self._database.store(store_id) as connection:
+                is_more = await forget_seen(connection, import_id)
 
 
 def _needs_parents(entry: Parsed) -> bool:
@@ -253,21 +348,18 @@ def _needs_parents(entry: Parsed) -> bool:
     )
 
 
-def _ending(tally: Tally) -> tuple[str, str | None]:
-    """Status and message of an import whose file was read to its end."""
-    if not tally.failed:
-        return "success", None
-    if tally.created or tally.changed or tally.unchanged:
-        return "partial", None
-    return "error", "No row of the file could be imported; the errors say why."
-
-
-def _refusal_sentence(refusal: FileRefusedError, tally: Tally) -> str:
-    """What is wrong with the file, where, and what of it went in all the same."""
-    sentence = refusal.message
-    if refusal.line is not None and str(refusal.line) not in sentence:
-        column = f", column {refusal.column}" if refusal.column is not None else ""
-        sentence = f"{sentence.rstrip('.')} (line {refusal.line}{column})."
-    if tally.variants:
-        sentence += f" The {tally.variants:,} items before that point were imported."
-    return sentence
+def _stopped_sentence(lease: ImportLease) -> str:
+    rows = lease.tally.rows
+    sentence = (
+        f"The import stopped {MAX_STARTS} times without coming to its end, the last time after row {rows}. "
+    )
+    if lease.dry_run:
+        sentence += "It was a dry run: nothing was written. "
+    elif lease.replaces and not lease.tally.entries:
+        sentence += "Nothing was imported and nothing deleted. "
+    elif lease.replaces and lease.tally.deletion_done:
+        sentence += "All of it was applied. "
+    else:
+        sentence += "What came before that row was imported. "
+        sentence += "Nothing was deleted. " if lease.replaces else ""
+    return sentence + "Upload the file again, or ask the operator for the log."

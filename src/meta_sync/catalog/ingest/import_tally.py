@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from meta_sync.catalog.ingest.import_limits import (
+    LONGEST_MESSAGE_CHARS,
+    LONGEST_VALUE_CHARS,
+    MAX_STORED_FINDINGS,
+)
 from meta_sync.catalog.ingest.rows import Parsed, RowFailure, RowSkip, RowWarning
 
-__all__ = ["COUNT_NAMES", "Finding", "Tally"]
+__all__ = ["COUNT_NAMES", "Finding", "Tally", "quotable"]
 
-COUNT_NAMES = ("rows", "products", "variants", "created", "changed", "unchanged", "skipped", "failed")
+COUNT_NAMES = (
+    "rows",
+    "products",
+    "variants",
+    "created",
+    "changed",
+    "unchanged",
+    "skipped",
+    "failed",
+    "deleted",
+)
 """What the API shows, in its order."""
 
-_MAX_STORED = {"failure": 10_000, "skip": 10_000, "warning": 1_000}
-"""Findings kept for the report. The counters stay exact beyond."""
+_MAX_STORED = MAX_STORED_FINDINGS
 
-Finding = tuple[int, str, int, str, str, str | None]
-"""Number, kind, row, field, message, item id."""
+Finding = tuple[int, str, int, str, str, str | None, str | None, str | None]
+"""Number, kind, row, field, message, item id, rule, value."""
 
 
 @dataclass(slots=True)
@@ -36,6 +51,8 @@ class Tally:
     unchanged: int = 0
     skipped: int = 0
     failed: int = 0
+    deleted: int = 0
+    """Items of the store that the file leaves out, after they were deleted (in a dry run: that would be)."""
     entries: int = 0
     """Parsed entries that are settled; a restart reads the file again and passes over them."""
     parent_entries: int = 0
@@ -43,6 +60,26 @@ class Tally:
     parents_done: bool = False
     findings: int = 0
     stored: dict[str, int] = field(default_factory=dict)
+    survey_entries: int = 0
+    """The same for the pass that only looks which items the file names."""
+    named: int = 0
+    """Items that the survey saw, those aside that fail."""
+    faulty: int = 0
+    """Rows that fail in the survey already."""
+    nameless: int = 0
+    """Those of them that do not say which item they are."""
+    first_nameless_row: int = 0
+    checked: bool = False
+    """The survey is over and what is absent is noted."""
+    live: int = 0
+    """Items of the source when that was done."""
+    absent: int = 0
+    """Those of them that the file does not name."""
+    refusal: str | None = None
+    """Why the import as a whole is refused."""
+    held_back: str | None = None
+    """Why nothing is deleted although the rows go in."""
+    deletion_done: bool = False
 
     @classmethod
     def restored(cls, stored: dict[str, Any]) -> Tally:
@@ -67,6 +104,28 @@ class Tally:
             kind = "warning"
         else:
             self.failed += 1
+        return self.line(
+            kind,
+            finding.row,
+            column=finding.field,
+            message=finding.message,
+            item_id=finding.item_id,
+            rule=finding.rule,
+            value=finding.value,
+        )
+
+    def line(
+        self,
+        kind: str,
+        row: int,
+        *,
+        column: str,
+        message: str,
+        item_id: str | None,
+        rule: str | None = None,
+        value: str | None = None,
+    ) -> Finding | None:
+        """A line of the report that counts as nothing; ``None`` when there are enough of its kind."""
         if self.stored.get(kind, 0) >= _MAX_STORED[kind]:
             return None
         self.stored[kind] = self.stored.get(kind, 0) + 1
@@ -74,12 +133,43 @@ class Tally:
         return (
             self.findings,
             kind,
-            finding.row,
-            finding.field,
-            finding.message,
-            finding.item_id,
+            row,
+            quotable(column, LONGEST_VALUE_CHARS),
+            quotable(message, LONGEST_MESSAGE_CHARS),
+            item_id,
+            rule,
+            None if value is None else quotable(value, LONGEST_VALUE_CHARS),
         )
 
     def saw(self, entry: Parsed) -> None:
         """Count the row that an entry came from."""
         self.rows = max(self.rows, entry.row)
+
+    def survey(self, entry: Parsed, *, is_named: bool) -> None:
+        """Count an entry of the pass that writes nothing."""
+        self.saw(entry)
+        if not isinstance(entry, RowFailure):
+            self.named += is_named
+            return
+        self.faulty += 1
+        if not is_named:
+            self.nameless += 1
+            self.first_nameless_row = self.first_nameless_row or entry.row
+
+
+def quotable(text: str, most: int) -> str:
+    """A piece of the file as it may stand in a report: cut, in one line, without characters that steer a terminal."""
+    cut = text if len(text) <= most else f"{text[: most - 1]}…"
+    if cut.isprintable():
+        return cut
+    return "".join(map(_printable, cut))
+
+
+def _printable(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    # Cc: control characters. Cf would be soft hyphens and joiners, which belong to words; of them only those go that
+    # turn the reading direction round and make a line look like another.
+    if unicodedata.category(character) == "Cc" or "\u202a" <= character <= "\u202e":
+        return "\ufffd"
+    return "\ufffd" if "\u2066" <= character <= "\u2069" else character

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.catalog.ingest.import_limits import SHOWN_ERRORS
 from meta_sync.catalog.ingest.import_tally import COUNT_NAMES
 from meta_sync.catalog.tables import import_findings, imports
 
 __all__ = ["ImportFinding", "ImportView", "page_of_findings", "page_of_imports", "read_import"]
 
-_SHOWN_ERRORS = 100
 _REPORT_PAGE = 1_000
 
 
@@ -24,10 +24,14 @@ class ImportFinding:
 
     row: int
     kind: str
-    """``failure``, ``skip`` or ``warning``."""
+    """``failure``, ``skip`` or ``warning``; ``create``, ``change`` or ``delete`` for what became of an item."""
     field: str
     message: str
     item_id: str | None
+    rule: str | None
+    """A stable word for the reason."""
+    value: str | None
+    """What the file says there, cut."""
 
 
 @dataclass(slots=True)
@@ -36,7 +40,8 @@ class ImportView:
 
     import_id: str
     status: str
-    """``uploading``, ``queued``, ``running``, ``success``, ``partial`` (some rows failed) or ``error``."""
+    """``fetching``, ``uploading``, ``queued``, ``running``, ``success``, ``partial`` (some rows failed, or nothing could
+    be deleted) or ``error``."""
     format: str | None
     mode: str
     source: str | None
@@ -45,8 +50,12 @@ class ImportView:
     progress: int
     """Percent of the file that is settled."""
     counts: dict[str, int]
-    """The eight names of the API, in its order."""
+    """The names of the API, in its order."""
     message: str | None
+    error_code: str | None
+    """A code of the API's error table, where one fits."""
+    dry_run: bool
+    allow_mass_delete: bool
     requested_by: str | None
     created_at: datetime
     started_at: datetime | None
@@ -62,6 +71,8 @@ _FINDING_COLUMNS = (
     import_findings.c.field,
     import_findings.c.message,
     import_findings.c.item_id,
+    import_findings.c.rule,
+    import_findings.c.value,
 )
 _VIEW_COLUMNS = (
     imports.c.import_id,
@@ -74,6 +85,9 @@ _VIEW_COLUMNS = (
     imports.c.bytes_read,
     imports.c.counts,
     imports.c.message,
+    imports.c.error_code,
+    imports.c.dry_run,
+    imports.c.allow_mass_delete,
     imports.c.requested_by,
     imports.c.created_at,
     imports.c.started_at,
@@ -92,7 +106,7 @@ async def read_import(connection: AsyncConnection, store_id: str, import_id: str
         select(*_FINDING_COLUMNS)
         .where(import_findings.c.import_id == import_id, import_findings.c.kind == "failure")
         .order_by(import_findings.c.finding_number)
-        .limit(_SHOWN_ERRORS)
+        .limit(SHOWN_ERRORS)
     )
     view.errors = [ImportFinding(*found[1:]) for found in await connection.execute(failures)]
     return view

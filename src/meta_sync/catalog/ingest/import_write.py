@@ -1,14 +1,19 @@
-"""One chunk of an import: judge its rows, write the good ones, count and note the rest. Runs inside one transaction."""
+"""One chunk of an import: judge its rows, write the good ones, count and note the rest. Runs inside one transaction.
+
+A dry run takes the same way and stops short of writing: what earlier chunks would have made of a product is then told
+from the row itself, since the store does not have it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.catalog.ingest.import_rows import ImportLease, add_findings, mark_seen
+from meta_sync.catalog.ingest.import_changes import describe_change, describe_new
+from meta_sync.catalog.ingest.import_rows import ImportLease, add_findings, mark_seen, seen
 from meta_sync.catalog.ingest.import_tally import Finding, Tally
 from meta_sync.catalog.ingest.rows import (
     ImportedParent,
@@ -21,6 +26,7 @@ from meta_sync.catalog.ingest.rows import (
 from meta_sync.catalog.models import ChangeSink, Lane, ProductInput
 from meta_sync.catalog.products_write import save_working_set
 from meta_sync.catalog.repository import load_working_set
+from meta_sync.catalog.states import ProductState, product_state
 from meta_sync.catalog.validation import MAX_VARIANTS, validate_product
 from meta_sync.catalog.working_set import MergeOutcome, WorkingSet
 
@@ -36,6 +42,9 @@ class Chunk:
     tally: Tally
     sink: ChangeSink
     now: datetime
+    currency: str
+    _named_products: set[str] = field(default_factory=set)
+    """In a dry run: products that an earlier chunk would have made."""
 
     async def write_parents(self, entries: Sequence[Parsed]) -> int:
         """Write the products that are not items themselves; how many variants were enqueued."""
@@ -49,6 +58,9 @@ class Chunk:
             else:
                 good.append(entry)
         new = await mark_seen(self.connection, self.lease, "p", [entry.product.id for entry in good])
+        if self.lease.dry_run:
+            self.tally.products += len(new)
+            return await self._save(WorkingSet(), findings)
         working = await load_working_set(self.connection, self.lease.store_id, new, [])
         for entry in good:
             if entry.product.id in new:
@@ -83,6 +95,9 @@ class Chunk:
             [entry.variant.id for entry in accepted],
             [entry.variant.id for entry in accepted if entry.variant.inventory is not None],
         )
+        if self.lease.dry_run:
+            mentioned = {entry.product.id for entry in accepted} - new_products
+            self._named_products = await seen(self.connection, self.lease, "p", mentioned)
         findings.extend(self._merge(working, entry, new_products) for entry in accepted)
         return await self._save(working, findings)
 
@@ -100,34 +115,49 @@ class Chunk:
                 accepted.append(entry)
             else:
                 message = f"The id {variant_id} appears again; the first row counts."
-                repeated.append(RowFailure(entry.row, "id", message, variant_id))
+                repeated.append(RowFailure(entry.row, "id", message, variant_id, "repeated_id", variant_id))
         return accepted, repeated
 
     def _merge(self, working: WorkingSet, entry: ImportedVariant, new_products: set[str]) -> Finding | None:
-        """Apply one row and count what became of it; a finding when it was left out."""
+        """Apply one row and count what became of it; a line for the report when it has something to say."""
         product_id, variant_id = entry.product.id, entry.variant.id
         product_changed = False
         if not entry.product_is_partial and product_id in new_products:
             new_products.discard(product_id)
             product_changed = working.merge_product(self._owned(entry.product)).row_changed
+        elif product_id in self._named_products:
+            self._stand_in(working, entry)
         outcome = working.merge_variant(product_id, entry.variant, clock=entry.product.updated_at)
-        if outcome is MergeOutcome.STALE:
-            message = f"The store has later news of product {product_id}; the row was left out."
-            return self.tally.note(RowSkip(entry.row, "id", message, variant_id))
-        if outcome is MergeOutcome.NO_PRODUCT:
-            message = f"The product {product_id} of this item is neither in the file nor in the store."
-            return self.tally.note(RowFailure(entry.row, "product", message, variant_id))
-        if outcome is MergeOutcome.TOO_MANY_VARIANTS:
-            message = f"The product {product_id} has {MAX_VARIANTS:,} variants already; it cannot have more."
-            return self.tally.note(RowFailure(entry.row, "product", message, variant_id))
+        if (refused := _refused(entry, outcome)) is not None:
+            return self.tally.note(refused)
         self.tally.variants += 1
         if outcome is MergeOutcome.CREATED:
             self.tally.created += 1
+            if self.lease.dry_run:
+                message = describe_new(entry.product, entry.variant, self.currency)
+                return self.tally.line("create", entry.row, column="", message=message, item_id=variant_id)
         elif outcome is MergeOutcome.CHANGED or product_changed:
             self.tally.changed += 1
+            if self.lease.dry_run:
+                fields, message = describe_change(
+                    working, variant_id, with_product=product_changed, currency=self.currency
+                )
+                return self.tally.line(
+                    "change", entry.row, column=fields, message=message, item_id=variant_id
+                )
         else:
             self.tally.unchanged += 1
         return None
+
+    def _stand_in(self, working: WorkingSet, entry: ImportedVariant) -> None:
+        """Put the product in that an earlier chunk of this dry run would have made or revived."""
+        stored = working.products.get(entry.product.id)
+        if stored is not None and not stored.deleted:
+            return
+        if not entry.product_is_partial:
+            working.merge_product(self._owned(entry.product))
+        else:
+            working.products[entry.product.id] = _alive(stored, self._owned(entry.product))
 
     def _owned(self, product: ProductInput) -> ProductInput:
         """The product as this import's source owns it."""
@@ -139,12 +169,49 @@ class Chunk:
         if not details:
             return None
         name = details[0].field.removeprefix("variants[0].")
-        return RowFailure(row, name, f"{name} {details[0].message}.", item_id)
+        return RowFailure(
+            row, name, f"{name} {details[0].message}.", item_id, "invalid", _given(given, details[0].field)
+        )
 
     async def _save(self, working: WorkingSet, findings: Sequence[Finding | None]) -> int:
-        enqueued = await save_working_set(
-            self.connection, self.lease.store_id, working, self.sink, new_lane=Lane.BULK
-        )
+        enqueued: dict[str, str] = {}
+        if not self.lease.dry_run:
+            enqueued = await save_working_set(
+                self.connection, self.lease.store_id, working, self.sink, new_lane=Lane.BULK
+            )
         noted = [finding for finding in findings if finding is not None]
         await add_findings(self.connection, self.lease, noted)
         return len(enqueued)
+
+
+def _refused(entry: ImportedVariant, outcome: MergeOutcome) -> RowFailure | RowSkip | None:
+    """Why the row was left out, if it was."""
+    product_id, variant_id = entry.product.id, entry.variant.id
+    if outcome is MergeOutcome.STALE:
+        message = f"The store has later news of product {product_id}; the row was left out."
+        clock = entry.product.updated_at
+        return RowSkip(
+            entry.row, "id", message, variant_id, "stale", clock.isoformat() if clock is not None else None
+        )
+    if outcome is MergeOutcome.NO_PRODUCT:
+        message = f"The product {product_id} of this item is neither in the file nor in the store."
+        return RowFailure(entry.row, "product", message, variant_id, "no_product", product_id)
+    if outcome is MergeOutcome.TOO_MANY_VARIANTS:
+        message = f"The product {product_id} has {MAX_VARIANTS:,} variants already; it cannot have more."
+        return RowFailure(entry.row, "product", message, variant_id, "too_many_variants", product_id)
+    return None
+
+
+def _alive(stored: ProductState | None, given: ProductInput) -> ProductState:
+    return product_state(given, None) if stored is None else replace(stored, deleted=False)
+
+
+def _given(product: ProductInput, name: str) -> str | None:
+    """What the row says in the field that a fault names (``variants[0].specialPrice``), where it is one value."""
+    given: object = product
+    if name.startswith("variants[0]."):
+        given = product.variants[0]
+    attribute = name.removeprefix("variants[0].")
+    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in attribute)
+    value = getattr(given, snake, None)
+    return str(value) if isinstance(value, str | int | datetime) else None

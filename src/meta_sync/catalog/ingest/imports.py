@@ -93,16 +93,21 @@ class ImportService:
         format: str | None = None,  # noqa: A002 - the API's own word
         mode: str = "upsert",
         source: str | None = None,
+        dry_run: bool = False,
+        allow_mass_delete: bool = False,
         requested_by: str | None = None,
     ) -> str:
         """Begin an upload; the id of the import.
+
+        ``dry_run``: everything is judged and counted, nothing is written. ``allow_mass_delete``: an import that replaces
+        may delete more than the store's settings let it.
 
         Raises
         ------
         ValidationFailedError
             The format or mode is not known, or the source cannot be stored.
         ConflictError
-            The store has no currency yet, or the mode is ``replace``.
+            The store has no currency yet.
         NotFoundError
             There is no such store.
         """
@@ -122,6 +127,8 @@ class ImportService:
                     mode=mode,
                     source=source or format,
                     file_name=file_name,
+                    dry_run=dry_run,
+                    allow_mass_delete=allow_mass_delete,
                     requested_by=requested_by,
                 )
             )
@@ -271,10 +278,6 @@ def check_request(format_name: str | None, mode: str, source: str | None) -> Non
             raise ValidationFailedError(
                 refusal.message, details=[ErrorDetail("format", refusal.message)]
             ) from None
-    if mode == "replace":
-        raise ConflictError(
-            "Imports that delete what a file leaves out are not offered yet. Use mode upsert, and delete products by name."
-        )
 
 
 async def require_currency(connection: AsyncConnection, store_id: str) -> None:

@@ -1,0 +1,120 @@
+"""One start of one import: its file, its limits and how far it is. Knows nothing of the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from meta_sync.catalog.ingest.import_file import RowReader
+from meta_sync.catalog.ingest.import_limits import LONGEST_RUN_HOURS, MAX_ROWS
+from meta_sync.catalog.ingest.import_rows import ImportLease
+from meta_sync.catalog.ingest.import_tally import Tally
+from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext, ImportFormat, Parsed
+
+__all__ = ["Ending", "ImportRun", "ending_of", "overdue_sentence", "refusal_sentence"]
+
+_TRIED_OUT = "This was a dry run: nothing was written."
+
+
+@dataclass(slots=True)
+class ImportRun:
+    """One start of one import."""
+
+    lease: ImportLease
+    tally: Tally
+    path: Path
+    """The file, whole and plain, on local disk."""
+    file_format: ImportFormat
+    context: FormatContext
+    stop: Event
+    most_share: float
+    """The largest part of a source's items that one import may delete."""
+    file_bytes: int = 0
+
+    def open(self) -> RowReader:
+        """A pass over the file from its first row."""
+        return RowReader(self.path, self.file_format, self.context)
+
+    async def read(self, reader: RowReader, most: int) -> Sequence[Parsed]:
+        """The next slice, read in a thread. When we are cancelled the thread is told so and waited for.
+
+        A file with more rows than any may have ends with the last one that it may have, refused.
+        """
+        slice_ = asyncio.ensure_future(asyncio.to_thread(reader.read, most))
+        try:
+            entries = await asyncio.shield(slice_)
+        except asyncio.CancelledError:
+            self.stop.set()
+            await asyncio.wait([slice_])
+            raise
+        if entries and entries[-1].row > MAX_ROWS:
+            entries = [entry for entry in entries if entry.row <= MAX_ROWS]
+            reader.finished = True
+            reader.refusal = FileRefusedError(f"The file has more than {MAX_ROWS:,} rows. Send it in parts.")
+        return entries
+
+    def settled_bytes(self, bytes_read: int, *, is_survey: bool = False) -> int:
+        """How much of the upload is settled when a pass has read so far; of two passes each is worth half."""
+        share = min(bytes_read / max(self.file_bytes, 1), 1.0)
+        if self.lease.replaces:
+            share = share / 2 if is_survey else (1 + share) / 2
+        return int(self.lease.size_bytes * share)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an import is over."""
+
+    status: str
+    message: str | None = None
+    error_code: str | None = None
+
+
+def ending_of(run: ImportRun) -> Ending:
+    """The ending of an import whose file was read to its end."""
+    tally, lease = run.tally, run.lease
+    if tally.refusal is not None:
+        refusal = tally.refusal.replace("Nothing was imported and nothing deleted.", "It would be refused.")
+        return Ending("error", f"{_TRIED_OUT} {refusal}", "CONFLICT")
+    sentences = [_TRIED_OUT] if lease.dry_run else []
+    if tally.held_back is not None:
+        sentences.append(tally.held_back)
+    went_in = bool(tally.created or tally.changed or tally.unchanged)
+    if tally.failed and not went_in:
+        sentences.insert(0, "No row of the file could be imported; the errors say why.")
+        return Ending("error", " ".join(sentences))
+    is_partial = bool(tally.failed or tally.held_back)
+    return Ending("partial" if is_partial else "success", " ".join(sentences) or None)
+
+
+def refusal_sentence(refusal: FileRefusedError, run: ImportRun) -> str:
+    """What is wrong with the file, where, and what of it went in all the same."""
+    sentence = refusal.message
+    if refusal.line is not None and str(refusal.line) not in sentence:
+        column = f", column {refusal.column}" if refusal.column is not None else ""
+        sentence = f"{sentence.rstrip('.')} (line {refusal.line}{column})."
+    return sentence + _what_went_in(run)
+
+
+def overdue_sentence(run: ImportRun) -> str:
+    """What is said of an import that was ended because it took too long."""
+    return (
+        f"The import was ended after {LONGEST_RUN_HOURS} hours, when row {run.tally.rows:,} was reached. "
+        f"Send the file in parts.{_what_went_in(run)}"
+    )
+
+
+def _what_went_in(run: ImportRun) -> str:
+    if run.lease.dry_run:
+        return f" {_TRIED_OUT}"
+    sentence = ""
+    if run.tally.variants:
+        sentence = f" The {run.tally.variants:,} items before that point were imported."
+    if run.lease.replaces:
+        sentence += (
+            " Nothing was deleted." if run.tally.variants else " Nothing was imported and nothing deleted."
+        )
+    return sentence

@@ -1,0 +1,391 @@
+"""Mode ``replace``: what the file leaves out goes, and nothing else, whatever the file and the store look like."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from meta_sync.catalog.ingest import import_limits, import_replace, import_run, import_runner
+from meta_sync.catalog.models import Lane
+from meta_sync.core.db import Database
+from meta_sync.core.failpoints import arm, disarm_all
+from meta_sync.core.queue import JobName
+from tests.support.catalog import product, variant
+from tests.support.imports import ImportBench, counted, feed, open_imports, rows_of
+
+
+@pytest.fixture
+async def i(database: Database) -> AsyncIterator[ImportBench]:
+    async with open_imports(database) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def no_failpoints() -> Iterator[None]:
+    yield
+    disarm_all()
+
+
+TEN = [f"i{number}" for number in range(10)]
+
+
+async def test_what_the_file_leaves_out_is_deleted_with_its_intents(i: ImportBench) -> None:
+    await i.run(feed(*rows_of("a", "b", "c", group="g"), *rows_of(*TEN)))
+    i.b.sink.take()
+    i.b.queue.sent.clear()
+    view = await i.replace(feed(*rows_of("a", "c", group="g"), *rows_of(*TEN[:8], "new")))
+    assert (view.status, view.message, view.error_code) == ("success", None, None)
+    assert counted(view) == (1, 0, 10, 0, 0, 3)
+    assert await i.live() == ["a", "c", *TEN[:8], "new"]
+    assert i.b.sink.take() == {"b": Lane.LIVE, "i8": Lane.LIVE, "i9": Lane.LIVE, "new": Lane.BULK}
+    assert JobName.DRAIN in i.b.queue.sent
+    assert await i.b.rows("SELECT product_id FROM products WHERE deleted_at IS NOT NULL ORDER BY 1") == [
+        ("i8",),
+        ("i9",),
+    ]
+    lines = [(line.kind, line.item_id, line.rule) for line in await i.report(view.import_id)]
+    assert lines == [("delete", item, "absent") for item in ("b", "i8", "i9")]
+    assert await i.b.rows("SELECT 1 FROM import_seen") == []
+
+    before = await i.b.snapshot()
+    view = await i.replace(feed(*rows_of("a", "c", group="g"), *rows_of(*TEN[:8], "new")))
+    assert counted(view) == (0, 0, 11, 0, 0, 0)
+    assert (await i.b.snapshot(), i.b.sink.calls) == (before, [])
+
+
+async def test_the_last_but_one_of_a_group_gives_the_rest_another_look(i: ImportBench) -> None:
+    await i.run(feed(*rows_of("a", "b", group="g"), *rows_of(*TEN)))
+    i.b.sink.take()
+    await i.replace(feed(*rows_of("a", group="g"), *rows_of(*TEN)))
+    assert i.b.sink.take() == {"a": Lane.CONTENT, "b": Lane.LIVE}
+
+
+async def test_a_file_cut_at_a_row_boundary_deletes_nothing(i: ImportBench) -> None:
+    """Such a file is well-formed: nothing but what it leaves out shows that it is half of one."""
+    content = feed(*rows_of(*TEN))
+    await i.run(content)
+    before = await i.b.snapshot()
+    i.b.sink.take()
+    lines = content.splitlines(keepends=True)
+    for kept in (1, 5, 7):
+        view = await i.replace(b"".join(lines[:kept]))
+        assert (view.status, view.error_code) == ("error", "CONFLICT"), kept
+        assert counted(view) == (0, 0, 0, 0, 0, 0)
+    assert await i.b.snapshot() == before
+    assert i.b.sink.calls == []
+    # Cut within a row: what is left of the row may be any item.
+    view = await i.replace(content[:-30])
+    assert view.status == "partial"
+    assert view.message is not None
+    assert "Row 10 cannot be read and may be any item of the store, so nothing was deleted." in view.message
+    assert await i.live() == TEN
+
+
+async def test_sixty_percent_missing_is_refused_with_figures_unless_it_is_meant(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)))
+    i.b.sink.take()
+    before = await i.b.snapshot()
+    four = feed(*rows_of(*TEN[:4], price="2.00 USD"))
+    view = await i.replace(four)
+    assert (view.status, view.error_code) == ("error", "CONFLICT")
+    assert view.message == (
+        "The file leaves out 6 of the 10 items of the source google-csv (60%); one import may delete at most 30%. "
+        "Nothing was imported and nothing deleted. If the file is whole and this is meant, import it again with "
+        "allowMassDelete."
+    )
+    assert (await i.b.snapshot(), i.b.sink.calls) == (before, [])
+    view = await i.replace(four, allow_mass_delete=True)
+    assert (view.status, counted(view), view.allow_mass_delete) == ("success", (0, 4, 0, 0, 0, 6), True)
+    assert await i.live() == TEN[:4]
+
+
+async def test_the_share_is_the_setting_of_the_store_and_exactly_it_is_not_above_it(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)))
+    assert counted(await i.replace(feed(*rows_of(*TEN[:7]))))[-1] == 3
+    await i.sql(
+        """UPDATE stores SET settings = '{"currency": "USD", "guardMaxShare": 0.1}' WHERE store_id = 's'"""
+    )
+    view = await i.replace(feed(*rows_of(*TEN[:6])))
+    assert view.error_code == "CONFLICT"
+    assert await i.live() == TEN[:7]
+
+
+async def test_nothing_of_another_source_or_of_the_api_is_touched(i: ImportBench) -> None:
+    await i.run(feed(*rows_of("x1", "x2", "x3")), source="other")
+    await i.b.catalog.put_product("s", product("api-made", variant("y1"), variant("y2")))
+    await i.run(feed(*rows_of(*TEN)), source="main")
+    before = await i.b.rows(
+        "SELECT t.xmin::text, t.* FROM variants t WHERE variant_id < 'i' OR variant_id > 'j'"
+    )
+    view = await i.replace(feed(*rows_of(*TEN[:8])), source="main")
+    assert counted(view)[-1] == 2
+    assert await i.live() == [*TEN[:8], "x1", "x2", "x3", "y1", "y2"]
+    view = await i.replace(feed(*rows_of("z")), source="third")
+    assert (view.status, counted(view)) == ("success", (1, 0, 0, 0, 0, 0))
+    after = await i.b.rows(
+        "SELECT t.xmin::text, t.* FROM variants t WHERE variant_id < 'i' OR variant_id > 'j'"
+    )
+    assert [row for row in after if row[2] != "z"] == before
+
+
+async def test_what_the_file_takes_over_from_another_source_is_not_deleted_at_once(i: ImportBench) -> None:
+    """The other source's items of a product were never this one's to leave out."""
+    await i.run(feed(*rows_of(*TEN)), source="main")
+    await i.run(feed(*rows_of("a", "b", group="g")), source="other")
+    view = await i.replace(feed(*rows_of(*TEN), *rows_of("a", group="g")), source="main")
+    assert counted(view)[-1] == 0
+    assert await i.live() == ["a", "b", *TEN]
+
+
+@pytest.mark.parametrize("where", ["import.after_survey", "import.after_chunk", "import.before_deletion"])
+async def test_an_item_that_changed_hands_meanwhile_stays(i: ImportBench, where: str) -> None:
+    await i.run(feed(*rows_of(*TEN)), source="main")
+    import_id = await i.uploaded(feed(*rows_of(*TEN[:8])), source="main", mode="replace")
+    arm(where, "raise@2" if where == "import.after_survey" else "raise@1")
+    assert await i.runner.run(import_id)
+    disarm_all()
+    assert (await i.service.get("s", import_id)).status == "running"
+    # One goes to another feed, the other into a product of the API; both are alive and not in our hands.
+    await i.sql("UPDATE products SET source = 'other' WHERE product_id = 'i8'")
+    await i.b.catalog.put_product("s", product("api-made", variant("i9")))
+    await i.expire_leases()
+    assert await i.runner.run(import_id)
+    view = await i.service.get("s", import_id)
+    assert (view.status, counted(view)[-1]) == ("success", 0)
+    assert await i.live() == TEN
+
+
+async def test_items_made_while_the_import_runs_stay(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)), source="main")
+    import_id = await i.uploaded(feed(*rows_of(*TEN)), source="main", mode="replace")
+    arm("import.before_deletion", "raise")
+    assert await i.runner.run(import_id)
+    disarm_all()
+    await i.b.catalog.put_product("s", product("fresh", variant("fresh"), source="main"))
+    await i.expire_leases()
+    assert await i.runner.run(import_id)
+    assert await i.live() == ["fresh", *TEN]
+
+
+async def test_a_store_that_shrank_meanwhile_is_asked_about_again(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)))
+    import_id = await i.uploaded(feed(*rows_of(*TEN[:8])), mode="replace")
+    arm("import.before_deletion", "raise")
+    assert await i.runner.run(import_id)
+    disarm_all()
+    for item in TEN[:5]:
+        await i.b.catalog.delete_product("s", item)
+    i.b.sink.take()
+    await i.expire_leases()
+    assert await i.runner.run(import_id)
+    view = await i.service.get("s", import_id)
+    assert (view.status, counted(view)[-1]) == ("partial", 0)
+    assert view.message is not None
+    assert "to delete 2 of them is more than 30%, so nothing was deleted" in view.message
+    assert await i.live() == TEN[5:]
+    assert i.b.sink.calls == []
+
+
+async def test_rows_that_fail_by_name_are_no_reason_to_delete_their_items(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)))
+    view = await i.replace(feed(*rows_of(*TEN[:7]), ("i7", "broken"), ("never-there", "broken")))
+    assert (view.status, counted(view)) == ("partial", (0, 0, 7, 0, 2, 2))
+    assert await i.live() == TEN[:8]
+
+
+async def test_a_failed_row_without_a_name_may_be_any_item(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)))
+    view = await i.replace(feed(*rows_of(*TEN[:8], price="2.00 USD"), ("", "1.00 USD")))
+    assert (view.status, counted(view)) == ("partial", (0, 8, 0, 0, 1, 0))
+    assert view.message == (
+        "Row 9 cannot be read and may be any item of the store, so nothing was deleted. Mend the file and import it again."
+    )
+    assert await i.live() == TEN
+
+
+async def test_a_file_without_items_is_refused_and_one_of_failures_deletes_nothing(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)))
+    view = await i.replace(feed(), allow_mass_delete=True)
+    assert (view.status, view.error_code) == ("error", "CONFLICT")
+    assert view.message is not None
+    assert "no items" in view.message
+    view = await i.replace(feed(*rows_of(*TEN[:2], price="broken")), allow_mass_delete=True)
+    assert (view.status, counted(view)) == ("error", (0, 0, 0, 0, 2, 0))
+    assert view.message is not None
+    assert "nothing was deleted" in view.message
+    assert await i.live() == TEN
+
+
+async def test_a_file_that_breaks_off_is_refused_before_anything_is_written(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)))
+    items = "".join(
+        f"<item><g:id>{item}</g:id><g:title>T</g:title><g:price>9.00 USD</g:price><g:link>https://x.example/</g:link>"
+        "<g:image_link>https://x.example/i.jpg</g:image_link></item>"
+        for item in [*TEN, "new"]
+    )
+    content = f'<rss version="2.0" xmlns:g="http://base.google.com/ns/1.0"><channel>{items}'.encode()
+    before = await i.b.snapshot()
+    view = await i.replace(content, source="google-csv", file_name="feed.xml")
+    assert (view.format, view.status) == ("google-rss", "error")
+    assert view.message is not None
+    assert view.message.endswith("Nothing was imported and nothing deleted.")
+    assert await i.b.snapshot() == before
+
+
+WOO = "ID,Type,SKU,Name,Published,Description,In stock?,Stock,Regular price,Categories,Images,Parent\n"
+
+
+def _variation(item: int, parent: int) -> str:
+    return f"{item},variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:{parent}\n"
+
+
+def _parent(item: int) -> str:
+    return f"{item},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,\n"
+
+
+async def test_a_product_that_the_file_still_names_stays_without_its_items(i: ImportBench) -> None:
+    whole = WOO + _parent(100) + "".join(_variation(item, 100) for item in range(101, 105))
+    whole += _parent(200) + _variation(201, 200)
+    await i.run(whole.encode())
+    rest = (
+        WOO + _parent(100) + "".join(_variation(item, 100) for item in range(101, 105)) + _parent(200)
+    ).encode()
+    view = await i.replace(rest)
+    assert counted(view) == (0, 0, 4, 0, 0, 1)
+    assert await i.b.rows("SELECT product_id FROM products WHERE deleted_at IS NOT NULL") == []
+    before = await i.b.snapshot()
+    assert counted(await i.replace(rest)) == (0, 0, 4, 0, 0, 0)
+    assert await i.b.snapshot() == before
+
+
+async def test_large_deletions_go_in_groups_within_one_transaction(
+    i: ImportBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_replace, "_PAGE_PRODUCTS", 7)
+    monkeypatch.setattr(import_replace, "_GROUP_VARIANTS", 5)
+    monkeypatch.setattr(import_runner, "_CHUNK_ENTRIES", 10)
+    ids = [f"n{number:03}" for number in range(60)]
+    await i.run(feed(*rows_of(*ids[:30]), *rows_of(*ids[30:50], group="g1"), *rows_of(*ids[50:], group="g2")))
+    i.b.sink.take()
+    import_id = await i.uploaded(feed(*rows_of(*ids[::3])), mode="replace", allow_mass_delete=True)
+    arm("import.within_deletion", "raise@3")
+    assert await i.runner.run(import_id)
+    disarm_all()
+    assert await i.live() == ids, "a part of it must not be seen"
+    await i.expire_leases()
+    assert await i.runner.run(import_id)
+    view = await i.service.get("s", import_id)
+    assert (view.status, counted(view)[-1]) == ("success", 40)
+    assert await i.live() == ids[::3]
+    told = [
+        change.variant_id for _, changes in i.b.sink.calls for change in changes if change.lane is Lane.LIVE
+    ]
+    assert sorted(told) == [item for item in ids if item not in ids[::3]]
+
+
+@pytest.mark.parametrize("passage", range(1, 8))
+@pytest.mark.parametrize(
+    "where",
+    [
+        "import.after_survey",
+        "import.after_chunk",
+        "import.before_deletion",
+        "import.within_deletion",
+        "catalog.after_commit",
+    ],
+)
+async def test_a_stop_anywhere_ends_in_the_same_state(
+    i: ImportBench, monkeypatch: pytest.MonkeyPatch, where: str, passage: int
+) -> None:
+    monkeypatch.setattr(import_runner, "_CHUNK_ENTRIES", 3)
+    monkeypatch.setattr(import_replace, "_GROUP_PRODUCTS", 1)
+    await i.run(feed(*rows_of(*TEN)))
+    i.b.sink.take()
+    rows = [*rows_of(*TEN[:3], price="2.00 USD"), ("i3", "bad"), *rows_of(*TEN[4:8]), ("i0", "3.00 USD")]
+    import_id = await i.uploaded(feed(*rows), mode="replace")
+    arm(where, f"raise@{passage}")
+    await i.runner.run(import_id)
+    disarm_all()
+    await i.expire_leases()
+    await i.runner.run(import_id)
+    view = await i.service.get("s", import_id)
+    assert (view.status, counted(view)) == ("partial", (0, 3, 4, 0, 2, 2))
+    assert await i.live() == TEN[:8]
+    assert set(i.b.sink.take()) >= {"i0", "i1", "i2", "i8", "i9"}
+    assert await i.b.rows("SELECT 1 FROM import_seen UNION ALL SELECT 1 FROM import_chunks") == []
+
+
+async def test_a_refusal_survives_a_stop_and_a_change_of_the_setting(i: ImportBench) -> None:
+    await i.run(feed(*rows_of(*TEN)))
+    import_id = await i.uploaded(feed(*rows_of(*TEN[:2])), mode="replace")
+    arm("import.after_survey", "raise@2")
+    assert await i.runner.run(import_id)
+    disarm_all()
+    await i.expire_leases()
+    assert await i.runner.run(import_id)
+    assert (await i.service.get("s", import_id)).error_code == "CONFLICT"
+    assert await i.live() == TEN
+
+
+async def test_progress_goes_up_only(i: ImportBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_runner, "_CHUNK_ENTRIES", 100)
+    long_rows = [(f"n{number}", "1.00 USD", "", "x" * 500) for number in range(1_000)]
+    import_id = await i.uploaded(feed(*long_rows), mode="replace")
+    arm("import.after_survey", "sleep:0.02")
+    arm("import.after_chunk", "sleep:0.02")
+    task = asyncio.create_task(i.runner.run(import_id))
+    shown: list[int] = []
+    while not task.done():
+        shown.append((await i.service.get("s", import_id)).progress)
+        await asyncio.sleep(0)
+    assert await task
+    assert shown == sorted(shown)
+    assert len({figure for figure in shown if 0 < figure < 50}) > 1
+    assert len({figure for figure in shown if 50 < figure < 100}) > 1
+
+
+async def test_more_rows_than_any_file_may_have(i: ImportBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_run, "MAX_ROWS", 6)
+    view = await i.replace(feed(*rows_of(*TEN)))
+    assert (view.status, counted(view)) == ("error", (0, 0, 0, 0, 0, 0))
+    assert view.message == (
+        "The file has more than 6 rows. Send it in parts. Nothing was imported and nothing deleted."
+    )
+    view = await i.run(feed(*rows_of(*TEN)))
+    assert (view.status, counted(view)) == ("error", (6, 0, 0, 0, 0, 0))
+    assert view.message is not None
+    assert view.message.endswith("The 6 items before that point were imported.")
+    assert await i.live() == TEN[:6]
+
+
+async def test_an_import_that_takes_too_long_is_ended(
+    i: ImportBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_runner, "_CHUNK_ENTRIES", 4)
+    import_id = await i.uploaded(feed(*rows_of(*TEN)))
+    arm("import.after_chunk", "raise")
+    assert await i.runner.run(import_id)
+    disarm_all()
+    await i.expire_leases()
+    hours = import_limits.LONGEST_RUN_HOURS
+    await i.sql(f"UPDATE imports SET started_at = now() - interval '{hours} hours'")
+    assert await i.runner.run(import_id)
+    view = await i.service.get("s", import_id)
+    assert view.status == "error"
+    assert view.message == (
+        f"The import was ended after {hours} hours, when row 4 was reached. Send the file in parts. "
+        "The 4 items before that point were imported."
+    )
+
+
+async def test_what_an_import_left_behind_is_swept(i: ImportBench) -> None:
+    view = await i.run(feed(*rows_of(*TEN)))
+    waiting = await i.uploaded(feed(*rows_of(*TEN)))
+    await i.sql(
+        "INSERT INTO import_seen (store_id, import_id, kind, id) VALUES"
+        f" ('s', '{view.import_id}', 'v', 'a'), ('s', '{waiting}', 'v', 'a')"
+    )
+    await i.runner.sweep()
+    assert await i.b.rows("SELECT import_id FROM import_seen") == [(waiting,)]
