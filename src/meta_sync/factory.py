@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import httpx
 
 from meta_sync.access.service import AccessService
+from meta_sync.catalog.ingest.compression import inflated_bytes_allowed
 from meta_sync.catalog.ingest.feeds import FeedService
 from meta_sync.catalog.ingest.feeds_fetch import FeedFetcher, FetchLimits
-from meta_sync.catalog.ingest.compression import inflated_bytes_allowed
 from meta_sync.catalog.ingest.import_runner import ImportRunner
 from meta_sync.catalog.ingest.imports import ImportService
 from meta_sync.catalog.service import CatalogService

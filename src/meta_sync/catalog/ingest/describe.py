@@ -13,9 +13,7 @@ from meta_sync.catalog.ingest.values import quoted, simplify
 __all__ = ["describe", "export_system", "root_element"]
 
 _MAGIC = (
-    (b"PK\x03\x04", "an Excel workbook or a ZIP archive; save it as CSV, or unpack it"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save it as CSV"),
-    (b"\x1f\x8b", "a compressed (gzip) file; unpack it"),
     (b"%PDF", "a PDF document; export the products as CSV or XML"),
     (b"\x89PNG", "a picture; export the products as CSV or XML"),
     (b"\xff\xd8\xff", "a picture; export the products as CSV or XML"),
