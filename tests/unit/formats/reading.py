@@ -24,9 +24,13 @@ SAMPLE_CURRENCIES = {
     "meta_template.csv": "TND",
     "meta_template_fr.csv": "EUR",
     "own_headers.csv": "AED",
+    "saleor.json": "EUR",
     "woocommerce_ru.csv": "RUB",
     "yandex.xml": "RUB",
     "woocommerce_de.csv": "EUR",
+    "medusa.csv": "EUR",
+    "medusa_v1.csv": "EUR",
+    "shopify.csv": "EUR",
     "flat.json": "EUR",
     "flat.ndjson": "EUR",
 }

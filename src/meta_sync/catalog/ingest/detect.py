@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from meta_sync.catalog.ingest.compression import inflate_head
 from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.formats.bagisto_csv import BagistoCsv
 from meta_sync.catalog.ingest.formats.bagisto_xml import BagistoXml
 from meta_sync.catalog.ingest.formats.google_csv import GoogleCsv
 from meta_sync.catalog.ingest.formats.google_rss import GoogleRss
 from meta_sync.catalog.ingest.formats.google_tsv import GoogleTsv
+from meta_sync.catalog.ingest.formats.headerless_csv import HeaderlessCsv
 from meta_sync.catalog.ingest.formats.json_products import JsonProducts, NdjsonProducts
 from meta_sync.catalog.ingest.formats.magento_csv import MagentoCsv
 from meta_sync.catalog.ingest.formats.medusa_csv import MedusaCsv
 from meta_sync.catalog.ingest.formats.prestashop_csv import PrestaShopCsv
 from meta_sync.catalog.ingest.formats.prestashop_xml import PrestaShopXml
+from meta_sync.catalog.ingest.formats.saleor_json import SaleorJson
 from meta_sync.catalog.ingest.formats.shopify_csv import ShopifyCsv
 from meta_sync.catalog.ingest.formats.spree_csv import SpreeCsv
 from meta_sync.catalog.ingest.formats.wix_csv import WixCsv
@@ -34,12 +37,14 @@ _FORMATS: tuple[ImportFormat, ...] = (
     MedusaCsv(),
     WixCsv(),
     SpreeCsv(),
+    HeaderlessCsv(),
     BagistoCsv(),
     BagistoXml(),
     MagentoCsv(),
     PrestaShopCsv(),
     PrestaShopXml(),
     YandexYml(),
+    SaleorJson(),
     JsonProducts(),
     NdjsonProducts(),
 )
@@ -50,13 +55,16 @@ _SURE_ENOUGH = 0.5
 
 
 def detect(head: bytes, file_name: str | None = None) -> ImportFormat:
-    """The format of a file from its first 64 KiB; the name decides nothing that the content does not.
+    """The format of a file, or of the file that is compressed in it, from its first 64 KiB.
+
+    The name decides nothing that the content does not.
 
     Raises
     ------
     FileRefusedError
         The file is in none of the formats; the message says what it seems to be.
     """
+    head = inflate_head(head)
     sureness, format_ = max(
         ((format_.recognises(head, file_name), format_) for format_ in FORMATS.values()),
         key=lambda pair: pair[0],
