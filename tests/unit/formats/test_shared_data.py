@@ -12,6 +12,7 @@ from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext, RowFa
 from tests.unit.formats.reading import Outcome
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
+_GEAR = "stores/magento/Catalog_SimpleProduct_products_gear"
 FILES = {
     # file: (format, currency, items, parents, failures, skips, warnings)
     "feeds/aliexpress_yml_ru.xml": ("yandex-yml", "RUB", 88, 0, 0, 0, 2),
@@ -39,25 +40,13 @@ FILES = {
     "stores/bagisto_products-image-urls.csv": ("bagisto-csv", "USD", 2, 0, 0, 0, 0),
     "stores/bagisto_products-directory-images.csv": ("bagisto-csv", "USD", 2, 0, 0, 0, 0),
     "stores/magento/Bundle_yoga_bundle.csv": ("magento-csv", "USD", 0, 0, 0, 1, 0),
-    "stores/magento/Catalog_SimpleProduct_products_gear_bags.csv": ("magento-csv", "USD", 14, 0, 0, 0, 0),
-    "stores/magento/Catalog_SimpleProduct_products_gear_fitness_equipment.csv": (
-        *("magento-csv", "USD"),
-        *(9, 0, 0, 0, 0),
-    ),
-    "stores/magento/Catalog_SimpleProduct_products_gear_fitness_equipment_ball.csv": (
-        *("magento-csv", "USD"),
-        *(9, 0, 0, 0, 0),
-    ),
-    "stores/magento/Catalog_SimpleProduct_products_gear_fitness_equipment_strap.csv": (
-        *("magento-csv", "USD"),
-        *(3, 0, 0, 0, 0),
-    ),
-    "stores/magento/Catalog_SimpleProduct_products_gear_watches.csv": ("magento-csv", "USD", 9, 0, 0, 0, 0),
+    f"{_GEAR}_bags.csv": ("magento-csv", "USD", 14, 0, 0, 0, 0),
+    f"{_GEAR}_fitness_equipment.csv": ("magento-csv", "USD", 9, 0, 0, 0, 0),
+    f"{_GEAR}_fitness_equipment_ball.csv": ("magento-csv", "USD", 9, 0, 0, 0, 0),
+    f"{_GEAR}_fitness_equipment_strap.csv": ("magento-csv", "USD", 3, 0, 0, 0, 0),
+    f"{_GEAR}_watches.csv": ("magento-csv", "USD", 9, 0, 0, 0, 0),
     "stores/magento/Configurable_products.csv": ("magento-csv", "USD", 1_847, 147, 0, 0, 0),
-    "stores/magento/Downloadable_products_training_video_download.csv": (
-        *("magento-csv", "USD"),
-        *(6, 0, 0, 0, 0),
-    ),
+    "stores/magento/Downloadable_products_training_video_download.csv": ("magento-csv", "USD", 6, 0, 0, 0, 0),
     "stores/magento/GroupedProduct_yoga_grouped.csv": ("magento-csv", "USD", 0, 0, 0, 1, 0),
     "stores/prestashop/product.xml": ("prestashop-xml", "EUR", 7, 0, 0, 0, 5),
     "stores/spree_import_fixture.csv": ("spree-csv", "USD", 15, 2, 0, 0, 0),

@@ -35,6 +35,12 @@ from meta_sync.catalog.ingest.values import simplify
 __all__ = ["PrestaShopCsv"]
 
 
+_STATUS_IS_STOCK = (
+    "The column Status of this list says which products are sold out. Which are switched off is not in the file,"
+    " so all count as switched on."
+)
+
+
 class PrestaShopCsv(ImportFormat):
     """The back office's table of products or combinations, with semicolons or commas."""
 
@@ -55,7 +61,10 @@ class PrestaShopCsv(ImportFormat):
         columns = TableColumns(table.header.names, meaning_of)
         if table.encoding.note:
             yield RowWarning(0, "file", table.encoding.note)
-        rows = PrestaShopRows(_layout(self.name, table.header.names), context)
+        layout = _layout(self.name, table.header.names)
+        rows = PrestaShopRows(layout, context)
+        if layout.status_is_stock and "status" in table.header.known:
+            rows.note("status", "Status", _STATUS_IS_STOCK)
         for record in table.records():
             if record.fault:
                 yield columns.failure(record, "id", "reference")

@@ -126,6 +126,11 @@ class PrestaShopRows:
                 "The shop does not show the price of this product, so the product is private.",
             )
         pictures = split_images(reader.texts("images", "image"))
+        categories = reader.cell("categories")
+        path = category_path(categories.text) if categories else []
+        if categories and not path and any(char.isdigit() for char in categories.text):
+            message = "Categories that are given by their numbers are left out; names are read."
+            self.note("categories", categories.column, message)
         return ProductInput(
             id=product_id,
             title=plain_text(name) if name else None,
@@ -137,7 +142,7 @@ class PrestaShopRows:
             brand=plain_text(brand) if brand else None,
             thumbnail=pictures[0] if pictures else None,
             images=pictures[1:],
-            categories=category_path(reader.text("categories") or ""),
+            categories=path,
             source=self._layout.source,
         )
 
