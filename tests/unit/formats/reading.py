@@ -28,6 +28,7 @@ SAMPLE_CURRENCIES = {
     "woocommerce_ru.csv": "RUB",
     "yandex.xml": "RUB",
     "woocommerce_de.csv": "EUR",
+    "headerless.csv": "EUR",
     "medusa.csv": "EUR",
     "medusa_v1.csv": "EUR",
     "shopify.csv": "EUR",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -15,6 +17,8 @@ DATA = Path(__file__).parents[3].parent / "shared" / "data"
 _GEAR = "stores/magento/Catalog_SimpleProduct_products_gear"
 FILES = {
     # file: (format, currency, items, parents, failures, skips, warnings)
+    "big/samsung_uk_crawl.ndjson": ("ndjson", "GBP", 721, 0, 29, 0, 1),
+    "big/thai_thaiwatsadu_38k.json.gz": ("json", "THB", 38_189, 0, 224, 0, 1),
     "feeds/aliexpress_yml_ru.xml": ("yandex-yml", "RUB", 88, 0, 0, 0, 2),
     "feeds/awin_product_feed_swimwear.csv": ("google-csv", "EUR", 48, 0, 0, 0, 0),
     "feeds/google_atom_ru_ekipland.xml": ("google-rss", "RUB", 385, 0, 0, 0, 0),
@@ -49,18 +53,32 @@ FILES = {
     "stores/magento/Downloadable_products_training_video_download.csv": ("magento-csv", "USD", 6, 0, 0, 0, 0),
     "stores/magento/GroupedProduct_yoga_grouped.csv": ("magento-csv", "USD", 0, 0, 0, 1, 0),
     "stores/prestashop/product.xml": ("prestashop-xml", "EUR", 7, 0, 0, 0, 5),
+    "big/amazon_uk_toys_10k.csv": ("headerless-csv", "GBP", 10_000, 0, 0, 0, 2),
     "stores/spree_import_fixture.csv": ("spree-csv", "USD", 15, 2, 0, 0, 0),
     "stores/spree_products.csv": ("spree-csv", "USD", 87, 37, 0, 0, 0),
     "stores/wix_export_tutus.csv": ("wix-csv", "GBP", 2652, 77, 0, 0, 48),
     "stores/saleor_populatedb_data.json": ("saleor-json", "USD", 73, 32, 0, 0, 0),
+    "stores/medusa/exported-products-comma.csv": ("medusa-csv", "EUR", 3, 0, 0, 0, 1),
+    "stores/medusa/exported-products-semicolon.csv": ("medusa-csv", "EUR", 3, 0, 0, 0, 1),
+    "stores/medusa/filtered-products.csv": ("medusa-csv", "EUR", 1, 0, 0, 0, 1),
+    "stores/medusa/invalid-column.csv": ("medusa-csv", "EUR", 1, 0, 0, 0, 1),
+    "stores/medusa/invalid-prices.csv": ("medusa-csv", "EUR", 1, 0, 0, 0, 1),
+    "stores/medusa/prices-with-region.csv": ("medusa-csv", "USD", 1, 0, 0, 0, 1),
+    "stores/medusa/product-with-categories.csv": ("medusa-csv", "EUR", 2, 0, 0, 0, 1),
+    "stores/medusa/unrelated-column.csv": ("medusa-csv", "EUR", 1, 0, 0, 0, 1),
+    "stores/medusa/v1-template.csv": ("medusa-csv", "USD", 5, 0, 0, 0, 1),
+    "stores/shopify_apparel.csv": ("shopify-csv", "USD", 22, 0, 0, 0, 0),
+    "stores/shopify_export_nl_markets.csv": ("shopify-csv", "EUR", 1477, 0, 0, 0, 0),
+    "stores/shopify_export_swimwear.csv": ("shopify-csv", "EUR", 130, 0, 0, 0, 1),
+    "stores/shopify_home-and-garden.csv": ("shopify-csv", "USD", 21, 0, 0, 0, 0),
+    "stores/shopify_jewelery.csv": ("shopify-csv", "USD", 23, 0, 0, 0, 0),
+    "stores/shopify_product_template.csv": ("shopify-csv", "USD", 16, 0, 0, 0, 0),
     "stores/woocommerce_export_ru.csv": ("woocommerce-csv", "RUB", 9, 0, 0, 0, 0),
     "stores/woocommerce_importer_fixture.csv": ("woocommerce-csv", "USD", 2, 1, 3, 1, 0),
     "stores/woocommerce_sample_products.csv": ("woocommerce-csv", "USD", 21, 2, 0, 1, 3),
 }
 REFUSED = {
     "feeds/meta_rss_vehicles_mw.xml": "vehicle listing",
-    "stores/shopify_apparel.csv": "Shopify",
-    "stores/shopify_export_nl_markets.csv": "Shopify",
     "stores/magento/Catalog_attributes.csv": "Magento's product attributes",
     "stores/magento/Configurable_attributes.csv": "Magento's product attributes",
     "stores/magento/Downloadable_attributes.csv": "Magento's product attributes",
@@ -76,10 +94,7 @@ REFUSED = {
     "stores/prestashop/product_attribute_combination.xml": "attributes of each combination",
     "stores/prestashop/specific_price.xml": "specific prices",
     "stores/prestashop/stock_available.xml": "list of stock",
-    "stores/medusa/exported-products-semicolon.csv": "Medusa",
     "stores/spree_product_translations.csv": "translations of texts",
-    "big/amazon_uk_toys_10k.csv": "column names",
-    "big/thai_thaiwatsadu_38k.json.gz": "compressed",
 }
 
 pytestmark = [
@@ -93,9 +108,10 @@ pytestmark = [
 @pytest.mark.parametrize("name", FILES)
 def test_real_files_are_recognised_and_read(name: str) -> None:
     format_name, currency, *expected = FILES[name]
-    with (DATA / name).open("rb") as file:
-        chosen = detect(read_head(file), name)
-        outcome = Outcome(list(chosen.parse(file, FormatContext(currency))))
+    with (DATA / name).open("rb") as packed:
+        chosen = detect(read_head(packed), name)
+    with gzip.open(DATA / name) if name.endswith(".gz") else (DATA / name).open("rb") as file:
+        outcome = Outcome(list(chosen.parse(cast("BinaryIO", file), FormatContext(currency))))
     counts = [
         len(rows)
         for rows in (outcome.items, outcome.parents, outcome.failures, outcome.skips, outcome.warnings)
