@@ -279,7 +279,7 @@ def test_reading_a_batch(world: SettleWorld) -> None:
     items = world.run(record_statements.ITEMS, **identity).all()
     assert {"UPDATE", "DELETE"} == {item[2] for item in items}
     assert len(items) == len(world.variants(batch)) - 3
-    assert world.run(record_statements.CALLS, **identity).scalar_one() == 1
+    assert world.run(record_statements.CALLS, **identity).all() == [(1, batch["state"])]
     assert world.run(record_statements.CREATED_ON, **identity).scalar_one() == batch["created_on"]
     assert world.run(record_statements.NOW).scalar_one() == world.clock.now
     link = {"link_id": world.link_id}

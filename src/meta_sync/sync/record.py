@@ -320,6 +320,10 @@ class CallRecorder:
         self, connection: AsyncConnection, batch: OpenBatch, search: Search | None, refusal: Refusal
     ) -> None:
         """Meta refused the content of the whole call: the guilty part of it is looked for."""
+        if await self._came_too_late(connection, batch):
+            # Its items went on without it, in other batches, whose answers say what is true of them now.
+            await self._call_refused(connection, batch, refusal.code, refusal.message)
+            return
         if not await self._is_only_call(connection, batch):
             await self._call_failed(connection, batch, refusal.code, refusal.message, is_final=True)
             return
@@ -363,8 +367,13 @@ class CallRecorder:
 
     async def _is_only_call(self, connection: AsyncConnection, batch: OpenBatch) -> bool:
         """Whether no other call of the batch was ever begun. Locks the batch, so that none begins now."""
-        calls = await connection.scalar(CALLS, {"batch_id": batch.batch_id})
+        calls, _ = (await connection.execute(CALLS, {"batch_id": batch.batch_id})).one()
         return batch.call_number == 1 and calls == 1
+
+    async def _came_too_late(self, connection: AsyncConnection, batch: OpenBatch) -> bool:
+        """Whether nobody waited for the answer any more. Locks the batch."""
+        _, state = (await connection.execute(CALLS, {"batch_id": batch.batch_id})).one()
+        return state in {"over", "given_up"}
 
     async def _call_refused(
         self, connection: AsyncConnection, batch: OpenBatch, code: str | None, message: str | None

@@ -86,7 +86,7 @@ BACK_TO_UNKNOWN = text(
     """
 )
 NOW = text("SELECT clock_timestamp()")
-CALLS = text("SELECT calls FROM batches WHERE batch_id = :batch_id FOR UPDATE")
+CALLS = text("SELECT calls, state FROM batches WHERE batch_id = :batch_id FOR UPDATE")
 DROP_CALL = text("DELETE FROM batch_calls WHERE batch_id = :batch_id AND call_number = :call_number")
 ITEMS = text(
     """

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from meta_sync.catalog import inventory_write, products_write, repository
+from meta_sync.catalog import inventory_write, products_write, repository, states
 from tests.simulation.memory import Row, Rows, Table, Transaction, twin
 
 __all__ = ["jsonb"]
@@ -60,8 +60,8 @@ def lock_products(t: Transaction, p: Mapping[str, Any]) -> Rows:
             row["status"],
             row["visibility"],
             row["source"],
-            row["source_updated_at"],
             row["deleted_at"] is not None,
+            *(row[name] for name in states.PRODUCT_CLOCKS),
             *(row[name] for name in repository.PRODUCT_CONTENT),
         )
         for row in rows
@@ -76,6 +76,7 @@ def variants_of(t: Transaction, p: Mapping[str, Any]) -> Rows:
             row["product_id"],
             row["position"],
             row["deleted_at"] is not None,
+            *(row[name] for name in states.VARIANT_CLOCKS),
             *(row[name] for name in repository.VARIANT_OFFER),
             *(row[name] for name in repository.VARIANT_CONTENT),
         )
@@ -141,19 +142,24 @@ def upsert_variants(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return _upsert(t, t.variants, products_write._VARIANT_COLUMNS, p)
 
 
-def _move_clocks(t: Transaction, table: Table, key: str, p: Mapping[str, Any]) -> Rows:
+def _move_clocks(t: Transaction, table: Table, key: str, clocks: Sequence[str], p: Mapping[str, Any]) -> Rows:
     changed = 0
-    for row_id, clock in zip(p[key], p["source_updated_at"], strict=True):
-        row = table.get(p["store_id"], row_id)
+    for values in _given((key, *clocks), p):
+        row = table.get(p["store_id"], values.pop(key))
         if row is not None:
-            table.update(row, source_updated_at=clock)
+            table.update(row, **values)
             changed += 1
     return Rows(rowcount=changed)
 
 
 @twin(products_write._MOVE_CLOCKS)
 def move_product_clocks(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    return _move_clocks(t, t.products, "product_id", p)
+    return _move_clocks(t, t.products, "product_id", states.PRODUCT_CLOCKS, p)
+
+
+@twin(products_write._MOVE_VARIANT_CLOCKS)
+def move_variant_clocks(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _move_clocks(t, t.variants, "variant_id", states.VARIANT_CLOCKS, p)
 
 
 @twin(products_write._UPSERT_DOCUMENTS)
@@ -186,4 +192,4 @@ def update_stock(t: Transaction, p: Mapping[str, Any]) -> Rows:
 
 @twin(inventory_write._MOVE_CLOCKS)
 def move_stock_clocks(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    return _move_clocks(t, t.inventory, "variant_id", p)
+    return _move_clocks(t, t.inventory, "variant_id", states.STOCK_CLOCKS, p)

@@ -134,7 +134,7 @@ def now(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(record_statements.CALLS)
 def calls(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.batches.get(p["batch_id"])
-    return Rows() if row is None else Rows([(row["calls"],)])
+    return Rows() if row is None else Rows([(row["calls"], row["state"])])
 
 
 @twin(record_statements.DROP_CALL)
