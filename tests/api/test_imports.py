@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from meta_sync.api import uploads
+from meta_sync.api import event_stream, uploads
+from meta_sync.api.event_stream import StreamTimes
 from tests.support.api import Api, Caller, assert_error
 
 HEAD = "id,title,description,availability,condition,price,link,image_link,brand\n"
@@ -125,18 +128,12 @@ async def test_forms_that_cannot_be_read(store: Caller) -> None:
         "empty file": form(('name="file"; filename="f.csv"', "", b"")),
         "unknown format": form(('name="format"', "", b"nonsense"), FILE),
         "unknown mode": form(('name="mode"', "", b"nonsense"), FILE),
+        "no switch": form(('name="dryRun"', "", b"perhaps"), FILE),
     }
     for name, arguments in cases.items():
         response = await store("POST", "/catalog/imports", **arguments)
         assert response.status_code == 400, (name, response.text)
         assert_error(response, 400, response.json()["errorCode"])
-
-
-async def test_what_is_not_offered_yet(store: Caller) -> None:
-    response = await store("POST", "/catalog/imports", json={"url": "https://s.example/feed.csv"})
-    assert "address" in assert_error(response, 400, "BAD_REQUEST")["message"]
-    response = await store("POST", "/catalog/imports?mode=replace", content=feed(row("a")))
-    assert_error(response, 409, "CONFLICT")
 
 
 async def test_an_upload_that_broke_off_does_not_wait_for_ever(api: Api, store: Caller) -> None:
@@ -179,3 +176,119 @@ async def test_the_same_upload_twice_under_one_key(store: Caller) -> None:
     again = await store.data("POST", "/catalog/imports?format=google-csv", 202, **arguments)
     assert first == again
     assert len(await store.data("GET", "/catalog/imports")) == 1
+
+
+async def test_a_body_shorter_than_announced_is_no_file(api: Api, store: Caller) -> None:
+    """A server in front may pass on what came before a sender died as if that were all."""
+    content = feed(row("a"), row("b"))
+    response = await store(
+        "POST", "/catalog/imports?format=google-csv&mode=replace", content=content,
+        headers={"Content-Type": "text/csv", "Content-Length": str(len(content) + 80)},
+    )  # fmt: skip
+    assert "were announced" in assert_error(response, 400, "BAD_REQUEST")["message"]
+    assert not await api.factory.import_runner().run_next()
+
+
+async def test_a_replacing_form_and_its_refusal(api: Api, store: Caller) -> None:
+    ids = [f"v{n}" for n in range(10)]
+    await finished(
+        api, store,
+        await store.data("POST", "/catalog/imports?source=main", 202, content=feed(*map(row, ids))),
+    )  # fmt: skip
+    half = {"file": ("feed.csv", feed(*map(row, ids[:4])), "text/csv")}
+    data = {"mode": "replace", "source": "main"}
+    view = await finished(
+        api, store, await store.data("POST", "/catalog/imports", 202, files=half, data=data)
+    )
+    assert (view["status"], view["errorCode"], view["counts"]["deleted"]) == ("error", "CONFLICT", 0)
+    view = await finished(
+        api, store,
+        await store.data("POST", "/catalog/imports", 202, files=half, data={**data, "dryRun": "true"}),
+    )  # fmt: skip
+    assert (view["dryRun"], view["status"], view["counts"]["deleted"]) == (True, "error", 6)
+    assert len(await store.data("GET", "/catalog/products")) == 10
+    view = await finished(
+        api, store,
+        await store.data("POST", "/catalog/imports", 202, files=half, data={**data, "allowMassDelete": "true"}),
+    )  # fmt: skip
+    assert (view["status"], view["allowMassDelete"], view["counts"]["deleted"]) == ("success", True, 6)
+    assert len(await store.data("GET", "/catalog/products")) == 4
+
+
+async def test_errors_and_report_say_the_rule_and_what_the_file_says(api: Api, store: Caller) -> None:
+    content = feed(row("a", price="1.00 USD"), row("b"), row("b", title="=cmd()"), row("x" * 300))
+    started = await store.data("POST", "/catalog/imports?format=google-csv", 202, content=content)
+    view = await finished(api, store, started)
+    told = {error["row"]: (error["rule"], error["value"]) for error in view["errors"]}
+    assert told[1][0] == "wrong_currency"
+    assert told[3] == ("repeated_id", "b")
+    assert told[4] == ("invalid", "x" * 199 + "…")
+    response = await store("GET", started["href"] + "/report")
+    lines = list(csv.DictReader(io.StringIO(response.text)))
+    assert list(lines[0]) == ["row", "kind", "itemId", "field", "value", "rule", "message"]
+    assert {(line["row"], line["rule"], line["value"]) for line in lines} >= {("3", "repeated_id", "b")}
+
+
+def events(text: str) -> list[dict[str, str]]:
+    """The events of a stream, comments left out."""
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if "event" in fields:
+            found.append(fields)
+    return found
+
+
+async def test_a_stream_follows_an_import_to_its_end(
+    api: Api, store: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "_TIMES", StreamTimes(look=0.01, idle_look=0.01))
+    started = await store.data(
+        "POST", "/catalog/imports?format=google-csv", 202, content=feed(row("a"), row("b"))
+    )
+    response, view = await asyncio.gather(
+        store("GET", started["href"] + "/stream"), finished(api, store, started)
+    )
+    assert response.headers["content-type"].startswith("text/event-stream")
+    told = events(response.text)
+    assert [event["event"] for event in told[-1:]] == ["done"]
+    assert {event["event"] for event in told[:-1]} <= {"progress"}
+    assert json.loads(told[-1]["data"]) == view
+    again = await store("GET", started["href"] + "/stream", headers={"Last-Event-ID": told[-1]["id"]})
+    assert [event["event"] for event in events(again.text)] == ["done"]
+    assert_error(await store("GET", "/catalog/imports/nowhere/stream"), 404, "NOT_FOUND")
+
+
+async def _told(states: list[bytes | Exception], last: str | None = None, **times: float) -> list[str]:
+    """What a stream says of an object that goes through these states, the last of which is its end."""
+    left = list(states)
+
+    async def look() -> tuple[bytes, bool]:
+        state = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(state, Exception):
+            raise state
+        return state, state == b"end"
+
+    given = StreamTimes(**{"look": 0.0, "idle_look": 0.0, **times})
+    return [piece.decode() async for piece in event_stream.follow(look, last_event_id=last, times=given)]
+
+
+async def test_a_stream_says_each_state_once_and_goes_on_after_an_outage() -> None:
+    pieces = await _told([b"one", b"one", OSError("away"), b"one", b"two", b"end"])
+    told = events("".join(pieces))
+    assert [(event["event"], event["data"]) for event in told] == [
+        ("progress", "one"),
+        ("progress", "two"),
+        ("done", "end"),
+    ]
+    resumed = events("".join(await _told([b"one", b"two", b"end"], last=told[0]["id"])))
+    assert [event["data"] for event in resumed] == ["two", "end"]
+    with pytest.raises(RuntimeError):
+        await _told([b"one", RuntimeError("ours")])
+
+
+async def test_a_stream_stays_alive_and_has_an_end() -> None:
+    pieces = await _told([b"one"], comment=0.0, life=0.05, idle_look=0.005)
+    assert pieces[0].startswith("retry: ")
+    assert [event["event"] for event in events("".join(pieces))] == ["progress"]
+    assert pieces.count(": still here\n\n") > 1

@@ -1,4 +1,8 @@
-"""Files on their way in: a raw body or one part of a form, handed on in pieces and never held whole."""
+"""Files on their way in: a raw body or one part of a form, handed on in pieces and never held whole.
+
+A file counts as whole only when its sender has said so: by the form's closing line, and by as many bytes as were announced
+or the final chunk. The server raises where a connection ends before that.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,17 @@ from meta_sync.core.db import Database
 from meta_sync.core.errors import ErrorDetail, InvalidRequestError, ValidationFailedError
 from meta_sync.core.text import text_fault
 
-__all__ = ["FileForm", "UploadOptions", "abandon_upload", "read_form"]
+__all__ = ["FileForm", "UploadOptions", "abandon_upload", "read_form", "whole_body"]
 
-_FIELDS = ("format", "mode", "source")
+_FIELDS = {
+    "format": "format",
+    "mode": "mode",
+    "source": "source",
+    "dryRun": "dry_run",
+    "allowMassDelete": "allow_mass_delete",
+}
+"""Fields of a form, each with the option it sets."""
+_SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 _LONGEST_FIELD_BYTES = 1_000
 _LONGEST_HEADER_BYTES = 4_096
 _MOST_PARTS = 20
@@ -32,6 +44,8 @@ class UploadOptions:
     mode: str | None = None
     source: str | None = None
     file_name: str | None = None
+    dry_run: bool = False
+    allow_mass_delete: bool = False
 
 
 @dataclass(slots=True)
@@ -138,7 +152,12 @@ class _FormReader:
             return
         if self.options_used:
             raise _bad_field(name, "must come before the file, or stand in the query")
-        setattr(self.options, name, value)
+        if name not in {"dryRun", "allowMassDelete"}:
+            setattr(self.options, _FIELDS[name], value)
+        elif value.lower() in _SWITCHES:
+            setattr(self.options, _FIELDS[name], _SWITCHES[value.lower()])
+        else:
+            raise _bad_field(name, "must be true or false")
 
     def _on_end(self) -> None:
         self.ended = True
@@ -196,7 +215,7 @@ async def read_form(request: Request, options: UploadOptions) -> FileForm:
     if not boundary:
         raise InvalidRequestError("The form has no boundary in its Content-Type.")
     reader = _FormReader(boundary, options)
-    stream = aiter(request.stream())
+    stream = aiter(whole_body(request))
     held = 0
     async for data in stream:
         reader.feed(data)
@@ -210,6 +229,25 @@ async def read_form(request: Request, options: UploadOptions) -> FileForm:
             "The form has no part called file.", details=[ErrorDetail("file", "is required")]
         )
     return FileForm(reader, stream)
+
+
+async def whole_body(request: Request) -> AsyncIterator[bytes]:
+    """The body to its proved end, piece by piece.
+
+    Raises
+    ------
+    InvalidRequestError
+        Fewer or more bytes came than were announced. (A connection that ends early raises ``ClientDisconnect``.)
+    """
+    announced = request.headers.get("content-length", "")
+    came = 0
+    async for piece in request.stream():
+        came += len(piece)
+        yield piece
+    if announced.isascii() and announced.isdigit() and came != int(announced):
+        raise InvalidRequestError(
+            f"The body has {came:,} bytes, but {int(announced):,} were announced. Nothing of the file was imported."
+        )
 
 
 async def abandon_upload(database: Database, store_id: str, import_id: str, reason: str) -> None:

@@ -15,6 +15,7 @@ from meta_sync.access.models import Permission
 from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
+from meta_sync.api.event_stream import EventStreamResponse, follow
 from meta_sync.api.parameters import ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
@@ -28,7 +29,7 @@ from meta_sync.api.schemas.imports import (
     StartedImportAnswer,
 )
 from meta_sync.api.security import requires
-from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form
+from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form, whole_body
 from meta_sync.catalog.ingest.imports import ImportFinding
 from meta_sync.core.errors import ServiceError
 from meta_sync.core.paging import require_page_within_reach
@@ -54,6 +55,8 @@ _BODY: dict[str, Any] = {
                         "format": {"type": "string"},
                         "mode": {"type": "string", "enum": ["upsert", "replace"]},
                         "source": {"type": "string"},
+                        "dryRun": {"type": "boolean"},
+                        "allowMassDelete": {"type": "boolean"},
                         "file": {"type": "string", "format": "binary"},
                     },
                 }
@@ -72,8 +75,11 @@ _BODY: dict[str, Any] = {
     operation_id="createImport",
     summary="Import a file",
     description=(
-        "Takes a feed file in and reads it behind the answer. `format`, `mode` and `source` stand in the query or in the"
-        " form; in a form with a large file they come before it. Imports of one source run one after the other."
+        "Takes a feed file in and reads it behind the answer. The options stand in the query or in the form; in a form with a"
+        " large file they come before it. Imports of one source run one after the other. `mode=replace` deletes what the file"
+        " leaves out of its own source, after the whole file was read; above the share that the settings allow"
+        " (`guardMaxShare`) the import is refused unless `allowMassDelete` is given. `dryRun` judges and counts everything"
+        " and writes nothing; the report then lists what would change."
     ),
     status_code=202,
     responses=errors(409, 413, 415),
@@ -93,13 +99,17 @@ async def create_import(
     file_name: Annotated[
         str | None, Query(alias="fileName", max_length=255, description="Helps to recognise the format.")
     ] = None,
+    dry_run: Annotated[bool, Query(alias="dryRun", description="Only say what would change.")] = False,
+    allow_mass_delete: Annotated[
+        bool, Query(alias="allowMassDelete", description="Delete however much the file leaves out.")
+    ] = False,
 ) -> StartedImportAnswer:
-    options = UploadOptions(format, mode, source, file_name)
+    options = UploadOptions(format, mode, source, file_name, dry_run, allow_mass_delete)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         import_id = await begin_by_address(context, request, options)
     else:
-        pieces: AsyncIterator[bytes] = request.stream()
+        pieces = whole_body(request)
         if kind == "multipart/form-data":
             form = await read_form(request, options)
             options, pieces = form.options, form.pieces()
@@ -119,6 +129,8 @@ async def _take_in(context: RequestContext, options: UploadOptions, pieces: Asyn
         format=options.format,
         mode=options.mode or "upsert",
         source=options.source,
+        dry_run=options.dry_run,
+        allow_mass_delete=options.allow_mass_delete,
         requested_by=context.principal.key_id,
     )
     try:
@@ -156,10 +168,38 @@ async def get_import(context: Context, import_id: ImportIdPath) -> ImportAnswer:
 
 
 @routes.get(
+    "/catalog/imports/{importId}/stream",
+    operation_id="streamImport",
+    summary="Follow an import",
+    description=(
+        "Server-sent events: `progress` with the import whenever it moved, `done` with it once it is over. `Last-Event-ID`"
+        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again."
+    ),
+    response_class=EventStreamResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."}
+    },
+)
+@requires(Permission.PRODUCTS_READ)
+async def stream_import(context: Context, import_id: ImportIdPath, request: Request) -> EventStreamResponse:
+    imports = context.factory.imports()
+    await imports.get(context.store_id, import_id)
+
+    async def look() -> tuple[bytes, bool]:
+        view = await imports.get(context.store_id, import_id)
+        return Import.of(view).model_dump_json(by_alias=True).encode(), view.is_over
+
+    return EventStreamResponse(follow(look, last_event_id=request.headers.get("last-event-id")))
+
+
+@routes.get(
     "/catalog/imports/{importId}/report",
     operation_id="getImportReport",
     summary="Download the report of an import",
-    description="Every row that failed, was left out or has a remark, as CSV that is safe to open in a spreadsheet.",
+    description=(
+        "Every row that failed, was left out or has a remark, every deletion, and after a dry run what would change, as CSV"
+        " that is safe to open in a spreadsheet. At most 10,000 lines of a kind, 1,000 remarks; the counts are exact beyond."
+    ),
     response_class=StreamingResponse,
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "The report."}},
 )
@@ -180,11 +220,15 @@ _ROWS_PER_PIECE = 200
 async def _report(findings: AsyncIterator[ImportFinding]) -> AsyncIterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(["row", "kind", "itemId", "field", "message"])
+    writer.writerow(["row", "kind", "itemId", "field", "value", "rule", "message"])
     held = 0
     async for finding in findings:
         writer.writerow(
-            [finding.row, finding.kind, _cell(finding.item_id), _cell(finding.field), _cell(finding.message)]
+            [
+                finding.row,
+                finding.kind,
+                *map(_cell, (finding.item_id, finding.field, finding.value, finding.rule, finding.message)),
+            ]
         )
         held += 1
         if held == _ROWS_PER_PIECE:

@@ -24,6 +24,7 @@ class ImportCounts(View):
     unchanged: int
     skipped: int
     failed: int
+    deleted: int = Field(description="Items of the store that the file leaves out; mode replace only.")
 
 
 class ImportRowError(View):
@@ -33,11 +34,13 @@ class ImportRowError(View):
     field: str
     message: str
     item_id: str | None
+    rule: str | None = Field(description="A stable word for the reason, such as `wrong_currency`.")
+    value: str | None = Field(description="What the file says there, cut to 200 characters.")
 
     @classmethod
     def of(cls, finding: ImportFinding) -> ImportRowError:
         """The failure as answered."""
-        return cls(row=finding.row, field=finding.field, message=finding.message, item_id=finding.item_id)
+        return cls(**{name: getattr(finding, name) for name in cls.model_fields})
 
 
 class Import(View):
@@ -45,7 +48,8 @@ class Import(View):
 
     import_id: str
     status: str = Field(
-        description="uploading, queued, running, success, partial (some rows failed) or error."
+        description="fetching, uploading, queued, running, success, partial (some rows failed, or nothing could be"
+        " deleted) or error."
     )
     format: str | None
     mode: str
@@ -55,6 +59,9 @@ class Import(View):
     progress: int = Field(description="Percent of the file that is settled.")
     counts: ImportCounts
     message: str | None
+    error_code: str | None = Field(description="`CONFLICT` where a replacing import was refused as a whole.")
+    dry_run: bool = Field(description="Everything was judged and counted, nothing was written.")
+    allow_mass_delete: bool
     requested_by: str | None
     created_at: datetime
     started_at: datetime | None

@@ -63,6 +63,11 @@ class ImportView:
     errors: list[ImportFinding] = field(default_factory=list)
     """The first 100 failures."""
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing about it will change any more."""
+        return self.status in {"success", "partial", "error"}
+
 
 _FINDING_COLUMNS = (
     import_findings.c.finding_number,
