@@ -143,8 +143,69 @@ FEED_RECORD = b"<item><g:id>s@</g:id><title>Item @</title><g:price>@ USD</g:pric
             "woocommerce-csv",
             GeneratedFile(b"ID,Type,Name,Published,Regular price\n", b"@,simple,N @,1,@\n", 40_000),
         ),
+        (
+            "magento-csv",  # every second row is a product whose variant is the row before
+            GeneratedFile(
+                b"sku,attribute_set_code,product_type,name,price,configurable_variations\n",
+                b'c@,D,simple,N @,@,\np@,D,configurable,P @,,"sku=c@,color=Red"\n',
+                20_000,
+            ),
+        ),
+        (
+            "prestashop-csv",
+            GeneratedFile(
+                b"Product ID;Active (0/1);Name *;On sale (0/1);Price tax included\n", b"@;1;N @;0;@\n", 40_000
+            ),
+        ),
+        (
+            "prestashop-xml",
+            GeneratedFile(
+                b'<entity_product><product id="a" price="1"/>',
+                b'<product id="@" price="@"/>\n',
+                39_997,
+                b"</entity_product>",
+            ),  # and two remarks about the file
+        ),
+        (
+            "shopify-csv",
+            GeneratedFile(b"Handle,Title,Option1 Value,Variant Price\n", b"p@,P @,S,@\n", 40_000),
+        ),
+        (
+            "medusa-csv",
+            GeneratedFile(b"Product Id,Product Handle,Product Title,Price USD\n", b"i@,h@,P @,@\n", 40_000),
+        ),
+        (
+            "wix-csv",
+            GeneratedFile(
+                b"handleId,fieldType,name,price,surcharge,productOptionDescription1\n",
+                b"p@,Product,N @,1,,\np@,Variant,,,@,S\n",
+                20_000,
+            ),
+        ),
+        (
+            "spree-csv",
+            GeneratedFile(
+                b"slug,sku,name,price,compare_at_price,currency,option1_name,option1_value\n",
+                b"s@,K@,N @,@,,USD\n",
+                40_000,
+            ),
+        ),
+        ("headerless-csv", GeneratedFile(b"", b"A@,Some nice thing @,@.99 USD,x\n", 40_000)),
     ],
-    ids=["csv", "rss", "rss-repaired", "woocommerce"],
+    ids=[
+        "csv",
+        "rss",
+        "rss-repaired",
+        "woocommerce",
+        "magento",
+        "prestashop-csv",
+        "prestashop-xml",
+        "shopify",
+        "medusa",
+        "wix",
+        "spree",
+        "headerless",
+    ],
 )
 def test_memory_does_not_grow_with_the_file(format_name: str, file: GeneratedFile) -> None:
     file.measure_resident_bytes = pytest.importorskip("psutil").Process().memory_info
