@@ -125,6 +125,13 @@ class GeneratedFile(io.RawIOBase):
 
 FEED_HEAD = b'<rss xmlns:g="http://base.google.com/ns/1.0"><channel><title>x</title>'
 FEED_RECORD = b"<item><g:id>s@</g:id><title>Item @</title><g:price>@ USD</g:price></item>\n"
+SALEOR_HEAD = b'[{"model": "product.producttype", "pk": 1, "fields": {}}'
+SALEOR_RECORD = (
+    b',{"model": "product.product", "pk": @, "fields": {"name": "N @"}}'
+    b',{"model": "product.productvariant", "pk": @, "fields": {"product": @}}'
+    b',{"model": "product.productvariantchannellisting", "pk": @,'
+    b' "fields": {"variant": @, "currency": "USD", "price_amount": "@.00"}}\n'
+)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,32 @@ FEED_RECORD = b"<item><g:id>s@</g:id><title>Item @</title><g:price>@ USD</g:pric
         (
             "woocommerce-csv",
             GeneratedFile(b"ID,Type,Name,Published,Regular price\n", b"@,simple,N @,1,@\n", 40_000),
+        ),
+        (
+            "bagisto-csv",
+            GeneratedFile(b"sku,attribute_family_code,type,name,price\n", b"s@,d,simple,N @,@\n", 40_000),
+        ),
+        (
+            "bagisto-xml",
+            GeneratedFile(
+                b'<products><product sku="a" attribute_family_code="d"/>',
+                b'<product sku="s@" attribute_family_code="d" type="simple" price="@"/>\n',
+                40_000,
+                b"</products>",
+            ),
+        ),
+        (
+            "yandex-yml",
+            GeneratedFile(
+                b'<yml_catalog><shop><categories><category id="1">C</category></categories><offers>',
+                b'<offer id="s@" group_id="g"><price>@ USD</price><categoryId>1</categoryId><name>N @</name></offer>\n',
+                40_000,
+                b"</offers></shop></yml_catalog>",
+            ),
+        ),
+        (
+            "saleor-json",  # every product with its one variant
+            GeneratedFile(SALEOR_HEAD, SALEOR_RECORD, 20_000, b"]"),
         ),
         (
             "magento-csv",  # every second row is a product whose variant is the row before
@@ -197,6 +230,10 @@ FEED_RECORD = b"<item><g:id>s@</g:id><title>Item @</title><g:price>@ USD</g:pric
         "rss",
         "rss-repaired",
         "woocommerce",
+        "bagisto",
+        "bagisto-xml",
+        "yandex",
+        "saleor",
         "magento",
         "prestashop-csv",
         "prestashop-xml",

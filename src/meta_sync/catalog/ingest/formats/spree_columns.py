@@ -73,7 +73,7 @@ def option_part(name: str) -> tuple[int, str] | None:
 
 def is_export(known: frozenset[str]) -> bool:
     """Whether a table with columns of these meanings is Spree's."""
-    return known >= _NEEDED and len(known & _PROOF) >= 3
+    return known >= _NEEDED and len(known & _PROOF) >= 2
 
 
 def status(reader: RowReader) -> str:
