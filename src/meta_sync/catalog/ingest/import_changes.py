@@ -49,7 +49,9 @@ def describe_change(
     lines = [_line(*difference, currency) for difference in found[:_MOST_DIFFERENCES]]
     if len(found) > _MOST_DIFFERENCES:
         lines.append(f"and {len(found) - _MOST_DIFFERENCES} more")
-    return ", ".join(name for name, _, _ in found), "; ".join(lines)
+    # Clocks and the order of a product's variants are written as well, and are nothing to look at.
+    sentence = "; ".join(lines) or "only its time or its place in the product"
+    return ", ".join(name for name, _, _ in found), sentence
 
 
 def _variant_differences(before: VariantState, after: VariantState) -> Iterator[_Difference]:
