@@ -25,7 +25,7 @@ MAX_DEPTH = 100
 MAX_NUMBER_CHARS = 1_000
 """Characters of a number, and digits it has when written without an exponent."""
 
-_CHUNK_BYTES = 262_144
+_CHUNK_BYTES = 65_536
 _HEAD_BYTES = 4
 _SCALAR_CHARS = MAX_NUMBER_CHARS + 100
 """A number or word that is cut at the end of the buffer still looks whole: so much has to be there to be sure."""

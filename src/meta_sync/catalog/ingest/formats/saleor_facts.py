@@ -51,7 +51,9 @@ class Stock(NamedTuple):
 
 def key_of(value: object) -> str | None:
     """A primary key as text, the same for the number 5 wherever it stands; ``None`` for what is no key."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if type(value) is int and abs(value) < 2**63:
+        return str(value)
+    if not isinstance(value, str):
         return None
     text = json.dumps(value)
     return text if 0 < len(text) <= 250 and value != "" else None
@@ -63,6 +65,8 @@ class SaleorFacts:
     def __init__(self, currency: str) -> None:
         self._currency = currency
         self._facts = SpilledLookup()
+        self.has_variants = False
+        """Whether the file holds a variant."""
         self.has_stock = False
         """Whether the file holds stock at all; a dump of the products alone does not."""
         self.has_several_channels = False
@@ -82,15 +86,18 @@ class SaleorFacts:
             "attribute.assignedproductattributevalue": self._product_value,
         }
 
+    @property
+    def models(self) -> frozenset[str]:
+        """The models whose objects are looked at."""
+        return frozenset(self._readers)
+
     def look_at(self, model: str, pk: str | None, fields: Fields) -> None:
-        """Take note of one object."""
-        reader = self._readers.get(model)
-        if reader is not None:
-            reader(pk, fields)
+        """Take note of one object of these models."""
+        self._readers[model](pk, fields)
 
     # --- what is asked ----------------------------------------------------------------------------------------
 
-    def has_variants(self, product: str) -> bool:
+    def is_sold(self, product: str) -> bool:
         """Whether some variant names the product."""
         return f"has-variant {product}" in self._facts
 
@@ -160,6 +167,7 @@ class SaleorFacts:
     # --- what is noted ----------------------------------------------------------------------------------------
 
     def _variant(self, pk: str | None, fields: Fields) -> None:
+        self.has_variants = True
         product = key_of(fields.get("product"))
         if pk and product:
             self._facts.add(f"has-variant {product}", "1")

@@ -44,6 +44,7 @@ _MODEL = re.compile(
     r'|checkout|payment|webhook|app|tax|plugins|thumbnail|core)\.\w+"'
 )
 _PRODUCT_MODEL = re.compile(r'"model"\s*:\s*"product\.product')
+_ROW_MODELS = frozenset(("product.product", "product.productvariant"))
 _MOST_QUANTITY = 2**31 - 1
 
 
@@ -75,11 +76,9 @@ class SaleorJson(ImportFormat):
         if not self.recognises(head, None):
             raise FileRefusedError(describe(head))
         with SaleorFacts(context.currency) as facts:
-            has_variants = False
-            for one in _objects(file, context):
+            for one in _objects(file, context, facts.models):
                 facts.look_at(one.model, one.pk, one.fields)
-                has_variants |= one.model == "product.productvariant"
-            if not has_variants and not context.is_cancelled():
+            if not facts.has_variants and not context.is_cancelled():
                 raise FileRefusedError(
                     "The file is data of a Django application, but without product variants of Saleor."
                 )
@@ -90,11 +89,12 @@ class SaleorJson(ImportFormat):
                 )
                 yield RowWarning(0, "channel", message, rule="several_channels")
             rows = _Rows(self.name, context, facts)
-            for one in _objects(file, context):
+            for one in _objects(file, context, _ROW_MODELS):
                 yield from rows.read(one)
 
 
-def _objects(file: BinaryIO, context: FormatContext) -> Iterator[_Object]:
+def _objects(file: BinaryIO, context: FormatContext, models: frozenset[str]) -> Iterator[_Object]:
+    """The objects of these models; the others are checked to be objects of a fixture."""
     for row, element in read_array(file, context.is_cancelled):
         model = element.get("model") if isinstance(element, dict) else None
         fields = element.get("fields") if isinstance(element, dict) else None
@@ -102,6 +102,8 @@ def _objects(file: BinaryIO, context: FormatContext) -> Iterator[_Object]:
             raise FileRefusedError(
                 f"Element {row} of the list is no object of a Django fixture: it needs model and fields."
             )
+        if model not in models:
+            continue
         pk = element.get("pk")
         key = key_of(pk)
         shown = str(pk) if key is not None and text_fault(str(pk)) is None else None
@@ -117,9 +119,7 @@ class _Rows:
         self._facts = facts
 
     def read(self, one: _Object) -> Iterator[Parsed]:
-        """One object: nothing for most, which say something about others."""
-        if one.model not in {"product.product", "product.productvariant"}:
-            return
+        """One product or variant."""
         if one.pk is None or one.shown_pk is None:
             message = "The object has no key, so it could not be found again."
             yield RowFailure(one.row, "pk", message, rule="missing_id")
@@ -137,7 +137,7 @@ class _Rows:
         yield from warnings
 
     def _product(self, one: _Object, pk: str, product_id: str) -> Parsed:
-        if not self._facts.has_variants(pk):
+        if not self._facts.is_sold(pk):
             message = "The product has no variant, so there is nothing of it to buy."
             return RowSkip(one.row, "product", message, product_id, "not_an_item")
         listing = self._facts.product_listing(pk)
