@@ -115,9 +115,8 @@ class Head:
         return list(dict.fromkeys(address for _, address in self.pictures))
 
     def _limit_pictures(self) -> None:
-        self.pictures.sort(
-            key=lambda picture: picture[0]
-        )  # stable: the order of the file decides between equals
+        # Stable: between equal positions the order of the file decides.
+        self.pictures.sort(key=lambda picture: picture[0])
         if len(self.pictures) > MOST_PICTURES:
             places: dict[str, int] = {}
             for position, address in self.pictures:
