@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from meta_sync.core.outbound import OutboundClient, OutboundTiming
 from meta_sync.core.outbound_address import IpAddress
 
-__all__ = ["FeedServer", "Heard", "feed_server", "plain", "redirect"]
+__all__ = ["Answer", "FeedServer", "Heard", "feed_server", "plain", "redirect"]
 
 
 @dataclass(frozen=True)
