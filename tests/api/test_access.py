@@ -45,6 +45,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "putInventory": {"json": {"quantityOnHand": 666}},
     "putInventories": {"json": {"items": [{"variantId": "v1", "quantityOnHand": 666}]}},
     "createImport": {"content": b"id\ttitle\n1\tx\n", "headers": {"Content-Type": "text/csv"}},
+    "createFeed": {
+        "json": {"url": "https://intruder.example/f.csv", "source": "main", "intervalSeconds": 3600},
+    },
+    "updateFeed": {"json": {"url": "https://intruder.example/f.csv"}},
     "setToken": {"json": {"accessToken": "EAAintruderintruderintruder"}},
     "selectCatalog": {
         "json": {"businessId": "1", "businessName": "b", "catalogId": "2", "catalogName": "c"},
@@ -105,6 +109,10 @@ async def fill(api: Api) -> dict[str, str]:
         "POST", "/catalog/imports?format=google-csv", 202, content=b"id,title\n1,x\n",
         headers={"Content-Type": "text/csv"},
     )  # fmt: skip
+    feed = await owner.data(
+        "POST", "/catalog/feeds", 201,
+        json={"url": "https://shop.example/f.csv", "source": "main", "intervalSeconds": 3600},
+    )  # fmt: skip
     key = await platform.data(
         "POST", f"/platform/stores/{api.world.store_id}/api-keys", json={"permissions": ["catalog:read"]}
     )
@@ -114,11 +122,12 @@ async def fill(api: Api) -> dict[str, str]:
         "productId": "p1",
         "variantId": "v1",
         "importId": started["importId"],
+        "feedId": feed["feedId"],
     }
 
 
 async def test_no_credential_and_bad_credentials(api: Api) -> None:
-    ids = {"storeId": "s", "keyId": "k", "productId": "p", "variantId": "v", "importId": "i"}
+    ids = {"storeId": "s", "keyId": "k", "productId": "p", "variantId": "v", "importId": "i", "feedId": "f"}
     for operation in [*GUARDED, *(one for one in OPERATIONS if one.name in ANY_CREDENTIAL)]:
         assert_error(await call(api.nobody, operation, ids), 401, "UNAUTHORIZED")
     _, key = await api.key(api.world.store_id)
@@ -214,6 +223,8 @@ def watched(ids: dict[str, str]) -> list[str]:
         "/admin/meta/settings",
         "/catalog/imports",
         f"/catalog/imports/{ids['importId']}",
+        f"/catalog/feeds/{ids['feedId']}",
+        "/catalog/feeds",
     ]
 
 
