@@ -136,6 +136,14 @@ async def test_forms_that_cannot_be_read(store: Caller) -> None:
         assert_error(response, 400, response.json()["errorCode"])
 
 
+async def test_a_dry_run_asked_for_in_the_query_is_one_by_address_too(store: Caller) -> None:
+    started = await store.data(
+        "POST", "/catalog/imports?dryRun=true&mode=replace", 202, json={"url": "https://s.example/feed.csv"}
+    )
+    view = await store.data("GET", started["href"])
+    assert (view["dryRun"], view["mode"], view["allowMassDelete"]) == (True, "replace", False)
+
+
 async def test_an_upload_that_broke_off_does_not_wait_for_ever(api: Api, store: Caller) -> None:
     whole = form(FILE)
     await store("POST", "/catalog/imports?format=google-csv", **{**whole, "content": whole["content"][:-20]})

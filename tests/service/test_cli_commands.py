@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -126,10 +127,15 @@ def test_import_says_what_became_of_the_file_by_its_exit_code(run: Run, store: s
 
     partial = run("import", str(feed(tmp_path / "partial.tsv", 2, broken=1)), "--store", store)
     assert partial.code == 3
-    assert "row 3, price: The price is in USD, but the store sells in EUR." in partial.output
+    assert re.search(
+        r'row 3, price "[^"]*USD": The price is in USD, but the store sells in EUR\.', partial.output
+    )
     assert "\x1b" not in partial.output
 
-    assert partial.output.endswith("  Row 1 is the first below the header.\n")
+    assert re.search(
+        r"  Row 1 is the first below the header\.\n  Report, with .*: GET /catalog/imports/import_\w+/report\n$",
+        partial.output,
+    )
 
     (tmp_path / "nonsense.bin").write_bytes(bytes(range(256)) * 40)
     refused = run("import", str(tmp_path / "nonsense.bin"), "--store", store, "--json")
@@ -145,11 +151,32 @@ def test_import_shows_what_was_left_out_of_rows_that_went_in(run: Run, store: st
     file = tmp_path / "words.tsv"
     file.write_text("id\ttitle\tprice\tavailability\na\tLamp\t1 USD\tin stock\nb\tMug\t1 EUR\tperhaps\n")
     lines = run("import", str(file), "--store", store).output.splitlines()
-    assert lines[2:] == [
-        "  row 1, price: The price is in USD, but the store sells in EUR.",
+    assert lines[2:-1] == [
+        '  row 1, price "1 USD": The price is in USD, but the store sells in EUR.',
         '  row 2, availability (warning): The availability "perhaps" is not known and was left out.',
         "  Row 1 is the first below the header.",
     ]
+
+
+def test_import_replaces_and_shows_before_what_it_would_do(run: Run, store: str, tmp_path: Path) -> None:
+    run("import", str(feed(tmp_path / "ten.tsv", 10)), "--store", store, "--source", "main")
+    four = (str(feed(tmp_path / "four.tsv", 4)), "--store", store, "--source", "main", "--mode", "replace")
+    refused = run("import", *four)
+    assert refused.code == 1
+    assert "leaves out 6 of the 10 items of the source main (60%)" in refused.output
+    tried = run("import", *four, "--dry-run", "--json")
+    assert tried.code == 1
+    view = json.loads(tried.output)
+    assert (view["dryRun"], view["errorCode"], view["counts"]["deleted"]) == (True, "CONFLICT", 6)
+    tried = run("import", *four, "--dry-run", "--allow-mass-delete")
+    assert tried.code == 0
+    assert "4 unchanged, 0 skipped, 0 failed, 6 deleted" in tried.output
+    assert tried.output.count(" (deleted): The file leaves this item out; it would be deleted.") == 6
+    assert json.loads(run("status", "--store", store, "--json").output)["counts"]["total"] == 10
+    done = run("import", *four, "--allow-mass-delete", "--json")
+    assert done.code == 0
+    assert json.loads(done.output)["counts"]["deleted"] == 6
+    assert json.loads(run("status", "--store", store, "--json").output)["counts"]["total"] == 4
 
 
 def test_a_format_that_the_file_is_not_in_is_said(run: Run, store: str, tmp_path: Path) -> None:

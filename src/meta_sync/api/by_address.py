@@ -37,7 +37,14 @@ async def begin_by_address(context: RequestContext, request: Request, options: U
             )
     given = await parse_json_off_loop(bytes(body))
     if isinstance(given, dict):
-        queried = {"format": options.format, "mode": options.mode, "source": options.source}
+        queried = {
+            "format": options.format,
+            "mode": options.mode,
+            "source": options.source,
+            # A dry run asked for in the query must not become an import.
+            "dryRun": options.dry_run or None,
+            "allowMassDelete": options.allow_mass_delete or None,
+        }
         given = {**{name: value for name, value in queried.items() if value is not None}, **given}
     try:
         asked = ImportByAddress.model_validate(given)

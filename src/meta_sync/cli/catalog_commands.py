@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from meta_sync.catalog.ingest.imports import CHUNK_BYTES, ImportFinding, ImportService, ImportView
 from meta_sync.cli import console
 from meta_sync.cli.options import JsonOutput, StoreId, read_settings
+from meta_sync.cli.progress import ImportProgress
 from meta_sync.cli.running import run
 from meta_sync.cli.session import open_session
 from meta_sync.core.config import Settings
+from meta_sync.core.errors import InvalidRequestError
 from meta_sync.factory import Factory
 
 __all__ = ["add_to"]
 
 _LOOK_SECONDS = 0.3
-_OVER = frozenset({"success", "partial", "error"})
 _EXIT_CODES = {"error": 1, "partial": 3}
 _SHOWN_FINDINGS = 20
-_KINDS = {"failure": "", "skip": " (skipped)", "warning": " (warning)"}
+_KINDS = {
+    "failure": "",
+    "skip": " (skipped)",
+    "warning": " (warning)",
+    "delete": " (deleted)",
+    "change": " (changed)",
+    "create": " (new)",
+}
 """What is said of a finding, the gravest kind first."""
-_PROGRESS_STEP_PERCENT = 10
+_LONGEST_VALUE_CHARS = 60
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,13 +50,27 @@ def _import(
     format_: Annotated[
         str | None, typer.Option("--format", help="Its format, when it is not recognised by itself.")
     ] = None,
-    mode: Annotated[str, typer.Option(help="upsert: what the file leaves out stays.")] = "upsert",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="upsert: what the file leaves out stays; replace: it is deleted, if of the same source."
+        ),
+    ] = "upsert",
     source: Annotated[
         str | None, typer.Option(help="Name of the feed its products belong to. Default: the format's name.")
     ] = None,
+    allow_mass_delete: Annotated[
+        bool,
+        typer.Option("--allow-mass-delete", help="With replace: delete however much the file leaves out."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Import a product file. Exit code 1: nothing could be read; 3: some rows failed."""
+    """Import a product file.
+
+    Exit code 0: every row went in or was left out on purpose. 1: the file could not be read, was refused as a whole, or
+    broke off. 3: some rows failed, or nothing could be deleted. A dry run ends as the import would.
+    """
 
     async def do(settings: Settings) -> tuple[ImportView, list[ImportFinding]]:
         async with open_session(settings) as session:
@@ -58,6 +81,8 @@ def _import(
                 format=format_,
                 mode=mode,
                 source=source,
+                dry_run=dry_run,
+                allow_mass_delete=allow_mass_delete,
                 requested_by="command line",
             )
             await imports.upload(store, import_id, _pieces(file))
@@ -74,8 +99,15 @@ def _import(
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:
     with file.open("rb") as stream:
+        read = 0
         while piece := await asyncio.to_thread(stream.read, CHUNK_BYTES):
+            read += len(piece)
             yield piece
+        status = os.fstat(stream.fileno())
+    if stat.S_ISREG(status.st_mode) and read != status.st_size:
+        raise InvalidRequestError(
+            f"{file.name} changed while it was read. Import it again when it is complete."
+        )
 
 
 async def _run_to_end(factory: Factory, store_id: str, import_id: str, *, quiet: bool) -> ImportView:
@@ -83,7 +115,7 @@ async def _run_to_end(factory: Factory, store_id: str, import_id: str, *, quiet:
     imports, runner = factory.imports(), factory.import_runner()
 
     async def work() -> None:
-        while (await imports.get(store_id, import_id)).status not in _OVER:
+        while not (await imports.get(store_id, import_id)).is_over:
             if not (await runner.run(import_id) or await runner.run_next()):
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -100,53 +132,48 @@ async def _run_to_end(factory: Factory, store_id: str, import_id: str, *, quiet:
 async def _watch(
     imports: ImportService, store_id: str, import_id: str, working: asyncio.Task[None], *, quiet: bool
 ) -> None:
-    screen = console.screen()
     if quiet:
         await asyncio.wait([working])
         return
-    if not screen.is_terminal:
-        await _watch_in_lines(imports, store_id, import_id, working)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=screen, transient=True) as progress:
-        task = progress.add_task("Importing", total=100)
-        while not working.done():
-            view = await imports.get(store_id, import_id)
-            progress.update(task, completed=view.progress, description=f"{view.counts['rows']} rows")
-            await asyncio.wait([working], timeout=_LOOK_SECONDS)
-
-
-async def _watch_in_lines(
-    imports: ImportService, store_id: str, import_id: str, working: asyncio.Task[None]
-) -> None:
-    said = 0
-    while not (await asyncio.wait([working], timeout=_LOOK_SECONDS))[0]:
-        view = await imports.get(store_id, import_id)
-        if view.status not in _OVER and view.progress >= said + _PROGRESS_STEP_PERCENT:
-            said = view.progress
-            console.say(f"  {view.counts['rows']} rows, {said} %")
+    with ImportProgress() as progress:
+        while not (await asyncio.wait([working], timeout=_LOOK_SECONDS))[0]:
+            progress.show(await imports.get(store_id, import_id))
 
 
 def _show(view: ImportView, findings: list[ImportFinding], name: str) -> None:
     counts = view.counts
-    console.say(f"{name}: {view.status} ({view.format or 'unknown format'})")
+    kind = ", dry run" if view.dry_run else ""
+    console.say(f"{name}: {view.status} ({view.format or 'unknown format'}{kind})")
     if view.message:
         console.say(f"  {view.message}")
+    deleted = f", {counts['deleted']} deleted" if view.mode == "replace" else ""
     console.say(
         f"  {counts['rows']} rows, {counts['products']} products, {counts['variants']} variants: "
         f"{counts['created']} created, {counts['changed']} changed, {counts['unchanged']} unchanged, "
-        f"{counts['skipped']} skipped, {counts['failed']} failed"
+        f"{counts['skipped']} skipped, {counts['failed']} failed{deleted}"
     )
     order = list(_KINDS)
     findings = sorted(findings, key=lambda finding: (order.index(finding.kind), finding.row))
     for finding in findings[:_SHOWN_FINDINGS]:
-        place = f"row {finding.row}, {finding.field}" if finding.row else finding.field
-        console.say(f"  {place}{_KINDS[finding.kind]}: {finding.message}")
-    if len(findings) > _SHOWN_FINDINGS:
-        console.say(f"  … and {len(findings) - _SHOWN_FINDINGS} more in the report:")
-        console.say(f"  GET /catalog/imports/{view.import_id}/report")
-    if findings and view.format != "google-rss":
+        console.say(f"  {_place(finding)}{_KINDS[finding.kind]}: {finding.message}")
+    if not findings:
+        return
+    if view.format != "google-rss":
         console.say("  Row 1 is the first below the header.")
+    more = f"{len(findings) - _SHOWN_FINDINGS} more and " if len(findings) > _SHOWN_FINDINGS else ""
+    console.say(f"  Report, with {more}rule and value of each: GET /catalog/imports/{view.import_id}/report")
+
+
+def _place(finding: ImportFinding) -> str:
+    """Where a finding belongs: row, column and what the file says there; for what becomes of an item, the item."""
+    if finding.kind in {"create", "change", "delete"}:
+        return f"{finding.item_id}"
+    place = f"row {finding.row}, {finding.field}" if finding.row else finding.field
+    value = finding.value or ""
+    if not value or value in finding.message:
+        return place
+    cut = value if len(value) <= _LONGEST_VALUE_CHARS else f"{value[: _LONGEST_VALUE_CHARS - 1]}…"
+    return f'{place} "{cut}"'
 
 
 def _as_json(view: ImportView) -> dict[str, Any]:
@@ -156,10 +183,21 @@ def _as_json(view: ImportView) -> dict[str, Any]:
         "format": view.format,
         "mode": view.mode,
         "source": view.source,
+        "dryRun": view.dry_run,
         "progress": view.progress,
         "counts": view.counts,
         "message": view.message,
+        "errorCode": view.error_code,
         "errors": [
-            {"row": error.row, "field": error.field, "message": error.message} for error in view.errors
+            {
+                "row": error.row,
+                "field": error.field,
+                "message": error.message,
+                "itemId": error.item_id,
+                "rule": error.rule,
+                "value": error.value,
+            }
+            for error in view.errors
         ],
+        "report": f"/catalog/imports/{view.import_id}/report",
     }

@@ -1,15 +1,16 @@
-"""Counts by status while a store is synced: a bar on a terminal, a line per change elsewhere."""
+"""How far long work is: a bar on a terminal, a line per step elsewhere. For the sync of a store and for an import."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Any, Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from meta_sync.catalog.ingest.imports import ImportView
 from meta_sync.cli import console
 
-__all__ = ["SyncProgress", "is_settled"]
+__all__ = ["ImportProgress", "SyncProgress", "is_settled"]
 
 _WORDS = (
     ("synced", "synced"),
@@ -84,3 +85,53 @@ class SyncProgress:
         elif sentence != self._last:
             console.say(f"  {settled}/{self._total or counts['total']} settled: {sentence}")
         self._last = sentence
+
+
+_IMPORT_WORDS = ("created", "changed", "unchanged", "skipped", "failed", "deleted")
+_STEP_PERCENT = 10
+"""Lines elsewhere than on a terminal: ten are enough for a log."""
+
+
+class ImportProgress:
+    """Shows how far an import is; a context manager."""
+
+    def __init__(self) -> None:
+        screen = console.screen()
+        self._said = 0
+        self._bar = (
+            Progress(
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}"),
+                console=screen,
+                transient=True,
+            )
+            if screen.is_terminal
+            else None
+        )
+        self._task = self._bar.add_task("waiting", total=100) if self._bar is not None else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, view: ImportView) -> None:
+        """Show how far the import is by now."""
+        counts = view.counts
+        settled = ", ".join(f"{counts[name]:,} {name}" for name in _IMPORT_WORDS if counts[name])
+        sentence = f"{counts['rows']:,} rows" + (f": {settled}" if settled else "")
+        if self._bar is not None and self._task is not None:
+            if view.status == "queued":
+                sentence = "waiting for an earlier import of the same feed"
+            self._bar.update(self._task, completed=view.progress, description=sentence)
+        elif not view.is_over and view.progress >= self._said + _STEP_PERCENT:
+            self._said = view.progress
+            console.say(f"  {view.progress} %, {sentence}")
