@@ -145,6 +145,14 @@ async def test_compressed_bodies_are_refused(store: Caller) -> None:
             headers={**JSON, "Content-Encoding": coding},
         )
         assert_error(response, 415, "UNSUPPORTED_MEDIA_TYPE")
+        # A compressed file is another matter than a compressed body: it is inflated where imports are run.
+        response = await store(
+            "POST",
+            "/catalog/imports",
+            content=b"\x1f\x8b" + b"0" * 100,
+            headers={"Content-Type": "application/octet-stream", "Content-Encoding": coding},
+        )
+        assert_error(response, 415, "UNSUPPORTED_MEDIA_TYPE")
     response = await store(
         "PUT",
         "/catalog/products/p",

@@ -3,8 +3,9 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import tracemalloc
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pytest
 
@@ -14,6 +15,7 @@ from meta_sync.catalog.ingest.json_head import read_json_head
 from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext
 from meta_sync.catalog.models import InventoryInput
 from tests.unit.formats.reading import SAMPLES, Outcome, parse, parse_sample
+from tests.unit.formats.test_robustness import GeneratedFile
 
 
 def own(*variants: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -375,3 +377,36 @@ def test_what_keys_mean(name: str, expected: Key | None) -> None:
     assert key_of(name) == expected
     assert key_of("name_id") is None
     assert key_of("name_id", has_languages=True) == Key("title", language="id")
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format_name", "file"),
+    [
+        (
+            "json",
+            GeneratedFile(
+                b'{"products": [{"id": "p", "variants": [{"id": "v"}]},',
+                b'{"id": "p@", "variants": [{"id": "v@"}]},\n',
+                20_000,
+                b"{}]}",
+            ),
+        ),
+        ("ndjson", GeneratedFile(b"", b'{"sku": "s@", "name": "N @", "price": @, "url": "/@"}\n', 30_000)),
+    ],
+)
+def test_memory_does_not_grow_with_the_file(format_name: str, file: GeneratedFile) -> None:
+    rows = FORMATS[format_name].parse(cast("BinaryIO", file), FormatContext("USD"))
+    count = sum(1 for _ in zip(range(5_000), rows, strict=False))
+    tracemalloc.start()
+    try:
+        count += sum(1 for _ in zip(range(5_000), rows, strict=False))
+        kept_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    count += sum(1 for _ in rows)
+    assert count in {20_002, 30_002}  # a failure at the end of the list; two remarks about the rows
+    assert kept_bytes < 2_500_000  # the window of the file and its rows, not 5,000 rows
+    assert peak_bytes < 5_000_000
