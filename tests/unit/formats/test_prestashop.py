@@ -101,6 +101,18 @@ def test_the_newer_list_says_who_is_switched_off() -> None:
     assert [product.status for product in products.values()] == ["active", "draft"]
 
 
+def test_a_price_that_may_be_with_or_without_tax_is_taken_without_a_word() -> None:
+    header = (
+        "Product ID",
+        "Active (0/1)",
+        "Name *",
+        "Price tax excluded or Price tax included",
+        "Tax rules ID",
+    )
+    outcome = parse(table(header, ("1", "1", "Pot", "2,5", "1"), delimiter=";"))
+    assert (outcome.variants["1"].price, outcome.warnings) == (250, [])
+
+
 def test_a_combination_alone_has_no_price() -> None:
     outcome = parse_sample("prestashop_combinations.csv")
     assert not outcome.items

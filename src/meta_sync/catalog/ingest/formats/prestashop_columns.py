@@ -12,9 +12,9 @@ _NAMES = {
     "status": "status",
     "name": "name",
     "categories": "categories_x_y_z categories category",
-    "price_without_tax": "price_tax_excluded price_tax_excl price_tax_excluded_or_price_tax_included",
+    "price_without_tax": "price_tax_excluded price_tax_excl",
     "price_with_tax": "price_tax_included price_tax_incl",
-    "price": "price",
+    "price": "price price_tax_excluded_or_price_tax_included",
     "tax_rule": "tax_rules_id tax_rule_id",
     "on_sale": "on_sale_0_1",
     "wholesale": "wholesale_price",
@@ -45,7 +45,7 @@ _NAMES = {
     "default_combination": "cache_default_attribute id_default_combination",
 }
 _MEANINGS = {name: meaning for meaning, names in _NAMES.items() for name in names.split()}
-_PRICES = frozenset(("price_without_tax", "price_with_tax"))
+_PRICES = frozenset(("price_without_tax", "price_with_tax", "price"))
 _OWN_NAMES = frozenset(
     simplify(name)
     for name in (
