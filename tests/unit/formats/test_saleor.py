@@ -147,6 +147,20 @@ def test_texts_that_cannot_be_stored_fail_their_row() -> None:
     assert [f.field for f in parse(fixture(*a_variant(), *attribute)).failures] == ["attribute"]
 
 
+def test_stock_of_very_many_warehouses_is_cut_with_a_word() -> None:
+    stock = {"product_variant": 1, "quantity": 1, "quantity_allocated": 0}
+
+    def counted(warehouses: int) -> Outcome:
+        stocks = [("warehouse.stock", number, stock) for number in range(warehouses)]
+        return parse(fixture(*a_variant(track_inventory=True), *stocks))
+
+    for warehouses in (1, 2, 3, 7, 2_000):
+        outcome = counted(warehouses)
+        inventory = outcome.variants["1"].inventory
+        assert (inventory and inventory.quantity_on_hand, outcome.warnings) == (warehouses, [])
+    assert [warning.rule for warning in counted(2_001).warnings] == ["too_many"]
+
+
 def test_a_number_is_money_too_and_exact() -> None:
     text = fixture(*a_variant()).replace('"5.00"', "5.10")
     assert parse(text).variants["1"].price == 510

@@ -17,8 +17,8 @@ from meta_sync.core.text import text_fault
 
 __all__ = ["Listing", "Media", "SaleorFacts", "Stock", "key_of"]
 
-_MOST_OF_A_KIND = 200
-"""Pictures, warehouses or attributes kept of one product or variant."""
+_MOST_OF_A_KIND = 2_000
+"""Pictures, warehouses or attributes kept of one product or variant; more are said to be left out."""
 _MOST_CHARS = 2_000
 """Characters kept of a name or address; longer ones are no names."""
 _DEEPEST_CATEGORY = 30
@@ -69,6 +69,8 @@ class SaleorFacts:
         """Whether the file holds a variant."""
         self.has_stock = False
         """Whether the file holds stock at all; a dump of the products alone does not."""
+        self.is_cut = False
+        """Whether one product or variant has more pictures, warehouses or attributes than are kept."""
         self.has_several_channels = False
         """Whether some variant has more than one price in the store's currency."""
         self._readers: dict[str, Callable[[str | None, Fields], None]] = {
@@ -263,9 +265,20 @@ class SaleorFacts:
         return None if found is None else json.loads(found)
 
     def _append(self, kind: str, key: str, value: object) -> None:
-        for number in range(_MOST_OF_A_KIND):
-            if self._add(f"{kind} {number}", key, value):
-                return
+        """Keep a value behind those there are; the first free number is searched for by halves."""
+        taken, free = -1, 0
+        while f"{kind} {free} {key}" in self._facts:
+            taken, free = free, free * 2 + 1
+        while free - taken > 1:
+            middle = (taken + free) // 2
+            if f"{kind} {middle} {key}" in self._facts:
+                taken = middle
+            else:
+                free = middle
+        if free < _MOST_OF_A_KIND:
+            self._add(f"{kind} {free}", key, value)
+        else:
+            self.is_cut = True
 
     def _all(self, kind: str, key: str) -> Iterator[Any]:
         for number in range(_MOST_OF_A_KIND):

@@ -88,6 +88,9 @@ class SaleorJson(ImportFormat):
                     " counts."
                 )
                 yield RowWarning(0, "channel", message, rule="several_channels")
+            if facts.is_cut:
+                message = "A product has so many pictures, stocks or attributes that the last of them were left out."
+                yield RowWarning(0, "file", message, rule="too_many")
             rows = _Rows(self.name, context, facts)
             for one in _objects(file, context, _ROW_MODELS):
                 yield from rows.read(one)
