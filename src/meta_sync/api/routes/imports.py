@@ -176,6 +176,7 @@ async def get_import(context: Context, import_id: ImportIdPath) -> ImportAnswer:
         " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again."
     ),
     response_class=EventStreamResponse,
+    status_code=200,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."}
     },
