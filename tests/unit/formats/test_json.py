@@ -349,6 +349,7 @@ def test_numbers_of_money_are_exact_and_never_grouped() -> None:
     assert [one.item_id for one in outcome.failures] == ["d", "g"]
     assert [one.field for one in outcome.warnings if one.rule == "unread_value"] == ["price"]
     assert parse(lines(*rows[:1]), currency="KWD").variants["60342968"].price == 1299
+    assert parse(lines(*rows[:1]), currency="JPY").variants["60342968"].price == 1  # not a thousand
 
 
 def test_reading_a_file_twice_says_the_same() -> None:
