@@ -80,6 +80,7 @@ def test_every_other_format_goes_first() -> None:
     ("what", "rows"),
     [
         ("a header of an unknown system", [["Artikel", "Bezeichnung", "Preis", "Lager"], *ROWS]),
+        ("a line of words", [["Artikel", "Bezeichnung der Ware", "", "Lager"], *ROWS]),
         ("too few columns", [row[:3] for row in ROWS]),
         ("too few rows", ROWS[:4]),
         ("another number of cells", [*ROWS, ["A9", "Blue Enamel Bowl Set", "9.99"]]),

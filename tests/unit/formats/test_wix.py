@@ -123,6 +123,14 @@ def test_the_newer_export_has_rows_of_pictures_behind_the_variants(newer: Outcom
     assert not newer.failures
 
 
+def test_a_row_without_a_handle_names_the_column_as_the_file_does() -> None:
+    outcome = parse("handle,fieldType,name,price\n,PRODUCT,Mug,5\nmug,PRODUCT,Mug,5\n")
+    assert [(failure.row, failure.field, failure.rule) for failure in outcome.failures] == [
+        (1, "handle", "missing_id")
+    ]
+    assert list(outcome.variants) == ["mug"]
+
+
 def test_the_newer_export_has_a_struck_through_price_per_row(newer: Outcome) -> None:
     small, medium, mug = (newer.variants[name] for name in ("rain-coat__S", "rain-coat__M", "mug"))
     assert (small.price, small.special_price, small.ean) == (6000, 4950, "4006381333931")

@@ -73,7 +73,14 @@ class WixCsv(ImportFormat):
         if table.encoding.note:
             yield RowWarning(0, "file", table.encoding.note)
         columns = OptionColumns(table.header.names, meaning_of, option_part)
-        rows = _Rows(self.name, context, columns, has_surcharges=bool(_FIRST_EXPORT & table.header.known))
+        handle_column = next(name for name in table.header.names if meaning_of(name) == "handle")
+        rows = _Rows(
+            self.name,
+            context,
+            columns,
+            handle_column,
+            has_surcharges=bool(_FIRST_EXPORT & table.header.known),
+        )
         for record in table.records():
             yield from rows.take(record)
         if not context.is_cancelled():
@@ -110,11 +117,18 @@ class _Rows:
     """Turns the rows of one export into what an import takes, holding those of one product at a time."""
 
     def __init__(
-        self, source: str, context: FormatContext, columns: OptionColumns, *, has_surcharges: bool
+        self,
+        source: str,
+        context: FormatContext,
+        columns: OptionColumns,
+        handle_column: str,
+        *,
+        has_surcharges: bool,
     ) -> None:
         self._source = source
         self._context = context
         self._columns = columns
+        self._handle_column = handle_column
         self._has_surcharges = has_surcharges
         self._zone = ZoneInfo(context.timezone)
         self._notes = FileNotes()
@@ -161,7 +175,9 @@ class _Rows:
         elif kind not in {"product", "variant"}:
             yield self._unknown_kind(record, shown)
         elif not handle:
-            yield RowFailure(record.number, "handleId", "The row names no product.", rule="missing_id")
+            yield RowFailure(
+                record.number, self._handle_column, "The row names no product.", rule="missing_id"
+            )
         else:
             message = "The variant's product does not stand before it, so its name and price are not known."
             yield RowFailure(record.number, "fieldType", message, shown or None, "missing_parent")
