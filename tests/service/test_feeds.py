@@ -323,8 +323,7 @@ async def test_a_body_cut_short_makes_no_import(f: FeedBench) -> None:
 
 
 async def test_a_replace_needs_a_proved_end(f: FeedBench) -> None:
-    feed = await f.create()
-    await f.sql("UPDATE import_feeds SET mode = 'replace'")
+    feed = await f.create(mode="replace")
     content = csv_feed(row("a"))
     f.server.answers["/feed.csv"] = b"HTTP/1.1 200 OK\r\n\r\n" + content
     await f.fetch()
