@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.arrays import columns_of
 from meta_sync.catalog.repository import ConcurrentWriteError
-from meta_sync.catalog.states import StockState
+from meta_sync.catalog.states import STOCK_CLOCKS, StockState
 from meta_sync.catalog.working_set import WorkingSet
 
-__all__ = ["write_stock"]
+__all__ = ["moving_clocks", "write_stock"]
 
 _COLUMNS = (
     "variant_id",
@@ -21,14 +21,14 @@ _COLUMNS = (
     "quantity_on_hand",
     "reserved_quantity",
     "allow_backorder",
-    "source_updated_at",
+    *STOCK_CLOCKS,
 )
-_UNNEST = """
+_UNNEST = f"""
     unnest(
         CAST(:variant_id AS text[]), CAST(:track_inventory AS boolean[]), CAST(:quantity_on_hand AS bigint[]),
         CAST(:reserved_quantity AS bigint[]), CAST(:allow_backorder AS boolean[]),
-        CAST(:source_updated_at AS timestamptz[])
-    ) AS u (variant_id, track_inventory, quantity_on_hand, reserved_quantity, allow_backorder, source_updated_at)
+        {", ".join(f"CAST(:{name} AS timestamptz[])" for name in STOCK_CLOCKS)}
+    ) AS u ({", ".join(_COLUMNS)})
 """
 _INSERT = text(
     f"""
@@ -44,19 +44,24 @@ _UPDATE = text(
     UPDATE inventory AS t
     SET track_inventory = u.track_inventory, quantity_on_hand = u.quantity_on_hand,
         reserved_quantity = u.reserved_quantity, allow_backorder = u.allow_backorder,
-        source_updated_at = u.source_updated_at, version = nextval('version_seq'), updated_at = now()
+        {", ".join(f"{name} = u.{name}" for name in STOCK_CLOCKS)}, version = nextval('version_seq'), updated_at = now()
     FROM {_UNNEST}
     WHERE t.store_id = :store_id AND t.variant_id = u.variant_id
     """
 )
-_MOVE_CLOCKS = text(
+
+
+def moving_clocks(table: str, key: str, clocks: Sequence[str]) -> str:
+    """A statement that moves clocks and nothing else, from one array parameter per column."""
+    parameters = ", ".join(f"CAST(:{name} AS timestamptz[])" for name in clocks)
+    return f"""
+    UPDATE {table} AS t SET {", ".join(f"{name} = u.{name}" for name in clocks)}
+    FROM unnest(CAST(:{key} AS text[]), {parameters}) AS u ({key}, {", ".join(clocks)})
+    WHERE t.store_id = :store_id AND t.{key} = u.{key}
     """
-    UPDATE inventory AS t SET source_updated_at = u.source_updated_at
-    FROM unnest(CAST(:variant_id AS text[]), CAST(:source_updated_at AS timestamptz[]))
-        AS u (variant_id, source_updated_at)
-    WHERE t.store_id = :store_id AND t.variant_id = u.variant_id
-    """
-)
+
+
+_MOVE_CLOCKS = text(moving_clocks("inventory", "variant_id", STOCK_CLOCKS))
 
 
 async def write_stock(connection: AsyncConnection, store_id: str, working: WorkingSet) -> None:
@@ -77,10 +82,10 @@ async def write_stock(connection: AsyncConnection, store_id: str, working: Worki
     if known:
         await connection.execute(_UPDATE, _parameters(store_id, known))
     if moved := working.moved_stock_clocks():
-        rows = [(row.variant_id, row.clock) for row in moved]
+        rows = [(row.variant_id, *row.clocks) for row in moved]
         await connection.execute(
             _MOVE_CLOCKS,
-            {"store_id": store_id, **columns_of(("variant_id", "source_updated_at"), rows)},
+            {"store_id": store_id, **columns_of(("variant_id", *STOCK_CLOCKS), rows)},
         )
 
 
@@ -96,7 +101,7 @@ def _parameters(store_id: str, rows: Sequence[StockState]) -> dict[str, Any]:
                     row.quantity_on_hand,
                     row.reserved_quantity,
                     row.allow_backorder,
-                    row.clock,
+                    *row.clocks,
                 )
                 for row in rows
             ],

@@ -42,6 +42,16 @@ class InventoryInput:
     allow_backorder: bool | None = None
     updated_at: datetime | None = None
 
+    @property
+    def names_figures(self) -> bool:
+        """Whether it says anything about quantities."""
+        return self.quantity_on_hand is not None or self.reserved_quantity is not None
+
+    @property
+    def names_policy(self) -> bool:
+        """Whether it says anything about tracking or backorders."""
+        return self.track_inventory is not None or self.allow_backorder is not None
+
 
 @dataclass(slots=True)
 class VariantInput:

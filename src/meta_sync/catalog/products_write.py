@@ -10,10 +10,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.arrays import array_literal, columns_of
-from meta_sync.catalog.inventory_write import write_stock
+from meta_sync.catalog.inventory_write import moving_clocks, write_stock
 from meta_sync.catalog.models import Change, ChangeSink, Lane
-from meta_sync.catalog.repository import PRODUCT_CONTENT, VARIANT_CONTENT, VARIANT_OFFER
-from meta_sync.catalog.states import ProductState, VariantState, search_document
+from meta_sync.catalog.states import (
+    PRODUCT_CLOCKS,
+    PRODUCT_CONTENT,
+    VARIANT_CLOCKS,
+    VARIANT_CONTENT,
+    VARIANT_OFFER,
+    ProductState,
+    VariantState,
+    search_document,
+)
 from meta_sync.catalog.working_set import WorkingSet
 
 __all__ = ["save_working_set"]
@@ -24,7 +32,7 @@ _TYPES = {
     "special_price": "bigint",
     "special_price_start": "timestamptz",
     "special_price_end": "timestamptz",
-    "source_updated_at": "timestamptz",
+    **dict.fromkeys((*PRODUCT_CLOCKS, *VARIANT_CLOCKS), "timestamptz"),
     "position": "integer",
     "deleted": "boolean",
 }
@@ -34,11 +42,19 @@ _PRODUCT_COLUMNS = (
     "status",
     "visibility",
     "source",
-    "source_updated_at",
     "deleted",
+    *PRODUCT_CLOCKS,
     *PRODUCT_CONTENT,
 )
-_VARIANT_COLUMNS = ("variant_id", "product_id", "position", "deleted", *VARIANT_OFFER, *VARIANT_CONTENT)
+_VARIANT_COLUMNS = (
+    "variant_id",
+    "product_id",
+    "position",
+    "deleted",
+    *VARIANT_CLOCKS,
+    *VARIANT_OFFER,
+    *VARIANT_CONTENT,
+)
 
 
 def _upsert(table: str, key: str, columns: Sequence[str]) -> str:
@@ -66,14 +82,8 @@ def _value(name: str) -> str:
 
 _UPSERT_PRODUCTS = text(_upsert("products", "product_id", _PRODUCT_COLUMNS))
 _UPSERT_VARIANTS = text(_upsert("variants", "variant_id", _VARIANT_COLUMNS))
-_MOVE_CLOCKS = text(
-    """
-    UPDATE products AS t SET source_updated_at = u.source_updated_at
-    FROM unnest(CAST(:product_id AS text[]), CAST(:source_updated_at AS timestamptz[]))
-        AS u (product_id, source_updated_at)
-    WHERE t.store_id = :store_id AND t.product_id = u.product_id
-    """
-)
+_MOVE_CLOCKS = text(moving_clocks("products", "product_id", PRODUCT_CLOCKS))
+_MOVE_VARIANT_CLOCKS = text(moving_clocks("variants", "variant_id", VARIANT_CLOCKS))
 _UPSERT_DOCUMENTS = text(
     """
     INSERT INTO search_documents (store_id, variant_id, document)
@@ -105,12 +115,15 @@ async def save_working_set(
             connection, _UPSERT_PRODUCTS, store_id, _PRODUCT_COLUMNS, map(_product_row, changed_products)
         )
     if moved_clocks := working.moved_clocks():
-        rows = [(product.product_id, product.clock) for product in moved_clocks]
-        await _execute(connection, _MOVE_CLOCKS, store_id, ("product_id", "source_updated_at"), rows)
+        rows = [(product.product_id, *product.clocks) for product in moved_clocks]
+        await _execute(connection, _MOVE_CLOCKS, store_id, ("product_id", *PRODUCT_CLOCKS), rows)
     if changed_variants := working.changed_variants():
         await _execute(
             connection, _UPSERT_VARIANTS, store_id, _VARIANT_COLUMNS, map(_variant_row, changed_variants)
         )
+    if moved_variants := working.moved_variant_clocks():
+        rows = [(variant.variant_id, *variant.clocks) for variant in moved_variants]
+        await _execute(connection, _MOVE_VARIANT_CLOCKS, store_id, ("variant_id", *VARIANT_CLOCKS), rows)
     await write_stock(connection, store_id, working)
     if documents := _changed_documents(working):
         await _execute(connection, _UPSERT_DOCUMENTS, store_id, ("variant_id", "document"), documents)
@@ -137,8 +150,8 @@ def _product_row(product: ProductState) -> tuple[Any, ...]:
         product.status,
         product.visibility,
         product.source,
-        product.clock,
         product.deleted,
+        *product.clocks,
         *texts,
     )
 
@@ -155,6 +168,7 @@ def _variant_row(variant: VariantState) -> tuple[Any, ...]:
         variant.product_id,
         variant.position,
         variant.deleted,
+        *variant.clocks,
         *variant.offer,
         *texts,
     )

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
-from meta_sync.catalog.repository import PRODUCT_CONTENT, VARIANT_CONTENT, VARIANT_OFFER
+from meta_sync.catalog.states import PRODUCT_CONTENT, STOCK_CLOCKS, VARIANT_CONTENT, VARIANT_OFFER
 from meta_sync.catalog.tables import inventory, products, variants
 from meta_sync.core.paging import MAX_PAGE_ROWS, require_page_within_reach
 
@@ -47,7 +47,8 @@ _PRODUCT_COLUMNS = [
     products.c.status,
     products.c.visibility,
     products.c.source,
-    products.c.source_updated_at,
+    # What a body must not be older than, to change the product's fields; GREATEST passes over what is not there.
+    func.greatest(products.c.source_updated_at, products.c.basics_updated_at),
     products.c.version,
     products.c.created_at,
     products.c.updated_at,
@@ -61,7 +62,7 @@ _VARIANT_COLUMNS = [
     inventory.c.quantity_on_hand,
     inventory.c.reserved_quantity,
     inventory.c.allow_backorder,
-    inventory.c.source_updated_at,
+    func.greatest(*(inventory.c[name] for name in STOCK_CLOCKS)),
     *(variants.c[name] for name in VARIANT_OFFER),
     *(variants.c[name] for name in VARIANT_CONTENT),
 ]

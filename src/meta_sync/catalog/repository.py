@@ -6,12 +6,24 @@ Lock order: the store's creation lock, products, inventory, each by sorted key; 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, BindParameter, Text, any_, bindparam, select, text
+from sqlalchemy import ARRAY, BindParameter, Text, any_, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.catalog.states import ProductState, StockState, VariantState
+from meta_sync.catalog.states import (
+    PRODUCT_CLOCKS,
+    PRODUCT_CONTENT,
+    STOCK_CLOCKS,
+    VARIANT_CLOCKS,
+    VARIANT_CONTENT,
+    VARIANT_OFFER,
+    ProductState,
+    StockState,
+    VariantState,
+)
 from meta_sync.catalog.tables import inventory, products, variants
 from meta_sync.catalog.working_set import WorkingSet
 
@@ -20,41 +32,13 @@ __all__ = [
     "VARIANT_CONTENT",
     "VARIANT_OFFER",
     "ConcurrentWriteError",
+    "LoadedRows",
     "live_variants",
+    "load_rows",
     "load_stock",
     "load_working_set",
+    "stock_owners",
 ]
-
-PRODUCT_CONTENT = (
-    "title",
-    "subtitle",
-    "description",
-    "slug",
-    "link",
-    "brand",
-    "vendor",
-    "thumbnail",
-    "images",
-    "categories",
-    "google_product_category",
-)
-"""Columns of ``ProductState.content``, in its order."""
-
-VARIANT_OFFER = ("price", "special_price", "special_price_start", "special_price_end", "availability")
-"""Columns of ``VariantState.offer``, in its order."""
-
-VARIANT_CONTENT = (
-    "sku",
-    "link",
-    "condition",
-    "thumbnail",
-    "images",
-    "ean",
-    "upc",
-    "barcode",
-    "options",
-)
-"""Columns of ``VariantState.content``, in its order."""
 
 
 class ConcurrentWriteError(Exception):
@@ -79,8 +63,8 @@ _LOCK_PRODUCTS = (
         products.c.status,
         products.c.visibility,
         products.c.source,
-        products.c.source_updated_at,
         products.c.deleted_at.is_not(None),
+        *(products.c[name] for name in PRODUCT_CLOCKS),
         *(products.c[name] for name in PRODUCT_CONTENT),
     )
     .where(products.c.store_id == _STORE, products.c.product_id == any_(_ids()))
@@ -92,11 +76,24 @@ _VARIANTS = select(
     variants.c.product_id,
     variants.c.position,
     variants.c.deleted_at.is_not(None),
+    *(variants.c[name] for name in VARIANT_CLOCKS),
     *(variants.c[name] for name in VARIANT_OFFER),
     *(variants.c[name] for name in VARIANT_CONTENT),
 ).where(variants.c.store_id == _STORE, variants.c.product_id == any_(_ids()))
 _LIVE_VARIANTS = select(variants.c.variant_id, variants.c.product_id).where(
     variants.c.store_id == _STORE, variants.c.variant_id == any_(_ids()), variants.c.deleted_at.is_(None)
+)
+_STOCK_OWNERS = (
+    select(
+        variants.c.variant_id,
+        variants.c.deleted_at.is_not(None),
+        func.greatest(variants.c.source_updated_at, products.c.source_updated_at),
+    )
+    .join(
+        products,
+        (products.c.store_id == variants.c.store_id) & (products.c.product_id == variants.c.product_id),
+    )
+    .where(variants.c.store_id == _STORE, variants.c.variant_id == any_(_ids()))
 )
 _LOCK_STOCK = (
     select(
@@ -105,7 +102,7 @@ _LOCK_STOCK = (
         inventory.c.quantity_on_hand,
         inventory.c.reserved_quantity,
         inventory.c.allow_backorder,
-        inventory.c.source_updated_at,
+        *(inventory.c[name] for name in STOCK_CLOCKS),
     )
     .where(inventory.c.store_id == _STORE, inventory.c.variant_id == any_(_ids()))
     .order_by(inventory.c.variant_id)
@@ -115,9 +112,19 @@ _CREATION_LOCK = text(
     "SELECT pg_advisory_xact_lock(hashtextextended('meta_sync catalog creation ' || :store_id, 0))"
 )
 
-_FIXED_PRODUCT_COLUMNS = 6
-_FIXED_VARIANT_COLUMNS = 4
+_FIXED_PRODUCT_COLUMNS = 5 + len(PRODUCT_CLOCKS)
+_FIXED_VARIANT_COLUMNS = 4 + len(VARIANT_CLOCKS)
 _OFFER_END = _FIXED_VARIANT_COLUMNS + len(VARIANT_OFFER)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRows:
+    """What a write is about, locked."""
+
+    products: Sequence[ProductState]
+    variants: Sequence[VariantState]
+    """All variants of the products, deleted ones among them."""
+    stock: Sequence[StockState]
 
 
 async def load_working_set(
@@ -127,6 +134,24 @@ async def load_working_set(
     variant_ids: Iterable[str],
     stock_ids: Iterable[str] = (),
 ) -> WorkingSet:
+    """``load_rows`` as the set that whole bodies are applied to.
+
+    Raises
+    ------
+    ConcurrentWriteError
+        A named variant moved to a product that is not locked.
+    """
+    rows = await load_rows(connection, store_id, product_ids, variant_ids, stock_ids)
+    return WorkingSet(rows.products, rows.variants, rows.stock)
+
+
+async def load_rows(
+    connection: AsyncConnection,
+    store_id: str,
+    product_ids: Iterable[str],
+    variant_ids: Iterable[str],
+    stock_ids: Iterable[str] = (),
+) -> LoadedRows:
     """Lock and read the products, those that own the named variants now, and all their variants.
 
     A write that makes a product or a variant first takes the store's creation lock: two writers making the same row,
@@ -145,17 +170,14 @@ async def load_working_set(
         owners = await _owners(connection, store_id, variants_named)
     # A new variant may carry a product's id: that product's group is renamed, so its count is taken under its lock too.
     to_lock = sorted(products_named | set(owners.values()) | (variants_named - owners.keys()))
-    locked = [
-        ProductState(row[0], tuple(row[_FIXED_PRODUCT_COLUMNS:]), row[1], row[2], row[3], row[4], row[5])
-        for row in await _all(connection, _LOCK_PRODUCTS, store_id, to_lock)
-    ]
+    locked = [_product(row) for row in await _all(connection, _LOCK_PRODUCTS, store_id, to_lock)]
     found = [
         _variant(row)
         for row in await _all(connection, _VARIANTS, store_id, [product.product_id for product in locked])
     ]
     if owners.keys() - {variant.variant_id for variant in found}:
         raise ConcurrentWriteError
-    return WorkingSet(locked, found, await load_stock(connection, store_id, stock_ids))
+    return LoadedRows(locked, found, await load_stock(connection, store_id, stock_ids))
 
 
 async def load_stock(
@@ -172,6 +194,14 @@ async def live_variants(
     """Those of the variants that exist and are not deleted, each with its product."""
     rows = await _all(connection, _LIVE_VARIANTS, store_id, sorted(set(variant_ids)))
     return {row[0]: row[1] for row in rows}
+
+
+async def stock_owners(
+    connection: AsyncConnection, store_id: str, variant_ids: Iterable[str]
+) -> list[tuple[str, bool, datetime | None]]:
+    """Those of the variants that the store ever had: id, whether deleted, and until when that is known. Locks nothing."""
+    rows = await _all(connection, _STOCK_OWNERS, store_id, sorted(set(variant_ids)))
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def _existing_products(
@@ -191,12 +221,20 @@ async def _all(connection: AsyncConnection, statement: Any, store_id: str, ids: 
     return list(result.all())
 
 
+def _product(row: tuple[Any, ...]) -> ProductState:
+    product_id, status, visibility, source, deleted = row[:5]
+    clock, basics_clock, media_clock = row[5:_FIXED_PRODUCT_COLUMNS]
+    content = tuple(row[_FIXED_PRODUCT_COLUMNS:])
+    return ProductState(
+        product_id, content, status, visibility, source, clock, deleted, basics_clock, media_clock
+    )
+
+
 def _variant(row: tuple[Any, ...]) -> VariantState:
     return VariantState(
         row[0],
         row[1],
         tuple(row[_FIXED_VARIANT_COLUMNS:_OFFER_END]),
         tuple(row[_OFFER_END:]),
-        row[2],
-        row[3],
+        *row[2:_FIXED_VARIANT_COLUMNS],
     )

@@ -1,23 +1,92 @@
-"""Catalog rows as values that compare: what a body makes of a row, and how urgent the difference is. Pure."""
+"""Catalog rows as values that compare: what a body makes of a row, and how urgent the difference is. Pure.
+
+Every row has the clock of the last whole body about it, and one per group of fields of which an event may tell alone.
+A group is as new as the later of its own clock and those around it: a product's body speaks for its variants too.
+Clocks do not take part in comparing: a row whose clocks alone moved is not a row that differs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from meta_sync.catalog.models import InventoryInput, Lane, ProductInput, VariantInput
 
 __all__ = [
+    "MEDIA",
+    "PRODUCT_CLOCKS",
+    "PRODUCT_CONTENT",
+    "STOCK_CLOCKS",
+    "VARIANT_CLOCKS",
+    "VARIANT_CONTENT",
+    "VARIANT_OFFER",
     "ProductState",
     "StockState",
     "VariantState",
+    "is_older",
+    "latest",
+    "new_stock",
     "product_state",
     "search_document",
     "stock_state",
     "variant_state",
+    "with_figures",
+    "with_policy",
 ]
+
+PRODUCT_CONTENT = (
+    "title",
+    "subtitle",
+    "description",
+    "slug",
+    "link",
+    "brand",
+    "vendor",
+    "thumbnail",
+    "images",
+    "categories",
+    "google_product_category",
+)
+"""Columns of ``ProductState.content``, in its order."""
+
+VARIANT_OFFER = ("price", "special_price", "special_price_start", "special_price_end", "availability")
+"""Columns of ``VariantState.offer``, in its order."""
+
+VARIANT_CONTENT = (
+    "sku",
+    "link",
+    "condition",
+    "thumbnail",
+    "images",
+    "ean",
+    "upc",
+    "barcode",
+    "options",
+)
+"""Columns of ``VariantState.content``, in its order."""
+
+MEDIA = ("thumbnail", "images")
+"""The columns of pictures, in ``PRODUCT_CONTENT`` and in ``VARIANT_CONTENT``."""
+PRODUCT_CLOCKS = ("source_updated_at", "basics_updated_at", "media_updated_at")
+VARIANT_CLOCKS = ("source_updated_at", "media_updated_at")
+STOCK_CLOCKS = ("source_updated_at", "figures_updated_at", "policy_updated_at")
+
+_PRODUCT_MEDIA = tuple(PRODUCT_CONTENT.index(name) for name in MEDIA)
+_VARIANT_MEDIA = tuple(VARIANT_CONTENT.index(name) for name in MEDIA)
+
+Clocks = tuple[datetime | None, ...]
+
+
+def latest(*clocks: datetime | None) -> datetime | None:
+    """The latest of the clocks that are known."""
+    return max((clock for clock in clocks if clock is not None), default=None)
+
+
+def is_older(clock: datetime | None, stored: datetime | None) -> bool:
+    """Whether news of ``clock`` comes after later news; news without a clock never does."""
+    return clock is not None and stored is not None and clock < stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +95,22 @@ class ProductState:
 
     product_id: str
     content: tuple[Any, ...]
-    """Texts, images and categories, in the order of ``repository.PRODUCT_CONTENT``."""
+    """Texts, images and categories, in the order of ``PRODUCT_CONTENT``."""
     status: str
     visibility: str
     source: str
-    clock: datetime | None
-    """The source's own time of the last applied body."""
+    clock: datetime | None = field(compare=False)
+    """The source's own time of the last whole body, or of the deletion. It speaks for the variants too."""
     deleted: bool
+    basics_clock: datetime | None = field(default=None, compare=False)
+    """Of news of the product's fields alone, pictures aside. Counts where it is later than ``clock``."""
+    media_clock: datetime | None = field(default=None, compare=False)
+    """Of news of the pictures alone. Counts where it is later than ``clock``."""
+
+    @property
+    def clocks(self) -> Clocks:
+        """All clocks, in the order of ``PRODUCT_CLOCKS``."""
+        return self.clock, self.basics_clock, self.media_clock
 
     @property
     def title(self) -> str | None:
@@ -53,8 +131,8 @@ class ProductState:
         return Lane.CONTENT if self.content != before.content else None
 
     def row_differs(self, before: ProductState | None) -> bool:
-        """Whether the row must be written, its clock aside."""
-        return before is None or replace(self, clock=before.clock) != before
+        """Whether the row must be written, its clocks aside."""
+        return self != before
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +144,18 @@ class VariantState:
     offer: tuple[Any, ...]
     """Price, special price with its window, availability: what shoppers must not see late."""
     content: tuple[Any, ...]
-    """Everything else, in the order of ``repository.VARIANT_CONTENT``; the SKU is the first."""
+    """Everything else, in the order of ``VARIANT_CONTENT``; the SKU is the first."""
     position: int
     deleted: bool
+    clock: datetime | None = field(default=None, compare=False)
+    """Of news of the variant alone. Counts where it is later than the product's."""
+    media_clock: datetime | None = field(default=None, compare=False)
+    """Of news of its pictures alone. Counts where it is later than ``clock`` and the product's."""
+
+    @property
+    def clocks(self) -> Clocks:
+        """All clocks, in the order of ``VARIANT_CLOCKS``."""
+        return self.clock, self.media_clock
 
     def lane_against(self, before: VariantState | None, new_lane: Lane) -> Lane | None:
         """How urgent the difference is; ``None`` when the item cannot depend on it."""
@@ -92,16 +179,30 @@ class StockState:
     quantity_on_hand: int
     reserved_quantity: int
     allow_backorder: bool
-    clock: datetime | None
+    clock: datetime | None = field(compare=False)
+    """Of the last body about the whole record."""
+    figures_clock: datetime | None = field(default=None, compare=False)
+    """Of news of the quantities alone. Counts where it is later than ``clock``."""
+    policy_clock: datetime | None = field(default=None, compare=False)
+    """Of news of tracking and backorders alone. Counts where it is later than ``clock``."""
+
+    @property
+    def clocks(self) -> Clocks:
+        """All clocks, in the order of ``STOCK_CLOCKS``."""
+        return self.clock, self.figures_clock, self.policy_clock
 
     def row_differs(self, before: StockState | None) -> bool:
-        """Whether the figures differ, the clock aside."""
-        return before is None or replace(self, clock=before.clock) != before
+        """Whether the record must be written, its clocks aside."""
+        return self != before
 
 
 def product_state(given: ProductInput, before: ProductState | None) -> ProductState:
-    """The row that a body makes; without a clock in the body the stored one stays."""
-    return ProductState(
+    """The row that a body makes; without a clock in the body the stored one stays.
+
+    A group of which the store has later news stays as it is. Whether the body counts at all, the caller has decided.
+    """
+    clock = given.updated_at
+    made = ProductState(
         given.id,
         (
             given.title,
@@ -119,13 +220,43 @@ def product_state(given: ProductInput, before: ProductState | None) -> ProductSt
         given.status,
         given.visibility,
         given.source,
-        given.updated_at or (before.clock if before else None),
+        clock or (before.clock if before else None),
         deleted=False,
+        basics_clock=before.basics_clock if before else None,
+        media_clock=before.media_clock if before else None,
     )
+    if before is None:
+        return made
+    media = before.content if is_older(clock, before.media_clock) else made.content
+    if is_older(clock, before.basics_clock):
+        kept = {name: getattr(before, name) for name in ("content", "status", "visibility", "source")}
+        made = replace(made, **kept)
+    elif media is made.content:
+        return made
+    return replace(made, content=_with_media(made.content, media, _PRODUCT_MEDIA))
 
 
-def variant_state(given: VariantInput, product_id: str, position: int) -> VariantState:
-    """The row that a body makes."""
+def variant_state(
+    given: VariantInput,
+    product_id: str,
+    position: int,
+    before: VariantState | None = None,
+    clock: datetime | None = None,
+) -> VariantState:
+    """The row that a body of the given clock makes; pictures of which the store has later news stay."""
+    content: tuple[Any, ...] = (
+        given.sku,
+        given.link,
+        given.condition,
+        given.thumbnail,
+        list(given.images),
+        given.ean,
+        given.upc,
+        given.barcode,
+        dict(given.options),
+    )
+    if before is not None and is_older(clock, before.media_clock):
+        content = _with_media(content, before.content, _VARIANT_MEDIA)
     return VariantState(
         given.id,
         product_id,
@@ -136,25 +267,42 @@ def variant_state(given: VariantInput, product_id: str, position: int) -> Varian
             given.special_price_end,
             given.availability,
         ),
-        (
-            given.sku,
-            given.link,
-            given.condition,
-            given.thumbnail,
-            list(given.images),
-            given.ean,
-            given.upc,
-            given.barcode,
-            dict(given.options),
-        ),
+        content,
         position,
         deleted=False,
+        clock=before.clock if before else None,
+        media_clock=before.media_clock if before else None,
     )
 
 
+def _with_media(
+    content: tuple[Any, ...], media_of: tuple[Any, ...], positions: tuple[int, ...]
+) -> tuple[Any, ...]:
+    """The content with the pictures of another one."""
+    made = list(content)
+    for position in positions:
+        made[position] = media_of[position]
+    return tuple(made)
+
+
 def stock_state(variant_id: str, given: InventoryInput, before: StockState | None) -> StockState:
-    """The row that a stock body makes: what it does not name stays. A new record tracks stock unless told not to."""
-    base = before or StockState(
+    """The row that a stock body makes: what it does not name stays, and so does a group with later news of its own.
+
+    A new record tracks stock unless told not to. The body is one about the whole record: the caller has compared the
+    record's clock, and it moves.
+    """
+    base = before or new_stock(variant_id)
+    made = base
+    if not is_older(given.updated_at, base.figures_clock):
+        made = with_figures(made, given)
+    if not is_older(given.updated_at, base.policy_clock):
+        made = with_policy(made, given)
+    return replace(made, clock=given.updated_at or base.clock)
+
+
+def new_stock(variant_id: str) -> StockState:
+    """A record of which nothing was said yet."""
+    return StockState(
         variant_id,
         track_inventory=True,
         quantity_on_hand=0,
@@ -162,13 +310,25 @@ def stock_state(variant_id: str, given: InventoryInput, before: StockState | Non
         allow_backorder=False,
         clock=None,
     )
-    return StockState(
-        variant_id,
-        base.track_inventory if given.track_inventory is None else given.track_inventory,
-        base.quantity_on_hand if given.quantity_on_hand is None else given.quantity_on_hand,
-        base.reserved_quantity if given.reserved_quantity is None else given.reserved_quantity,
-        base.allow_backorder if given.allow_backorder is None else given.allow_backorder,
-        given.updated_at or base.clock,
+
+
+def with_figures(base: StockState, given: InventoryInput) -> StockState:
+    """The record with those of the quantities that are given."""
+    on_hand, reserved = given.quantity_on_hand, given.reserved_quantity
+    return replace(
+        base,
+        quantity_on_hand=base.quantity_on_hand if on_hand is None else on_hand,
+        reserved_quantity=base.reserved_quantity if reserved is None else reserved,
+    )
+
+
+def with_policy(base: StockState, given: InventoryInput) -> StockState:
+    """The record with those of tracking and backorders that are given."""
+    tracks, backorders = given.track_inventory, given.allow_backorder
+    return replace(
+        base,
+        track_inventory=base.track_inventory if tracks is None else tracks,
+        allow_backorder=base.allow_backorder if backorders is None else backorders,
     )
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "MAX_VARIANTS",
     "STATUSES",
     "VISIBILITIES",
+    "clock_faults",
     "id_fault",
     "validate_inventory",
     "validate_product",
@@ -99,6 +100,11 @@ def validate_inventory(
     for attribute, name in _QUANTITIES:
         yield from _integer(getattr(inventory, attribute), prefix + name)
     yield from _instant(inventory.updated_at, f"{prefix}updatedAt", now)
+
+
+def clock_faults(clock: datetime | None, field: str, now: datetime) -> Iterator[ErrorDetail]:
+    """Faults of a source's clock, seen from now."""
+    yield from _instant(clock, field, now)
 
 
 def id_fault(value: str) -> str | None:

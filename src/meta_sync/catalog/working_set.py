@@ -6,16 +6,19 @@ Pure. It decides by clocks what is stale, follows moves between products, and sa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, auto
+from typing import TypeVar
 
 from meta_sync.catalog.models import InventoryInput, Lane, ProductInput, VariantInput
 from meta_sync.catalog.states import (
     ProductState,
     StockState,
     VariantState,
+    is_older,
+    latest,
     product_state,
     stock_state,
     variant_state,
@@ -25,6 +28,7 @@ from meta_sync.catalog.validation import MAX_VARIANTS
 __all__ = ["Applied", "MergeOutcome", "WorkingSet"]
 
 _Add = Callable[[str, Lane, str], None]
+_State = TypeVar("_State", ProductState, VariantState, StockState)
 
 
 @dataclass(slots=True)
@@ -38,6 +42,7 @@ class Applied:
     row_changed: bool = False
     """A row was written, if only with another order of variants or another source."""
     stale: bool = False
+    """The product's fields were left out, because the store has later news of them."""
 
     @property
     def changed(self) -> int:
@@ -79,22 +84,32 @@ class WorkingSet:
         self._moved_to: dict[str, str] = {}
 
     def put(self, given: ProductInput) -> Applied:
-        """Apply one whole product: variants that it does not name are deleted."""
+        """Apply one whole product: variants that it does not name are deleted.
+
+        What the store has later news of is left out: all but clocked stock when a later body is stored, else the groups
+        and the variants of which an event told later.
+        """
         before = self.products.get(given.id)
         if _is_stale(given, before):
-            touched = self._put_clocked_stock(given)
+            touched = {variant.id for variant in given.variants if self._put_clocked_stock(given.id, variant)}
             return Applied(given.id, len(self._live[given.id]), touched, stale=True)
         applied = self._put_product(given, before)
         for variant_id in self._live[given.id] - {variant.id for variant in given.variants}:
+            if is_older(given.updated_at, self.variants[variant_id].clock):
+                continue
             self._delete_variant(variant_id)
             applied.touched.add(variant_id)
         position = -1
         for variant in given.variants:
             was = self.variants.get(variant.id)
+            if _has_later_news(was, given.updated_at):
+                if self._put_clocked_stock(given.id, variant):
+                    applied.touched.add(variant.id)
+                continue
             # A position that still rises is kept: removing the first variant must not rewrite all the others.
             keeps = was is not None and not was.deleted and was.product_id == given.id
             position = was.position if was and keeps and was.position > position else position + 1
-            now = self._put_variant(variant_state(variant, given.id, position))
+            now = self._put_variant(variant_state(variant, given.id, position, was, given.updated_at))
             applied.row_changed |= now != was
             if now.lane_against(was, Lane.CONTENT) is not None:
                 applied.touched.add(variant.id)
@@ -104,11 +119,12 @@ class WorkingSet:
         return applied
 
     def delete(self, product_id: str) -> Applied:
-        """Delete a product with its variants; its clock stays, so that late news cannot revive it."""
+        """Delete a product with its variants; its clocks stay, so that late news cannot revive it."""
         applied = Applied(product_id, 0)
         before = self.products[product_id]
         if not before.deleted:
-            self.products[product_id] = replace(before, deleted=True)
+            # All that was known of it is what was deleted, news of single groups included.
+            self.products[product_id] = replace(before, deleted=True, clock=latest(*before.clocks))
             applied.row_changed = True
         for variant_id in list(self._live[product_id]):
             self._delete_variant(variant_id)
@@ -137,9 +153,9 @@ class WorkingSet:
         product = self.products.get(product_id)
         if product is None or product.deleted:
             return MergeOutcome.NO_PRODUCT
-        if clock is not None and product.clock is not None and clock < product.clock:
-            return MergeOutcome.STALE
         before = self.variants.get(given.id)
+        if is_older(clock, product.clock) or _has_later_news(before, clock):
+            return MergeOutcome.STALE
         is_new = before is None or before.deleted
         if before is not None and not is_new and before.product_id == product_id:
             position = before.position
@@ -147,7 +163,7 @@ class WorkingSet:
             return MergeOutcome.TOO_MANY_VARIANTS
         else:
             position = self._next_position(product_id)
-        changed = self._put_variant(variant_state(given, product_id, position)) != before
+        changed = self._put_variant(variant_state(given, product_id, position, before, clock)) != before
         if given.inventory is not None:
             changed |= self.put_stock(given.id, given.inventory)
         if is_new:
@@ -155,22 +171,21 @@ class WorkingSet:
         return MergeOutcome.CHANGED if changed else MergeOutcome.UNCHANGED
 
     def put_stock(self, variant_id: str, given: InventoryInput) -> bool:
-        """Apply stock by its own clock; whether the figures changed."""
+        """Apply stock by its own clock; whether the record changed."""
         before = self.stock.get(variant_id)
-        if self.stock_is_stale(variant_id, given):
-            return False
-        if (given.track_inventory, given.allow_backorder) == (None, None) and (
-            given.quantity_on_hand is None and given.reserved_quantity is None
-        ):
+        if self.stock_is_stale(variant_id, given) or not (given.names_figures or given.names_policy):
             return False
         after = stock_state(variant_id, given, before)
         self.stock[variant_id] = after
         return after.row_differs(before)
 
     def stock_is_stale(self, variant_id: str, given: InventoryInput) -> bool:
-        """Whether the stored stock carries a later source time than the body."""
+        """Whether the stored stock carries later source times than the body for all that the body names."""
         before = self.stock.get(variant_id)
-        return bool(before and before.clock and given.updated_at and given.updated_at < before.clock)
+        if before is None or is_older(given.updated_at, before.clock):
+            return before is not None
+        named = [before.figures_clock] * given.names_figures + [before.policy_clock] * given.names_policy
+        return bool(named) and all(is_older(given.updated_at, clock) for clock in named)
 
     def changes(self, new_lane: Lane) -> dict[str, tuple[Lane, str]]:
         """Per affected variant how urgent it is, and the product whose body caused it. ``new_lane`` is for new variants."""
@@ -192,9 +207,9 @@ class WorkingSet:
                 if owners[0].lane_against(owners[1]) is Lane.LIVE:
                     add(variant_id, Lane.LIVE, variant.product_id)
         for variant_id in self.changed_stock():
-            variant = self.variants[variant_id]
-            if not variant.deleted:
-                self._add_known(add, [variant_id], Lane.LIVE, variant.product_id)
+            stocked = self.variants.get(variant_id)
+            if stocked is not None and not stocked.deleted:
+                self._add_known(add, [variant_id], Lane.LIVE, stocked.product_id)
         for product_id, product in self.products.items():
             product_lane = product.lane_against(self.products_before.get(product_id))
             if product_lane is not None:
@@ -212,14 +227,8 @@ class WorkingSet:
         ]
 
     def moved_clocks(self) -> list[ProductState]:
-        """Rows of which only the clock moved, sorted by id."""
-        return [
-            after
-            for product_id, after in sorted(self.products.items())
-            if (before := self.products_before.get(product_id)) is not None
-            and after.clock != before.clock
-            and not after.row_differs(before)
-        ]
+        """Rows of which only clocks moved, sorted by id."""
+        return _moved(self.products, self.products_before)
 
     def changed_variants(self) -> list[VariantState]:
         """Rows to write, sorted by id. A variant that came and went within the write never was."""
@@ -228,6 +237,10 @@ class WorkingSet:
             for variant_id, after in sorted(self.variants.items())
             if after != self.variants_before.get(variant_id) and not self._never_was(variant_id)
         ]
+
+    def moved_variant_clocks(self) -> list[VariantState]:
+        """Variants of which only clocks moved, sorted by id."""
+        return _moved(self.variants, self.variants_before)
 
     def changed_stock(self) -> list[str]:
         """Variants whose figures changed, sorted."""
@@ -238,19 +251,14 @@ class WorkingSet:
         )
 
     def moved_stock_clocks(self) -> list[StockState]:
-        """Stock of which only the clock moved, sorted by id."""
-        return [
-            after
-            for variant_id, after in sorted(self.stock.items())
-            if (before := self.stock_before.get(variant_id)) is not None
-            and after.clock != before.clock
-            and not after.row_differs(before)
-        ]
+        """Stock of which only clocks moved, sorted by id."""
+        return _moved(self.stock, self.stock_before)
 
     def _put_product(self, given: ProductInput, before: ProductState | None) -> Applied:
         after = product_state(given, before)
         self.products[given.id] = after
         applied = Applied(given.id, len(self._live[given.id]), row_changed=after.row_differs(before))
+        applied.stale = before is not None and is_older(given.updated_at, before.basics_clock)
         if after.lane_against(before) is not None:
             applied.touched.update(self._live[given.id])
         return applied
@@ -264,16 +272,14 @@ class WorkingSet:
         self.variants[after.variant_id] = after
         return after
 
-    def _put_clocked_stock(self, given: ProductInput) -> set[str]:
-        """Of a stale body only stock with a clock of its own counts, for variants that the product still has."""
-        return {
-            variant.id
-            for variant in given.variants
-            if variant.inventory is not None
-            and variant.inventory.updated_at is not None
-            and variant.id in self._live[given.id]
-            and self.put_stock(variant.id, variant.inventory)
-        }
+    def _put_clocked_stock(self, product_id: str, given: VariantInput) -> bool:
+        """Of what comes too late only stock with a clock of its own counts, for variants that the product still has."""
+        return (
+            given.inventory is not None
+            and given.inventory.updated_at is not None
+            and given.id in self._live[product_id]
+            and self.put_stock(given.id, given.inventory)
+        )
 
     def _delete_variant(self, variant_id: str) -> None:
         before = self.variants[variant_id]
@@ -312,7 +318,22 @@ class WorkingSet:
 
 
 def _is_stale(given: ProductInput, before: ProductState | None) -> bool:
-    """An older body is stale; on a tombstone one of the same time too, since it is the news that was deleted."""
-    if before is None or before.clock is None or given.updated_at is None:
-        return False
-    return given.updated_at < before.clock or (before.deleted and given.updated_at == before.clock)
+    """Whether a later whole body is stored. On a tombstone one of the same time is: it is the news that was deleted."""
+    return before is not None and _is_over(before.clock, given.updated_at, deleted=before.deleted)
+
+
+def _has_later_news(variant: VariantState | None, clock: datetime | None) -> bool:
+    """Whether the store was told of the variant itself later than the body's clock."""
+    return variant is not None and _is_over(variant.clock, clock, deleted=variant.deleted)
+
+
+def _is_over(stored: datetime | None, clock: datetime | None, *, deleted: bool) -> bool:
+    return is_older(clock, stored) or (deleted and clock is not None and clock == stored)
+
+
+def _moved(after: Mapping[str, _State], before: Mapping[str, _State]) -> list[_State]:
+    return [
+        row
+        for row_id, row in sorted(after.items())
+        if (was := before.get(row_id)) is not None and row.clocks != was.clocks and row == was
+    ]

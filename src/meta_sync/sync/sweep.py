@@ -109,6 +109,8 @@ _OLD_CALLS = text(
 )
 _OLD_ROWS = (
     text("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'"),
+    # An event that comes again later than this is taken anew; its time still tells that it is old.
+    text("DELETE FROM event_receipts WHERE received_at < now() - interval '30 days'"),
     text("DELETE FROM worker_heartbeats WHERE seen_at < now() - interval '1 day'"),
     text("DELETE FROM jobs WHERE finished_at < now() - interval '30 days'"),
     text(
