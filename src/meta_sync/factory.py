@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from meta_sync.access.service import AccessService
+from meta_sync.catalog.events_write import EventService
 from meta_sync.catalog.ingest.compression import inflated_bytes_allowed
 from meta_sync.catalog.ingest.feeds import FeedService
 from meta_sync.catalog.ingest.feeds_fetch import FeedFetcher, FetchLimits
@@ -147,6 +148,10 @@ class Factory:
     def catalog(self) -> CatalogService:
         """Products and stock."""
         return CatalogService(self._context.database, self._sink, self._context.queue, self._context.clock)
+
+    def events(self) -> EventService:
+        """Events about products and stock."""
+        return EventService(self._context.database, self._sink, self._context.queue, self._context.clock)
 
     def imports(self) -> ImportService:
         """Uploads."""

@@ -18,7 +18,17 @@ from meta_sync.api.body_guard import BodyGuard, BodyLimits
 from meta_sync.api.errors import error_response, service_error
 from meta_sync.api.middleware import Cors, RequestBoundary, request_id_of
 from meta_sync.api.openapi import TAGS, build_openapi, render
-from meta_sync.api.routes import catalog, connection, documents, feeds, health, imports, items, platform
+from meta_sync.api.routes import (
+    catalog,
+    connection,
+    documents,
+    events,
+    feeds,
+    health,
+    imports,
+    items,
+    platform,
+)
 from meta_sync.core.errors import ServiceError
 from meta_sync.core.logging import get_logger
 from meta_sync.factory import ProcessContext
@@ -30,6 +40,7 @@ _logger = get_logger(__name__)
 _ROUTERS = (
     platform.routes,
     catalog.routes,
+    events.routes,
     imports.routes,
     feeds.routes,
     connection.routes,

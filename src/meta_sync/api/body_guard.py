@@ -41,7 +41,8 @@ class BodyLimits:
         path = scope["path"]
         if path == "/catalog/imports":
             return self.upload_bytes
-        return self.batch_bytes if path.endswith("/batch") else self.default_bytes
+        takes_many = path.endswith("/batch") or path == "/catalog/events"
+        return self.batch_bytes if takes_many else self.default_bytes
 
 
 class BodyGuard:
