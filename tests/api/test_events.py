@@ -113,6 +113,8 @@ async def test_the_time_of_an_event_is_its_clock(store: Caller) -> None:
     ahead = (datetime.now(UTC) + timedelta(minutes=11)).isoformat()
     result = await send(store, event(title, {"id": "p", "title": "Ahead"}, "4", time=ahead))
     assert [one["details"][0]["field"] for one in result["rejected"]] == ["time"]
+    result = await send(store, synced("p", "v1", event_id="5", updatedAt=ahead))
+    assert [one["details"][0]["field"] for one in result["rejected"]] == ["data.updatedAt"]
 
 
 BAD_ENVELOPES: list[tuple[Any, str]] = [

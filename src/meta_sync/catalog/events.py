@@ -6,7 +6,7 @@ The names of the types are those that shops publish; they may be sent by anybody
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -126,6 +126,8 @@ class CatalogEvent:
     clock: datetime | None
     """When it happened, by the source's clock."""
     data: EventData
+    clock_field: str = "time"
+    """Where the sender wrote the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +162,14 @@ class EventResult:
 
 def event_faults(event: CatalogEvent, now: datetime) -> list[ErrorDetail]:
     """Why an event cannot be stored; an empty list means that it can."""
-    return [*clock_faults(event.clock, "time", now), *_data_faults(event.data, now)]
+    return [*clock_faults(event.clock, event.clock_field, now), *_data_faults(event.data, now)]
 
 
 def _data_faults(data: EventData, now: datetime) -> Iterator[ErrorDetail]:
     match data:
         case ProductInput():
-            yield from _inside(validate_product(data, now=now), "data.")
+            # Its clock is the event's.
+            yield from _inside(validate_product(replace(data, updated_at=None), now=now), "data.")
         case ProductPatch():
             yield from _inside(
                 validate_product(ProductInput(data.product_id, **data.fields), now=now), "data."

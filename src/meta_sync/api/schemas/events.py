@@ -339,7 +339,9 @@ def read_event(index: int, value: Any) -> events.CatalogEvent | events.IgnoredEv
             for one in row_details(error)
         ]
         return _refused(index, shown_id, named)
-    return events.CatalogEvent(index, event.id, event.source, event.time or updated_at, data)
+    if event.time is None and updated_at is not None:
+        return events.CatalogEvent(index, event.id, event.source, updated_at, data, "data.updatedAt")
+    return events.CatalogEvent(index, event.id, event.source, event.time, data)
 
 
 _TYPES = frozenset(EventType)
