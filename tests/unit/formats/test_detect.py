@@ -84,7 +84,10 @@ def test_samples_are_recognised_whatever_they_are_called(name: str, format_name:
             b"sku,store_view_code,attribute_set_code,product_type,name\n1,,D,simple,M\n",
             "a Magento product export",
         ),
-        (b"Product Id,Product Handle,Price\n1,a,1\n", "read as medusa-csv and needs the columns Product Handle"),
+        (
+            b"Product Id,Product Handle,Price\n1,a,1\n",
+            "read as medusa-csv and needs the columns Product Handle",
+        ),
         (b'{"products": []}', "JSON"),
         (b"PK\x03\x04rest", "ZIP archive"),
         (gzip.compress(b"id,title\n1,Mug\n", mtime=0), "needs at least id and title"),

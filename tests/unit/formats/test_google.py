@@ -76,12 +76,15 @@ def test_an_element_beyond_the_limits_refuses_the_feed_before_its_first_row() ->
         parse(f"<rss><channel>{good}{long}</channel></rss>")
 
 
-def test_an_item_with_too_many_elements_keeps_the_first() -> None:
-    crowd = "<g:additional_image_link>https://img.example/a.jpg</g:additional_image_link>" * 5_000
-    outcome = parse(
-        f"<rss><channel><item><g:id>1</g:id><g:price>1 USD</g:price>{crowd}</item></channel></rss>"
-    )
-    assert outcome.variants["1"].thumbnail == "https://img.example/a.jpg"
+def test_an_item_with_too_many_elements_refuses_the_feed_and_is_not_read_in_part() -> None:
+    picture = "<g:additional_image_link>https://img.example/a.jpg</g:additional_image_link>\n"
+    for count in (1_990, 5_000):
+        feed = f"<rss><channel>\n<item><g:id>1</g:id><g:price>1 USD</g:price>{picture * count}</item></channel></rss>"
+        if count < 2_000:
+            assert parse(feed).variants["1"].thumbnail == "https://img.example/a.jpg"
+            continue
+        with pytest.raises(FileRefusedError, match=r"at or before line \d+, has more than 2,000 elements"):
+            parse(feed)
 
 
 def test_the_column_of_a_fault_is_that_of_the_file_not_of_the_repaired_one() -> None:

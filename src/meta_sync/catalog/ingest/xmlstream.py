@@ -16,7 +16,7 @@ from meta_sync.catalog.ingest.rows import FileRefusedError
 __all__ = ["MAX_ITEM_ELEMENTS", "check_feed", "local_name", "refuse_own_entities", "stream_items"]
 
 MAX_ITEM_ELEMENTS = 2_000
-"""Elements kept of one item. Feeds have some dozens; more would only serve to fill the memory."""
+"""Elements of one item. Feeds have some dozens; an item with more would only serve to fill the memory."""
 
 _CHUNK_BYTES = 65_536
 _CDATA, _COMMENT, _INSTRUCTION = b"<![CDATA[", b"<!--", b"<?"
@@ -41,23 +41,25 @@ def refuse_own_entities(head: str) -> None:
         raise FileRefusedError("The feed defines entities of its own in a DTD, which is not read for safety.")
 
 
-def check_feed(file: BinaryIO, is_cancelled: Cancelled) -> bool:
+def check_feed(file: BinaryIO, names: frozenset[str], is_cancelled: Cancelled) -> bool:
     """Read the file to its end and say whether it has to be repaired: whether bare ampersands are its only fault.
+
+    ``names`` are those of the elements that will be read as items.
 
     Raises
     ------
     FileRefusedError
-        The file is not well-formed for any other reason, or has an element that is too long or too deep; names line
-        and column where they are known.
+        The file is not well-formed for any other reason, or has an element that is too long or too deep, or an item
+        of too many elements; names line and column where they are known.
     """
-    fault = _first_fault(_plain_chunks(file, is_cancelled))
+    fault = _first_fault(_plain_chunks(file, is_cancelled), names)
     if fault is None or is_cancelled():
         return False
     if (
         "entit" not in (fault.msg or "").casefold()
     ):  # libxml2 says "xmlParseEntityRef: no name", "Entity 'nbsp' …"
         raise _refusal(fault)
-    remaining = _first_fault(_repaired_chunks(file, is_cancelled))
+    remaining = _first_fault(_repaired_chunks(file, is_cancelled), names)
     if remaining is not None and not is_cancelled():
         raise _refusal(remaining, added_columns=_added_columns(file, *remaining.position))
     return True
@@ -118,7 +120,11 @@ class _Walk:
             self.depth -= 1
             if self._item_depth and self.depth >= self._item_depth:
                 if self._elements > MAX_ITEM_ELEMENTS:
-                    element.clear(keep_tail=False)
+                    raise FileRefusedError(
+                        f"An item of the feed, at or before line {element.sourceline}, has more than"
+                        f" {MAX_ITEM_ELEMENTS:,} elements. Nothing was read.",
+                        line=element.sourceline,
+                    )
                 continue
             if self._item_depth:
                 self._item_depth = 0
@@ -153,7 +159,7 @@ def _tree_parser() -> etree.XMLPullParser:
     )
 
 
-def _first_fault(chunks: Iterator[bytes]) -> etree.XMLSyntaxError | None:
+def _first_fault(chunks: Iterator[bytes], names: frozenset[str]) -> etree.XMLSyntaxError | None:
     """The first thing that is not well-formed. Namespaces do not count: many feeds use ``g:`` without declaring it.
 
     Raises
@@ -166,7 +172,7 @@ def _first_fault(chunks: Iterator[bytes]) -> etree.XMLSyntaxError | None:
         target=target, resolve_entities=False, load_dtd=False, no_network=True, huge_tree=False
     )
     tree = _tree_parser()
-    walk = _Walk(frozenset())
+    walk = _Walk(names)
     try:
         for chunk in chunks:
             strict.feed(chunk)

@@ -24,14 +24,13 @@ from meta_sync.catalog.ingest.rows import (
     RowFailure,
     RowWarning,
 )
-from meta_sync.catalog.ingest.xmlstream import check_feed, local_name, stream_items
+from meta_sync.catalog.ingest.xmlstream import check_feed, local_name, refuse_own_entities, stream_items
 
 __all__ = ["BagistoXml"]
 
 _ITEMS = frozenset(("product",))
 _SKU = re.compile(r"\ssku\s*=\s*[\"']")
 _FAMILY = re.compile(r"\sattribute_family_code\s*=\s*[\"']")
-_OWN_ENTITIES = re.compile(r"<!DOCTYPE[^>\[]*\[", re.IGNORECASE)
 
 
 class BagistoXml(ImportFormat):
@@ -49,11 +48,8 @@ class BagistoXml(ImportFormat):
         text = decode_head(head)
         if not _is_bagisto(text):
             raise FileRefusedError(describe(head))
-        if _OWN_ENTITIES.search(text):
-            raise FileRefusedError(
-                "The file defines entities of its own in a DTD, which is not read for safety."
-            )
-        is_repaired = check_feed(file, context.is_cancelled)
+        refuse_own_entities(text)
+        is_repaired = check_feed(file, _ITEMS, context.is_cancelled)
 
         def products() -> Iterator[tuple[int, etree._Element]]:
             items = stream_items(file, _ITEMS, is_repaired=is_repaired, is_cancelled=context.is_cancelled)

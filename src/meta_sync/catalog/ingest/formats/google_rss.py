@@ -21,7 +21,7 @@ from meta_sync.catalog.ingest.rows import (
     RowFailure,
     RowWarning,
 )
-from meta_sync.catalog.ingest.xmlstream import check_feed, local_name, stream_items
+from meta_sync.catalog.ingest.xmlstream import check_feed, local_name, refuse_own_entities, stream_items
 
 __all__ = ["GoogleRss"]
 
@@ -32,7 +32,6 @@ _PLAIN_NAMESPACES = frozenset(
 )
 _FIRST_ITEM = re.compile(r"<(?:item|entry)[\s>]", re.IGNORECASE)
 _PRODUCT = re.compile(r"<(?:\w+:)?(?:id|price|availability|image_link|item_group_id)[\s>]", re.IGNORECASE)
-_OWN_ENTITIES = re.compile(r"<!DOCTYPE[^>\[]*\[", re.IGNORECASE)
 _NESTED = frozenset(("title", "description", "summary", "content"))
 """Elements whose markup is text: some shops leave it unescaped."""
 
@@ -60,11 +59,8 @@ class GoogleRss(ImportFormat):
         root = root_element(text)
         if root is None or root.rpartition(":")[2].casefold() not in _ROOTS:
             raise FileRefusedError(describe(head))
-        if _OWN_ENTITIES.search(text):
-            raise FileRefusedError(
-                "The feed defines entities of its own in a DTD, which is not read for safety."
-            )
-        is_repaired = check_feed(file, context.is_cancelled)
+        refuse_own_entities(text)
+        is_repaired = check_feed(file, _ITEMS, context.is_cancelled)
         if is_repaired:
             yield RowWarning(
                 0,

@@ -90,7 +90,7 @@ class PrestaShopXml(ImportFormat):
         if not _is_ours(text):
             raise FileRefusedError(describe(head))
         refuse_own_entities(text)
-        is_repaired = check_feed(file, context.is_cancelled)
+        is_repaired = check_feed(file, _ITEMS, context.is_cancelled)
         if is_repaired:
             message = "The file has & characters that XML wants written as &amp;; it was read all the same."
             yield RowWarning(0, "file", message)

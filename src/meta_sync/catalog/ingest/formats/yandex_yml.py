@@ -6,7 +6,6 @@ Which offers there are; what they mean stands in `yandex_yml_offer`. The DTD tha
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -27,13 +26,12 @@ from meta_sync.catalog.ingest.rows import (
 )
 from meta_sync.catalog.ingest.spill import SpilledLookup
 from meta_sync.catalog.ingest.values import plain_text
-from meta_sync.catalog.ingest.xmlstream import check_feed, local_name, stream_items
+from meta_sync.catalog.ingest.xmlstream import check_feed, local_name, refuse_own_entities, stream_items
 
 __all__ = ["YandexYml"]
 
 _ROOT = "yml_catalog"
 _READ = frozenset(("currency", "category", "offer"))
-_OWN_ENTITIES = re.compile(r"<!DOCTYPE[^>\[]*\[", re.IGNORECASE)
 _ATTRIBUTES = ("id", "group_id", "available", "deleted", "disabled")
 _LONGEST_CATEGORY = 300
 _DEEPEST_CATEGORY = 30
@@ -55,11 +53,8 @@ class YandexYml(ImportFormat):
         text = decode_head(head)
         if not _is_yml(text):
             raise FileRefusedError(describe(head))
-        if _OWN_ENTITIES.search(text):
-            raise FileRefusedError(
-                "The feed defines entities of its own in a DTD, which is not read for safety."
-            )
-        is_repaired = check_feed(file, context.is_cancelled)
+        refuse_own_entities(text)
+        is_repaired = check_feed(file, _READ, context.is_cancelled)
         if is_repaired:
             message = "The feed has & characters that XML wants written as &amp;; it was read all the same."
             yield RowWarning(0, "file", message)
