@@ -99,6 +99,7 @@ def stock(reader: RowReader) -> tuple[str | None, InventoryInput | None]:
         return None, None
     takes_preorders = (reader.text("preorder") or "").casefold() in _YES
     word = simplify(cell.text).replace("_", "")
+    availability: str | None
     if word in {"instock", "outofstock"}:
         availability = "in stock" if word == "instock" else "preorder" if takes_preorders else "out of stock"
         return availability, InventoryInput(track_inventory=False)
