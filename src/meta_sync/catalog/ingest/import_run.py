@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from meta_sync.catalog.ingest.import_file import RowReader
 from meta_sync.catalog.ingest.import_limits import LONGEST_RUN_HOURS, MAX_ROWS
-from meta_sync.catalog.ingest.import_rows import ImportLease
+from meta_sync.catalog.ingest.import_rows import LEASE_SECONDS, ImportLease
 from meta_sync.catalog.ingest.import_tally import Tally
 from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext, ImportFormat, Parsed
 
 __all__ = ["Ending", "ImportRun", "ending_of", "overdue_sentence", "refusal_sentence"]
 
+_RENEW_SECONDS = LEASE_SECONDS / 3
 _TRIED_OUT = "This was a dry run: nothing was written."
 
 
@@ -38,15 +39,20 @@ class ImportRun:
         """A pass over the file from its first row."""
         return RowReader(self.path, self.file_format, self.context)
 
-    async def read(self, reader: RowReader, most: int) -> Sequence[Parsed]:
+    async def read(
+        self, reader: RowReader, most: int, *, while_reading: Callable[[], Awaitable[None]]
+    ) -> Sequence[Parsed]:
         """The next slice, read in a thread. When we are cancelled the thread is told so and waited for.
 
+        ``while_reading`` is called every ten seconds: before the first row some formats read a whole file.
         A file with more rows than any may have ends with the last one that it may have, refused.
         """
         slice_ = asyncio.ensure_future(asyncio.to_thread(reader.read, most))
         try:
-            entries = await asyncio.shield(slice_)
-        except asyncio.CancelledError:
+            while not (await asyncio.wait([slice_], timeout=_RENEW_SECONDS))[0]:
+                await while_reading()
+            entries = slice_.result()
+        except BaseException:
             self.stop.set()
             await asyncio.wait([slice_])
             raise

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.ingest.compression import MAX_INFLATED_BYTES, InflationLimits
 from meta_sync.catalog.ingest.detect import format_by_name
+from meta_sync.catalog.ingest.import_file import RowReader
 from meta_sync.catalog.ingest.import_inflate import plain_file
 from meta_sync.catalog.ingest.import_replace import (
     Deletion,
@@ -210,12 +211,15 @@ class ImportRunner:
         async with self._database.store(lease.store_id) as connection:
             await renew_lease(connection, lease)
 
+    async def _read(self, run: ImportRun, reader: RowReader) -> Sequence[Parsed]:
+        return await run.read(reader, _CHUNK_ENTRIES, while_reading=lambda: self._renew(run.lease))
+
     async def _survey(self, run: ImportRun) -> None:
         """The pass that only looks what the file names. Nothing is written to the catalog before it was judged as a whole."""
         passed_over = 0
         with run.open() as reader:
             while not reader.finished:
-                entries = await run.read(reader, _CHUNK_ENTRIES)
+                entries = await self._read(run, reader)
                 settled = min(max(run.tally.survey_entries - passed_over, 0), len(entries))
                 passed_over += len(entries)
                 await self._note_named(run, entries[settled:], reader.bytes_read)
@@ -272,7 +276,7 @@ class ImportRunner:
         passed_over = 0
         with run.open() as reader:
             while not reader.finished:
-                entries = await run.read(reader, _CHUNK_ENTRIES)
+                entries = await self._read(run, reader)
                 settled = min(max(run.tally.entries - passed_over, 0), len(entries))
                 passed_over += settled
                 fresh = entries[settled:]
@@ -288,7 +292,7 @@ class ImportRunner:
         passed_over = 0
         with run.open() as reader:
             while not reader.finished:
-                entries = await run.read(reader, _CHUNK_ENTRIES)
+                entries = await self._read(run, reader)
                 settled = min(max(run.tally.parent_entries - passed_over, 0), len(entries))
                 passed_over += len(entries)
                 await self._write(run, entries[settled:], bytes_read, parents=True)
