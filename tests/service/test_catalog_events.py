@@ -332,6 +332,24 @@ async def test_a_deletion_of_what_was_made_in_the_same_request_is_remembered(b: 
     assert await prices(b) == {"v1": 1000}
 
 
+async def test_later_news_of_a_variant_that_came_and_went_in_a_request_is_remembered(
+    b: Bench, send: Sender
+) -> None:
+    events = [
+        send.event(product("p", variant("v1", inventory=stock(1))), T[1]),
+        send.event(MediaNews("p", {}, [MediaPatch("v1", {"thumbnail": "later"})]), T[5]),
+        send.event(figures("v1", 7), T[5]),
+        send.event(product("p"), T[3]),
+    ]
+    assert (await send.service.take("s", events)).accepted == 4
+    assert await prices(b) == {}
+    await send.applied(product("p", variant("v1", thumbnail="body", inventory=stock(2))), T[4])
+    stored = (await b.catalog.get_product("s", "p")).product.variants[0]
+    assert stored.thumbnail == "later"
+    assert stored.inventory is not None
+    assert stored.inventory.quantity_on_hand == 7
+
+
 async def test_what_is_not_known_is_rejected_and_can_be_sent_again(b: Bench, send: Sender) -> None:
     unknown: list[EventData] = [
         ProductPatch("q", {"title": "x"}),

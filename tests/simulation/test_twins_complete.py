@@ -26,6 +26,7 @@ _PARTITIONS = "makes and drops partitions, which the memory has none of"
 _COUNTERS = "adds up counters, which only the API shows"
 
 _WITHOUT_TWIN = {
+    "meta_sync.catalog.repository._STOCK_OWNERS": "read for events, which end in the same writes as other edits",
     "meta_sync.connection.repository._LINKS_WITH_KIND": "the common part of other statements",
     "meta_sync.sync.item_detail._LAST_PUSHED_HASH": _READ_BY_THE_API,
     "meta_sync.sync.item_queries._FOUND": _READ_BY_THE_API,

@@ -248,8 +248,11 @@ class EventWorkingSet(WorkingSet):
 
     @override
     def _never_was(self, variant_id: str) -> bool:
-        # A deletion with a time must be remembered: older news of the variant may still be on the way.
-        return super()._never_was(variant_id) and self.variants[variant_id].clock is None
+        # What has a time must be remembered: older news of the variant may still be on the way.
+        stock = self.stock.get(variant_id)
+        return super()._never_was(variant_id) and not any(
+            clock is not None for row in (self.variants[variant_id], stock) if row for clock in row.clocks
+        )
 
     def _known_until(self, product_id: str, variant_id: str) -> datetime | None:
         """Until when the store knows what became of a variant as one of the product."""
