@@ -105,7 +105,10 @@ def test_a_key_is_shown_once_and_stored_as_a_hash(run: Run, store: str, database
         (("stores", "create", "Shop", "--currency", "EURO"), "currency"),
         (("status", "--store", "store_none"), "There is no such store."),
         (("sync", "--store", "store_none"), "There is no such store."),
-        (("import", "missing.csv", "--store", "store_none"), "missing.csv"),
+        (("import", "missing.csv", "--store", "store_none"), "There is no file missing.csv."),
+        (("import", ".", "--store", "store_none"), "is a folder"),
+        (("import", "http://127.0.0.1/feed.csv", "--store", "store_none"), "url"),
+        (("import", "https://shop.example/feed.csv", "--store", "store_none"), "There is no such store."),
     ],
 )
 def test_what_can_go_wrong_is_a_sentence(run: Run, arguments: tuple[str, ...], sentence: str) -> None:

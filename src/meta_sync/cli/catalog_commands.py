@@ -1,4 +1,4 @@
-"""``import``: a file into the catalog of a store, in this process, whether or not a worker runs."""
+"""``import``: a file or address into the catalog of a store, in this process, whether or not a worker runs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 
+from meta_sync.catalog.ingest.feeds_models import FeedInput
 from meta_sync.catalog.ingest.imports import CHUNK_BYTES, ImportFinding, ImportService, ImportView
 from meta_sync.cli import console
 from meta_sync.cli.options import JsonOutput, StoreId, read_settings
@@ -24,6 +27,7 @@ from meta_sync.factory import Factory
 __all__ = ["add_to"]
 
 _LOOK_SECONDS = 0.3
+_REQUESTED_BY = "command line"
 _EXIT_CODES = {"error": 1, "partial": 3}
 _SHOWN_FINDINGS = 20
 _KINDS = {
@@ -44,7 +48,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _import(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The file.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The file, or the http(s) address where it can be fetched.")
+    ],
     *,
     store: StoreId,
     format_: Annotated[
@@ -66,35 +72,85 @@ def _import(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Import a product file.
+    """Import a product file, from here or from an address.
 
     Exit code 0: every row went in or was left out on purpose. 1: the file could not be read, was refused as a whole, or
     broke off. 3: some rows failed, or nothing could be deleted. A dry run ends as the import would.
     """
+    options = _Options(store, format_, mode, source, allow_mass_delete=allow_mass_delete, dry_run=dry_run)
+    path = None if _is_address(file) else _readable(file)
 
     async def do(settings: Settings) -> tuple[ImportView, list[ImportFinding]]:
         async with open_session(settings) as session:
-            imports = session.factory.imports()
-            import_id = await imports.create(
-                store,
-                file_name=file.name,
-                format=format_,
-                mode=mode,
-                source=source,
-                dry_run=dry_run,
-                allow_mass_delete=allow_mass_delete,
-                requested_by="command line",
-            )
-            await imports.upload(store, import_id, _pieces(file))
+            if path is None:
+                import_id = await _begin_fetch(session.factory, options, file)
+            else:
+                import_id = await _upload(session.factory, options, path)
             view = await _run_to_end(session.factory, store, import_id, quiet=json)
-            return view, [finding async for finding in imports.report(store, import_id)]
+            return view, [finding async for finding in session.factory.imports().report(store, import_id)]
 
     view, findings = run(do(read_settings()))
     if json:
         console.print_json(_as_json(view))
     else:
-        _show(view, findings, file.name)
+        _show(view, findings, view.file_name or "The file")
     raise typer.Exit(_EXIT_CODES.get(view.status, 0))
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How a file is imported."""
+
+    store_id: str
+    format: str | None
+    mode: str
+    source: str | None
+    allow_mass_delete: bool = field(kw_only=True)
+    dry_run: bool = field(kw_only=True)
+
+
+def _is_address(name: str) -> bool:
+    return name.lower().startswith(("http://", "https://"))
+
+
+async def _begin_fetch(factory: Factory, options: _Options, url: str) -> str:
+    feed = FeedInput(
+        url=SecretStr(url),
+        source=options.source,
+        format=options.format,
+        mode=options.mode,
+        allow_mass_delete=options.allow_mass_delete,
+    )
+    return await factory.feeds().import_once(
+        options.store_id, feed, dry_run=options.dry_run, requested_by=_REQUESTED_BY
+    )
+
+
+async def _upload(factory: Factory, options: _Options, path: Path) -> str:
+    imports = factory.imports()
+    import_id = await imports.create(
+        options.store_id,
+        file_name=path.name,
+        format=options.format,
+        mode=options.mode,
+        source=options.source,
+        dry_run=options.dry_run,
+        allow_mass_delete=options.allow_mass_delete,
+        requested_by=_REQUESTED_BY,
+    )
+    await imports.upload(options.store_id, import_id, _pieces(path))
+    return import_id
+
+
+def _readable(name: str) -> Path:
+    path = Path(name)
+    if path.is_dir():
+        raise typer.BadParameter(f"{name} is a folder, not a file.")
+    if not path.exists():
+        raise typer.BadParameter(f"There is no file {name}.")
+    if not os.access(path, os.R_OK):
+        raise typer.BadParameter(f"The file {name} may not be read.")
+    return path
 
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:
@@ -112,11 +168,12 @@ async def _pieces(file: Path) -> AsyncIterator[bytes]:
 
 async def _run_to_end(factory: Factory, store_id: str, import_id: str, *, quiet: bool) -> ImportView:
     """Run the import here, unless a worker was quicker; earlier ones of the same feed go first."""
-    imports, runner = factory.imports(), factory.import_runner()
+    imports, runner, fetcher = factory.imports(), factory.import_runner(), factory.feed_fetcher()
 
     async def work() -> None:
-        while not (await imports.get(store_id, import_id)).is_over:
-            if not (await runner.run(import_id) or await runner.run_next()):
+        while not (view := await imports.get(store_id, import_id)).is_over:
+            is_fetched = view.status == "fetching" and await fetcher.fetch_next()
+            if not (is_fetched or await runner.run(import_id) or await runner.run_next()):
                 await asyncio.sleep(_LOOK_SECONDS)
 
     working = asyncio.create_task(work())

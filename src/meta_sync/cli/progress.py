@@ -131,6 +131,8 @@ class ImportProgress:
         if self._bar is not None and self._task is not None:
             if view.status == "queued":
                 sentence = "waiting for an earlier import of the same feed"
+            elif view.status == "fetching":
+                sentence = view.message or "fetching the file"
             self._bar.update(self._task, completed=view.progress, description=sentence)
         elif not view.is_over and view.progress >= self._said + _STEP_PERCENT:
             self._said = view.progress
