@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, BindParameter, Text, any_, bindparam, func, select, text
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    FromClause,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    func,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.states import (
@@ -26,6 +38,7 @@ from meta_sync.catalog.states import (
 )
 from meta_sync.catalog.tables import inventory, products, variants
 from meta_sync.catalog.working_set import WorkingSet
+from meta_sync.core.lookups import row_by_key, rows_with
 
 __all__ = [
     "PRODUCT_CONTENT",
@@ -51,12 +64,80 @@ def _ids() -> BindParameter[Sequence[str]]:
 
 _STORE = bindparam("store_id", type_=Text)
 
+# Several indexes of the variants begin with the store. Of tables that were never analysed, as in a shop's first import, the
+# planner takes any of them for "this variant of this store" and reads the whole store for each look.
+_WANTED = func.unnest(_ids()).table_valued("id").render_derived(name="wanted")
+
+
+def _variant_by_id() -> FromClause:
+    return row_by_key(
+        variants,
+        variants.c.store_id == _STORE,
+        variants.c.variant_id,
+        _WANTED.c.id,
+        of=_WANTED,
+        name="variant",
+    )
+
+
+def _known_variants() -> Select[Any]:
+    variant = _variant_by_id()
+    return select(variant.c.variant_id, variant.c.product_id).select_from(_WANTED.join(variant, true()))
+
+
+def _live_variants() -> Select[Any]:
+    variant = _variant_by_id()
+    return (
+        select(variant.c.variant_id, variant.c.product_id)
+        .select_from(_WANTED.join(variant, true()))
+        .where(variant.c.deleted_at.is_(None))
+    )
+
+
+def _owners_of_stock() -> Select[Any]:
+    variant = _variant_by_id()
+    product = row_by_key(
+        products,
+        products.c.store_id == _STORE,
+        products.c.product_id,
+        variant.c.product_id,
+        of=variant,
+        name="product",
+    )
+    return select(
+        variant.c.variant_id,
+        variant.c.deleted_at.is_not(None),
+        func.greatest(variant.c.source_updated_at, product.c.source_updated_at),
+    ).select_from(_WANTED.join(variant, true()).join(product, true()))
+
+
+def _variants_of_products() -> Select[Any]:
+    found = rows_with(
+        variants.c.product_id,
+        _WANTED.c.id,
+        limit=_MOST_ROWS_OF_A_PRODUCT,
+        columns=(
+            variants.c.variant_id,
+            variants.c.product_id,
+            variants.c.position,
+            variants.c.deleted_at.is_not(None).label("deleted"),
+            *(variants.c[name] for name in VARIANT_CLOCKS),
+            *(variants.c[name] for name in VARIANT_OFFER),
+            *(variants.c[name] for name in VARIANT_CONTENT),
+        ),
+        within=variants.c.store_id == _STORE,
+    )
+    variant = found.correlate(_WANTED).lateral("variant")
+    return select(*variant.c).select_from(_WANTED.join(variant, true()))
+
+
+_MOST_ROWS_OF_A_PRODUCT = 1_000_000_000
+"""No limit: a product's tombstones count too, and none may be missed."""
+
 _PRODUCT_IDS = select(products.c.product_id).where(
     products.c.store_id == _STORE, products.c.product_id == any_(_ids())
 )
-_OWNERS = select(variants.c.variant_id, variants.c.product_id).where(
-    variants.c.store_id == _STORE, variants.c.variant_id == any_(_ids())
-)
+_OWNERS = _known_variants()
 _LOCK_PRODUCTS = (
     select(
         products.c.product_id,
@@ -71,30 +152,9 @@ _LOCK_PRODUCTS = (
     .order_by(products.c.product_id)
     .with_for_update()
 )
-_VARIANTS = select(
-    variants.c.variant_id,
-    variants.c.product_id,
-    variants.c.position,
-    variants.c.deleted_at.is_not(None),
-    *(variants.c[name] for name in VARIANT_CLOCKS),
-    *(variants.c[name] for name in VARIANT_OFFER),
-    *(variants.c[name] for name in VARIANT_CONTENT),
-).where(variants.c.store_id == _STORE, variants.c.product_id == any_(_ids()))
-_LIVE_VARIANTS = select(variants.c.variant_id, variants.c.product_id).where(
-    variants.c.store_id == _STORE, variants.c.variant_id == any_(_ids()), variants.c.deleted_at.is_(None)
-)
-_STOCK_OWNERS = (
-    select(
-        variants.c.variant_id,
-        variants.c.deleted_at.is_not(None),
-        func.greatest(variants.c.source_updated_at, products.c.source_updated_at),
-    )
-    .join(
-        products,
-        (products.c.store_id == variants.c.store_id) & (products.c.product_id == variants.c.product_id),
-    )
-    .where(variants.c.store_id == _STORE, variants.c.variant_id == any_(_ids()))
-)
+_VARIANTS = _variants_of_products()
+_LIVE_VARIANTS = _live_variants()
+_STOCK_OWNERS = _owners_of_stock()
 _LOCK_STOCK = (
     select(
         inventory.c.variant_id,
