@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from alembic import context
 from sqlalchemy import Connection, text
@@ -14,6 +17,8 @@ from meta_sync.schema import metadata
 
 _PARTITION = re.compile(r"^(batch_items|item_events)_(p\d+|rest)$")
 """Partitions come and go by the day; the schema knows their parents only."""
+
+_LOCK_LOOK_SECONDS = 0.1
 
 
 def _include_name(name: str | None, kind: str, _parents: object) -> bool:
@@ -29,10 +34,28 @@ def _run(connection: Connection) -> None:
         compare_server_default=True,
         transaction_per_migration=True,
     )
-    with context.begin_transaction():
-        # Two processes that start together migrate one after the other.
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('meta_sync migrations'))"))
+    with _alone(connection), context.begin_transaction():
         context.run_migrations()
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Let two processes that start together migrate one after the other.
+
+    The lock is the session's, because a migration may commit before its end. It is tried for, not waited for: who waits
+    within a statement holds up every index that is built concurrently, for ever if its builder has the lock.
+    """
+    lock = "(hashtext('meta_sync migrations'))"
+    while not connection.scalar(text(f"SELECT pg_try_advisory_lock{lock}")):
+        connection.commit()
+        time.sleep(_LOCK_LOOK_SECONDS)
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text(f"SELECT pg_advisory_unlock{lock}"))
+        connection.commit()
 
 
 async def _connect_and_run(url: str) -> None:

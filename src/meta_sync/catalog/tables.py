@@ -68,6 +68,12 @@ products = Table(
     Column("basics_updated_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("store_id", "product_id"),
     Index(None, "store_id", "source", "product_id"),
+    Index(
+        "products_eligible_idx",
+        "store_id",
+        "product_id",
+        postgresql_where=text("deleted_at IS NULL AND status = 'active' AND visibility = 'public'"),
+    ),
     CheckConstraint("status IN ('draft', 'active', 'archived')", name="status"),
     CheckConstraint("visibility IN ('public', 'private')", name="visibility"),
 )
@@ -181,6 +187,9 @@ imports = Table(
         name="status",
     ),
     Index(None, "store_id", "created_at"),
+    Index(
+        "imports_finished_idx", "store_id", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
+    ),
     Index("imports_waiting_idx", "created_at", postgresql_where=text("status IN ('queued', 'running')")),
 )
 

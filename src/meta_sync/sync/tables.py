@@ -115,6 +115,22 @@ sync_state = Table(
     ),
     Index("sync_state_in_flight_idx", "in_flight", postgresql_where=text("in_flight IS NOT NULL")),
     Index("sync_state_status_idx", "link_id", "status", "variant_id"),
+    Index(
+        "sync_state_status_pushed_idx",
+        "link_id",
+        "status",
+        text("last_pushed_at DESC NULLS LAST"),
+        "variant_id",
+    ),
+    Index("sync_state_code_idx", "link_id", "code", "variant_id", postgresql_where=text("code IS NOT NULL")),
+    Index(
+        "sync_state_code_pushed_idx",
+        "link_id",
+        "code",
+        text("last_pushed_at DESC NULLS LAST"),
+        "variant_id",
+        postgresql_where=text("code IS NOT NULL"),
+    ),
     Index("sync_state_pushed_idx", "link_id", text("last_pushed_at DESC NULLS LAST"), "variant_id"),
     Index(
         "sync_state_retailer_id_key",
@@ -185,6 +201,16 @@ batches = Table(
     CheckConstraint("state <> 'over' OR accepted + rejected + unknown = sent", name="accounted"),
     Index("batches_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("batches_store_idx", "store_id", "batch_id"),
+    Index(
+        "batches_sent_idx", "store_id", "sent_at", "batch_id", postgresql_where=text("sent_at IS NOT NULL")
+    ),
+    Index(
+        "batches_finished_idx",
+        "store_id",
+        "finished_at",
+        "batch_id",
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
     Index("batches_unfinished_idx", "link_id", "state", postgresql_where=text("state <> 'over'")),
     Index("batches_body_idx", "link_id", "body_hash", postgresql_where=text("server_errors > 0")),
 )
@@ -391,6 +417,7 @@ jobs = Table(
         name="status",
     ),
     Index("jobs_store_idx", "store_id", "created_at"),
+    Index("jobs_finished_idx", "store_id", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     Index(
         "jobs_one_running",
         "store_id",

@@ -1,0 +1,153 @@
+"""Indexes behind the lists of items, batches and happenings, and a record of a store's pauses and settings.
+
+Goes out before the code that needs it. What is locked is locked for a moment: indexes over rows that exist are built
+concurrently, outside a transaction. A run that was broken off is begun again, so each index is dropped before it is made.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from meta_sync.core.db import Identifier
+
+revision = "0005"
+down_revision = "0004"
+
+_NEW_TABLES = {"store_events": "SELECT"}
+
+# Table, name, columns, condition.
+_INDEXES = (
+    (
+        "sync_state",
+        "sync_state_status_pushed_idx",
+        "link_id, status, last_pushed_at DESC NULLS LAST, variant_id",
+        None,
+    ),
+    ("sync_state", "sync_state_code_idx", "link_id, code, variant_id", "code IS NOT NULL"),
+    (
+        "sync_state",
+        "sync_state_code_pushed_idx",
+        "link_id, code, last_pushed_at DESC NULLS LAST, variant_id",
+        "code IS NOT NULL",
+    ),
+    (
+        "products",
+        "products_eligible_idx",
+        "store_id, product_id",
+        "deleted_at IS NULL AND status = 'active' AND visibility = 'public'",
+    ),
+    ("batches", "batches_sent_idx", "store_id, sent_at, batch_id", "sent_at IS NOT NULL"),
+    ("batches", "batches_finished_idx", "store_id, finished_at, batch_id", "finished_at IS NOT NULL"),
+    ("jobs", "jobs_finished_idx", "store_id, finished_at", "finished_at IS NOT NULL"),
+    ("imports", "imports_finished_idx", "store_id, finished_at", "finished_at IS NOT NULL"),
+)
+
+# Written by the tables themselves, so that no way to pause a store or to change its settings is forgotten. As the owner:
+# nobody else writes here. What is older than the timeline is kept goes with the next happening of the store.
+_NOTE = """
+CREATE FUNCTION note_store_event(of_store text, kind text, code text, message text, detail jsonb) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    DELETE FROM store_events WHERE store_id = of_store AND at < now() - interval '180 days';
+    INSERT INTO store_events (store_id, at, kind, code, message, detail)
+    VALUES (of_store, clock_timestamp(), kind, code, message, detail);
+$$
+"""
+_NOTE_PAUSE = """
+CREATE FUNCTION note_pause() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        PERFORM note_store_event(
+            NEW.store_id, 'pause_began', NEW.reason, NEW.message,
+            jsonb_build_object('until', NEW.until, 'metaCode', NEW.code)
+        );
+    ELSE
+        PERFORM note_store_event(
+            OLD.store_id, 'pause_ended', OLD.reason, NULL,
+            jsonb_build_object('since', OLD.since, 'failures', OLD.failures)
+        );
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+_NOTE_SETTINGS = """
+CREATE FUNCTION note_settings() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    changed text[];
+BEGIN
+    -- Names only: a value may be a secret.
+    SELECT array_agg(DISTINCT name ORDER BY name) INTO changed FROM (
+        SELECT COALESCE(o.key, n.key) AS name
+        FROM jsonb_each(OLD.settings) AS o FULL JOIN jsonb_each(NEW.settings) AS n ON n.key = o.key
+        WHERE o.value IS DISTINCT FROM n.value
+        UNION ALL SELECT 'app_secret' WHERE OLD.app_secret IS DISTINCT FROM NEW.app_secret
+        UNION ALL SELECT 'verify_token' WHERE OLD.verify_token IS DISTINCT FROM NEW.verify_token
+        UNION ALL SELECT 'conversions_access_token'
+        WHERE OLD.conversions_access_token IS DISTINCT FROM NEW.conversions_access_token
+    ) AS names;
+    IF changed IS NOT NULL THEN
+        PERFORM note_store_event(
+            NEW.store_id, 'settings_changed', NULL, NULL, jsonb_build_object('keys', to_jsonb(changed))
+        );
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+_TRIGGERS = {
+    "note_pause": ("store_pauses", "AFTER INSERT OR DELETE"),
+    "note_settings": (
+        "stores",
+        "AFTER UPDATE OF settings, app_secret, verify_token, conversions_access_token",
+    ),
+}
+
+
+def upgrade() -> None:
+    # First, because it commits what was done before it.
+    with op.get_context().autocommit_block():
+        for table, name, columns, condition in _INDEXES:
+            where = f" WHERE {condition}" if condition else ""
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {table} ({columns}){where}")
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    op.create_table(
+        "store_events",
+        sa.Column("event_id", sa.BigInteger, sa.Identity(), primary_key=True),
+        sa.Column("store_id", Identifier, nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("code", sa.Text),
+        sa.Column("message", sa.Text),
+        sa.Column("detail", postgresql.JSONB, nullable=False),
+        sa.CheckConstraint(
+            "kind IN ('pause_began', 'pause_ended', 'settings_changed')", name="store_events_kind_check"
+        ),
+    )
+    op.create_index("store_events_store_idx", "store_events", ["store_id", "at", "event_id"])
+    for table, actions in _NEW_TABLES.items():
+        op.execute(f"GRANT {actions} ON {table} TO meta_sync_app")
+        op.execute(f"GRANT SELECT, DELETE ON {table} TO meta_sync_worker")
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(
+            f"CREATE POLICY of_the_store ON {table} TO meta_sync_app USING (store_id = (SELECT current_store_id()))"
+        )
+        op.execute(f"CREATE POLICY across_stores ON {table} TO meta_sync_worker USING (true)")
+    for function in (_NOTE, _NOTE_PAUSE, _NOTE_SETTINGS):
+        op.execute(function)
+    op.execute("REVOKE ALL ON FUNCTION note_store_event(text, text, text, text, jsonb) FROM PUBLIC")
+    for name, (table, event) in _TRIGGERS.items():
+        op.execute(f"CREATE TRIGGER {name} {event} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
+
+
+def downgrade() -> None:
+    for _, name, _, _ in reversed(_INDEXES):
+        op.execute(f"DROP INDEX IF EXISTS {name}")
+    for name, (table, _) in _TRIGGERS.items():
+        op.execute(f"DROP TRIGGER {name} ON {table}")
+        op.execute(f"DROP FUNCTION {name}()")
+    op.execute("DROP FUNCTION note_store_event(text, text, text, text, jsonb)")
+    for table in _NEW_TABLES:
+        op.drop_table(table)
