@@ -11,8 +11,9 @@ from meta_sync.core import failpoints
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.failpoints import FailpointError
-from meta_sync.sync import jobs
-from meta_sync.sync.jobs import JobView, needs_intent
+from meta_sync.sync import job_runner
+from meta_sync.sync.job_models import JobView
+from meta_sync.sync.job_scope import needs_intent
 from meta_sync.sync.models import NEW_ITEM, DecisionKind, Presence, Status
 from tests.support.pipeline import arm, assert_sums, assert_tidy, execute, fetch, one
 from tests.support.world import World, open_world, product, variant
@@ -24,7 +25,7 @@ _OTHER_CATALOG = "7100195296759999"
 async def world(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
-    monkeypatch.setattr(jobs, "_PAGE", 3)
+    monkeypatch.setattr(job_runner, "_PAGE", 3)
     async with open_world(database, database_url) as world:
         world.sandbox.add_catalog("7100195296754001", "Other", catalog_id=_OTHER_CATALOG)
         yield world

@@ -15,7 +15,7 @@ from meta_sync.core.db import Database
 from meta_sync.sandbox.options import DEMO_CATALOG_ID
 from meta_sync.sync import (
     claim_statements,
-    jobs,
+    job_statements,
     lease,
     poll_statements,
     record_statements,
@@ -44,10 +44,10 @@ _CLEAN: dict[str, Any] = {
     "claim of a handle": poll_statements.CLAIM,
     "answer about a handle": poll_statements.POLLED,
     "settle": settle_statements.CONFIRM,
-    "lease of a job": jobs._LEASE,
-    "page of a job": jobs._ADVANCE,
-    "last batch of a job": jobs._NOTE_LAST_BATCH,
-    "end of a job": jobs._FINISH,
+    "lease of a job": job_statements.LEASE,
+    "page of a job": job_statements.ADVANCE,
+    "last batch of a job": job_statements.NOTE_LAST_BATCH,
+    "end of a job": job_statements.FINISH,
     "heartbeat": lease._BEAT,
     "sweep": sweep._FORGOTTEN,
     "fold of counters": sweep._FOLD,

@@ -12,7 +12,7 @@ from sqlalchemy import Executable, make_url, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from meta_sync.core.db import Database
-from meta_sync.sync import jobs, reading
+from meta_sync.sync import job_statements, jobs, reading
 from meta_sync.sync.bulk import _EXPECT_LOOKUPS
 from meta_sync.sync.reading import read_items, read_part, read_ready
 
@@ -27,7 +27,7 @@ _STATEMENTS: dict[str, Executable] = {
     "part": reading._READY_OF_PART,
     "first_page": reading._FIRST_PAGE,
     "next_page": reading._NEXT_PAGE,
-    "job": jobs._INSERT,
+    "job": job_statements.INSERT,
 }
 _GIVEN: dict[str, Any] = {
     "store_id": "s",

@@ -10,8 +10,8 @@ from meta_sync.core import failpoints
 from meta_sync.core.db import Database
 from meta_sync.core.failpoints import FailpointError
 from meta_sync.sandbox.options import DEMO_BUSINESS_ID, DEMO_CATALOG_ID
-from meta_sync.sync import jobs
-from meta_sync.sync.jobs import JobView
+from meta_sync.sync import job_runner
+from meta_sync.sync.job_models import JobView
 from tests.support.pipeline import assert_tidy, execute, fetch, one
 from tests.support.world import World, open_world, product, variant
 
@@ -22,7 +22,7 @@ _OTHER_CATALOG = "7100195296759999"
 async def world(
     database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
-    monkeypatch.setattr(jobs, "_PAGE", 3)
+    monkeypatch.setattr(job_runner, "_PAGE", 3)
     async with open_world(database, database_url) as world:
         world.sandbox.add_catalog("7100195296754001", "Other", catalog_id=_OTHER_CATALOG)
         yield world

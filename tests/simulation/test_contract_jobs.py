@@ -13,8 +13,9 @@ from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.core.config import load_settings
 from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.core.queue import MemoryJobQueue
-from meta_sync.sync import jobs, listener
-from meta_sync.sync.jobs import JobRunner, insert_job
+from meta_sync.sync import job_runner, job_statements, listener
+from meta_sync.sync.job_runner import JobRunner
+from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.listener import PipelineListener, follow_mapper_version
 from meta_sync.sync.mapping import MAPPER_VERSION
 from tests.simulation.contract import HOST, Bench, open_bench
@@ -66,7 +67,7 @@ def _stored(bench: Bench, job_id: str) -> Row:
 async def _lease_all(bench: Bench) -> list[str]:
     """Take every job that is free, in the order in which they are given."""
     taken = []
-    while rows := await bench.ask(jobs._LEASE):
+    while rows := await bench.ask(job_statements.LEASE):
         taken.append(rows[0][0])
     return taken
 
@@ -74,9 +75,9 @@ async def _lease_all(bench: Bench) -> list[str]:
 async def _put_others_aside(bench: Bench) -> None:
     """No job of another test is free for the rest of this one."""
     bench.clock.move(100)
-    while rows := await bench.ask(jobs._LEASE):
+    while rows := await bench.ask(job_statements.LEASE):
         job_id, fence = rows[0][0], rows[0][6]
-        await bench.count(jobs._UNLEASE, job_id=job_id, fence=fence, seconds=1_000_000)
+        await bench.count(job_statements.UNLEASE, job_id=job_id, fence=fence, seconds=1_000_000)
 
 
 # First, because it goes through the stores of every other test.
@@ -143,8 +144,8 @@ async def test_one_unfinished_job_of_a_kind(bench: Bench, status: str) -> None:
     link_id = bench.link(store_id)
     _job(bench, store_id, link_id, status=status)
     is_unfinished = status in {"queued", "running", "cancelling"}
-    assert len(await bench.ask(jobs._RUNNING, store_id=store_id, type="bootstrap")) == is_unfinished
-    assert await bench.ask(jobs._RUNNING, store_id=store_id, type="reevaluation") == []
+    assert len(await bench.ask(job_statements.RUNNING, store_id=store_id, type="bootstrap")) == is_unfinished
+    assert await bench.ask(job_statements.RUNNING, store_id=store_id, type="reevaluation") == []
 
     async def begin(kind: str) -> None:
         async with bench.mirror.platform() as connection:
@@ -195,9 +196,12 @@ async def test_what_a_page_writes(bench: Bench) -> None:
     bench.intent(store_id, "pending", lane=0, first_at=bench.clock.after(-5))
     bench.intent(store_id, "failed", parked_by=5, job_id="older")
     given = {"store_id": store_id, "link_id": link_id, "job_id": "job_x", "variant_ids": wanted}
-    assert await bench.count(jobs._ENQUEUE, **given) == len(wanted) - 2
-    assert await bench.count(jobs._STATES, **given) == 3
-    assert await bench.count(jobs._INTENDED, **{**given, "variant_ids": [*wanted, "without a state"]}) == 1
+    assert await bench.count(job_statements.ENQUEUE, **given) == len(wanted) - 2
+    assert await bench.count(job_statements.STATES, **given) == 3
+    assert (
+        await bench.count(job_statements.INTENDED, **{**given, "variant_ids": [*wanted, "without a state"]})
+        == 1
+    )
     intents = {
         row["variant_id"]: row for row in bench.mirror.tables["intents"] if row["store_id"] == store_id
     }
@@ -229,14 +233,14 @@ async def test_only_who_holds_the_job_moves_it(
             "unchanged": 1,
             "stage": "enqueuing",
         }
-        moved = await bench.ask(jobs._ADVANCE, **page)
+        moved = await bench.ask(job_statements.ADVANCE, **page)
         is_ours = status == "running" and fence == 7
         assert len(moved) == (is_ours and epoch == stored_epoch)
-        await bench.ask(jobs._ADVANCE, **{**page, "cursor": None, "stage": "syncing"})
-        given_back = await bench.count(jobs._UNLEASE, job_id=job_id, fence=fence, seconds=1.2345678)
+        await bench.ask(job_statements.ADVANCE, **{**page, "cursor": None, "stage": "syncing"})
+        given_back = await bench.count(job_statements.UNLEASE, job_id=job_id, fence=fence, seconds=1.2345678)
         assert given_back == is_ours
-        assert await bench.count(jobs._LINK_GONE, job_id=job_id, fence=fence) == (fence == 7)
-        assert await bench.ask(jobs._ADVANCE, **{**page, "job_id": "none"}) == []
+        assert await bench.count(job_statements.LINK_GONE, job_id=job_id, fence=fence) == (fence == 7)
+        assert await bench.ask(job_statements.ADVANCE, **{**page, "job_id": "none"}) == []
 
 
 # --- the end ------------------------------------------------------------------------------------------------------------
@@ -261,8 +265,8 @@ async def test_the_last_batch_is_noted_when_no_intent_is_left(
     )
     newest = max([bench.batch(store_id, one) for one in (link_id, link_id + 1_000_000)])
     bench.batch(other, link_id)
-    assert await bench.count(jobs._NOTE_LAST_BATCH, job_id=job_id, fence=8) == 0
-    noted = await bench.count(jobs._NOTE_LAST_BATCH, job_id=job_id, fence=7)
+    assert await bench.count(job_statements.NOTE_LAST_BATCH, job_id=job_id, fence=8) == 0
+    noted = await bench.count(job_statements.NOTE_LAST_BATCH, job_id=job_id, fence=7)
     waits = owner == "the job" or begun_before >= 0
     assert noted == (stage == "syncing" and last_batch_id is None and not waits)
     if noted:
@@ -273,7 +277,7 @@ async def test_a_job_that_never_began_waits_for_its_own_intents_only(bench: Benc
     store_id = bench.store()
     job_id = _job(bench, store_id, 1, stage="syncing", started_at=None)
     bench.intent(store_id, "v", first_at=bench.clock.after(-99))
-    assert await bench.count(jobs._NOTE_LAST_BATCH, job_id=job_id, fence=7) == 1
+    assert await bench.count(job_statements.NOTE_LAST_BATCH, job_id=job_id, fence=7) == 1
 
 
 @pytest.mark.parametrize("state", _BATCH_STATES)
@@ -288,7 +292,7 @@ async def test_a_job_ends_when_what_was_sent_has_ended(bench: Bench, state: str)
         )
         bench.state(store_id, link_id, "v", status=status)
         bench.state(store_id, link_id + 1_000_000, "v", status="failed")
-        ended = await bench.ask(jobs._FINISH, job_id=job_id, fence=7)
+        ended = await bench.ask(job_statements.FINISH, job_id=job_id, fence=7)
         is_open = state not in {"over", "given_up"} and own_link and not is_later
         assert len(ended) == (not is_open)
         if ended:
@@ -310,7 +314,7 @@ async def test_a_job_ends_when_what_was_sent_has_ended(bench: Bench, state: str)
 async def test_a_job_that_is_not_so_far_does_not_end(bench: Bench, values: dict[str, Any]) -> None:
     given = {"link_id": 5, "stage": "syncing", "last_batch_id": 1, **values}
     job_id = _job(bench, bench.store(), given.pop("link_id"), **given)
-    ended = await bench.ask(jobs._FINISH, job_id=job_id, fence=7)
+    ended = await bench.ask(job_statements.FINISH, job_id=job_id, fence=7)
     assert len(ended) == ("link_id" in values)
 
 
@@ -326,7 +330,7 @@ async def test_items_without_a_verdict_are_waited_for_some_tries(bench: Bench, r
         bench.state(store_id, link_id, "v", retries=retries, **more)
         bench.state(store_id, link_id, "given up", retries=9, retry_at=bench.clock.now)
         bench.state(store_id, link_id + 1_000_000, "v", retries=1, retry_at=bench.clock.now)
-        ended = await bench.ask(jobs._FINISH, job_id=job_id, fence=7)
+        ended = await bench.ask(job_statements.FINISH, job_id=job_id, fence=7)
         goes_again = retries > 0 and bool(values)
         assert len(ended) == (not goes_again or retries >= 5)
         if ended:
@@ -338,7 +342,7 @@ async def test_items_without_a_verdict_are_waited_for_some_tries(bench: Bench, r
 
 @pytest.mark.parametrize("kind", ["bootstrap", "reevaluation"])
 async def test_a_job_from_end_to_end(bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(jobs, "_PAGE", 2)
+    monkeypatch.setattr(job_runner, "_PAGE", 2)
     store_id = bench.store()
     link_id = bench.link(store_id)
     bench.put(

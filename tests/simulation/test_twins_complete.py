@@ -105,7 +105,7 @@ def test_the_walk_finds_statements_of_every_kind() -> None:
     assert len(found["meta_sync.stores.repository._SECRETS"]) == 3, "in a mapping"
     assert len(found["meta_sync.sync.sweep._OLD_ROWS"]) > 3, "in a tuple"
     assert found["meta_sync.sync.reading._READY"], "built by Core"
-    assert found["meta_sync.sync.jobs._LEASE"], "written as text"
+    assert found["meta_sync.sync.job_statements.LEASE"], "written as text"
 
 
 def test_reasons_are_given_only_where_they_are_needed() -> None:

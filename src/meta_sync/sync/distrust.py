@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.queue import JobName, JobQueue
-from meta_sync.sync.jobs import StartedJob, insert_job
+from meta_sync.sync.job_models import StartedJob
+from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.outbox import mark_due
 
 __all__ = ["DistrustService", "distrust_link"]

@@ -14,7 +14,7 @@ from meta_sync.core.queue import JobQueue
 from meta_sync.graph.client import GraphClient
 from meta_sync.sync import lease
 from meta_sync.sync.drain import Drain, Timing
-from meta_sync.sync.jobs import JobRunner
+from meta_sync.sync.job_runner import JobRunner
 from meta_sync.sync.listener import follow_mapper_version
 from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.poll import Poll

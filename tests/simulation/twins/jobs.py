@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from meta_sync.sync import jobs
+from meta_sync.sync import job_statements
 from tests.simulation.memory import Row, Rows, Transaction, twin
 from tests.simulation.twins.expressions import seconds
 
-_LEASE = timedelta(seconds=jobs._LEASE_SECONDS)
+_LEASE = timedelta(seconds=job_statements.LEASE_SECONDS)
 _UNFINISHED = frozenset({"queued", "running", "cancelling"})
 _BATCH_ENDED = frozenset({"over", "given_up"})
 
@@ -30,7 +30,7 @@ def _is_in_scope(t: Transaction, variant: Row, link_id: int) -> bool:
     return bool(state["presence"] != "absent" or state["confirmed_epoch"] != epoch)
 
 
-@twin(jobs._INSERT)
+@twin(job_statements.INSERT)
 def insert(t: Transaction, p: Mapping[str, Any]) -> Rows:
     store = t.stores.get(p["store_id"])
     if store is None:
@@ -54,7 +54,7 @@ def insert(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([(total,)])
 
 
-@twin(jobs._RUNNING)
+@twin(job_statements.RUNNING)
 def running(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(
         (row["job_id"],)
@@ -63,7 +63,7 @@ def running(t: Transaction, p: Mapping[str, Any]) -> Rows:
     )
 
 
-@twin(jobs._LEASE)
+@twin(job_statements.LEASE)
 def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     del p
     free = [
@@ -94,7 +94,7 @@ def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([tuple(row[name] for name in names)])
 
 
-@twin(jobs._ENQUEUE)
+@twin(job_statements.ENQUEUE)
 def enqueue(t: Transaction, p: Mapping[str, Any]) -> Rows:
     inserted = 0
     for variant_id in sorted(p["variant_ids"]):
@@ -112,7 +112,7 @@ def enqueue(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=inserted)
 
 
-@twin(jobs._STATES)
+@twin(job_statements.STATES)
 def states(t: Transaction, p: Mapping[str, Any]) -> Rows:
     inserted = 0
     for variant_id in p["variant_ids"]:
@@ -128,7 +128,7 @@ def states(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=inserted)
 
 
-@twin(jobs._INTENDED)
+@twin(job_statements.INTENDED)
 def intended(t: Transaction, p: Mapping[str, Any]) -> Rows:
     changed = 0
     for variant_id in set(p["variant_ids"]):
@@ -145,7 +145,7 @@ def _held(t: Transaction, p: Mapping[str, Any]) -> Row | None:
     return row if row is not None and row["fence"] == p["fence"] else None
 
 
-@twin(jobs._ADVANCE)
+@twin(job_statements.ADVANCE)
 def advance(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
     if row is None or row["status"] != "running" or row["mapping_epoch"] != p["mapping_epoch"]:
@@ -162,7 +162,7 @@ def advance(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([(1,)])
 
 
-@twin(jobs._UNLEASE)
+@twin(job_statements.UNLEASE)
 def unlease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
     if row is None or row["status"] != "running":
@@ -171,7 +171,7 @@ def unlease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=1)
 
 
-@twin(jobs._NOTE_LAST_BATCH)
+@twin(job_statements.NOTE_LAST_BATCH)
 def note_last_batch(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
     if row is None or row["stage"] != "syncing" or row["last_batch_id"] is not None:
@@ -211,13 +211,13 @@ def _has_open_batch(t: Transaction, job: Row) -> bool:
     )
 
 
-@twin(jobs._FINISH)
+@twin(job_statements.FINISH)
 def finish(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
     if row is None or row["status"] != "running" or row["stage"] != "syncing" or row["last_batch_id"] is None:
         return Rows()
     tries = _tried_again(t, row["link_id"])
-    if any(one < jobs._TRIES_WAITED_FOR for one in tries) or _has_open_batch(t, row):
+    if any(one < job_statements.TRIES_WAITED_FOR for one in tries) or _has_open_batch(t, row):
         return Rows()
     has_failed = any(one["link_id"] == row["link_id"] and one["status"] == "failed" for one in t.sync_state)
     said = (
@@ -235,7 +235,7 @@ def finish(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([(1,)])
 
 
-@twin(jobs._LINK_GONE)
+@twin(job_statements.LINK_GONE)
 def link_gone(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
     if row is None:
