@@ -1,4 +1,4 @@
-"""Indexes behind the lists of items, batches and happenings, and a record of a store's pauses and settings.
+"""Indexes behind lists, a record of a store's pauses and settings, and what becomes of the items of a job.
 
 Goes out before the code that needs it. What is locked is locked for a moment: indexes over rows that exist are built
 concurrently, outside a transaction. A run that was broken off is begun again, so each index is dropped before it is made.
@@ -105,6 +105,10 @@ _TRIGGERS = {
 }
 
 
+# What becomes of the items of a job, besides what it asked for.
+_JOB_COUNTS = ("submitted", "synced", "failed", "skipped", "undecided")
+
+
 def upgrade() -> None:
     # First, because it commits what was done before it.
     with op.get_context().autocommit_block():
@@ -140,9 +144,61 @@ def upgrade() -> None:
     op.execute("REVOKE ALL ON FUNCTION note_store_event(text, text, text, text, jsonb) FROM PUBLIC")
     for name, (table, event) in _TRIGGERS.items():
         op.execute(f"CREATE TRIGGER {name} {event} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
+    _extend_jobs()
+
+
+def _extend_jobs() -> None:
+    op.add_column("jobs", sa.Column("action", sa.Text, nullable=False, server_default=sa.text("'look'")))
+    op.add_column("jobs", sa.Column("result", postgresql.JSONB))
+    for name in _JOB_COUNTS:
+        op.add_column("jobs", sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0")))
+    op.execute(
+        "UPDATE jobs SET synced = enqueued, total = enqueued + unchanged WHERE finished_at IS NOT NULL"
+    )
+    # A job that is under way knows of no items that it would follow: it begins again, which costs looks and no calls.
+    op.execute(
+        "UPDATE jobs SET cursor = NULL, looked_at = 0, enqueued = 0, unchanged = 0, stage = 'waiting', last_batch_id = NULL,"
+        " fence = fence + 1, leased_until = NULL WHERE finished_at IS NULL"
+    )
+    op.create_table(
+        "job_pages",
+        sa.Column("job_id", Identifier, nullable=False),
+        sa.Column("first_id", Identifier, nullable=False),
+        sa.Column("store_id", Identifier, nullable=False),
+        sa.Column("variant_ids", postgresql.ARRAY(sa.Text), nullable=False),
+        sa.Column("enqueued_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_batch_id", sa.BigInteger),
+        sa.Column("submitted", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("seen_at", sa.DateTime(timezone=True)),
+        sa.PrimaryKeyConstraint("job_id", "first_id"),
+    )
+    op.create_table(
+        "job_findings",
+        sa.Column("job_id", Identifier, nullable=False),
+        sa.Column("variant_id", Identifier, nullable=False),
+        sa.Column("store_id", Identifier, nullable=False),
+        sa.Column("product_id", Identifier, nullable=False),
+        sa.Column("retailer_id", sa.Text),
+        sa.Column("decision", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text),
+        sa.Column("changes", postgresql.JSONB, nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "variant_id"),
+    )
+    for table, actions in {"job_pages": "SELECT, DELETE", "job_findings": "SELECT"}.items():
+        op.execute(f"GRANT {actions} ON {table} TO meta_sync_app")
+        op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO meta_sync_worker")
+        op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+        op.execute(
+            f"CREATE POLICY of_the_store ON {table} TO meta_sync_app USING (store_id = (SELECT current_store_id()))"
+        )
+        op.execute(f"CREATE POLICY across_stores ON {table} TO meta_sync_worker USING (true)")
 
 
 def downgrade() -> None:
+    for table in ("job_findings", "job_pages"):
+        op.drop_table(table)
+    for name in (*reversed(_JOB_COUNTS), "result", "action"):
+        op.drop_column("jobs", name)
     for _, name, _, _ in reversed(_INDEXES):
         op.execute(f"DROP INDEX IF EXISTS {name}")
     for name, (table, _) in _TRIGGERS.items():

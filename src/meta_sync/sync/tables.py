@@ -24,7 +24,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from meta_sync.core.db import Identifier, metadata
 
@@ -37,7 +37,6 @@ __all__ = [
     "intents",
     "item_events",
     "item_payloads",
-    "jobs",
     "schedules",
     "split_parts",
     "splits",
@@ -380,51 +379,6 @@ counter_deltas = Table(
     Column("name", Text, nullable=False),
     Column("delta", BigInteger, nullable=False),
     Index(None, "store_id", "link_id"),
-)
-
-jobs = Table(
-    "jobs",
-    metadata,
-    Column("job_id", Identifier, primary_key=True),
-    Column("store_id", Identifier, nullable=False),
-    Column("link_id", BigInteger),
-    Column("type", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("scope", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    Column("lane", SmallInteger, nullable=False, server_default=text("2")),
-    Column("dry_run", Boolean, nullable=False, server_default=text("false")),
-    Column("description", Text),
-    Column("requested_by", Text),
-    Column("stage", Text, nullable=False, server_default=text("'waiting'")),
-    Column("message", Text),
-    # The last variant id that was looked at; the walk goes on after it.
-    Column("cursor", Identifier),
-    Column("mapping_epoch", BigInteger),
-    # The store's newest batch when nothing that the job asked for was left to decide.
-    Column("last_batch_id", BigInteger),
-    Column("total", BigInteger, nullable=False, server_default=text("0")),
-    Column("looked_at", BigInteger, nullable=False, server_default=text("0")),
-    Column("enqueued", BigInteger, nullable=False, server_default=text("0")),
-    Column("unchanged", BigInteger, nullable=False, server_default=text("0")),
-    Column("error", Text),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("started_at", DateTime(timezone=True)),
-    Column("finished_at", DateTime(timezone=True)),
-    Column("leased_until", DateTime(timezone=True)),
-    Column("fence", BigInteger, nullable=False, server_default=text("0")),
-    CheckConstraint(
-        "status IN ('queued', 'running', 'cancelling', 'cancelled', 'success', 'partial', 'error')",
-        name="status",
-    ),
-    Index("jobs_store_idx", "store_id", "created_at"),
-    Index("jobs_finished_idx", "store_id", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
-    Index(
-        "jobs_one_running",
-        "store_id",
-        "type",
-        unique=True,
-        postgresql_where=text("status IN ('queued', 'running', 'cancelling')"),
-    ),
 )
 
 schedules = Table(
