@@ -1,7 +1,8 @@
 """The statements behind the list of items: keyset by index order, ids first and their rows second. Reads only.
 
 The default order (last pushed first, never pushed last) is walked as two lists, one after the other, because no index
-holds both: pushed items in the order of ``sync_state_pushed_idx``, then the others in the order of their ids.
+holds both: pushed items in the order of their push, then the others in the order of their ids. A filter that leaves few
+ids (see ``item_filters``) is not walked at all: each of them is looked up.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.catalog.models import Lane
+from meta_sync.sync.item_filters import ItemFilter, ItemSort, Search, search_pattern
 from meta_sync.sync.models import Status
 
 __all__ = [
@@ -23,12 +24,16 @@ __all__ = [
     "ItemFilter",
     "ItemQuery",
     "ItemSort",
+    "Key",
+    "Position",
     "Search",
     "Segment",
     "StateCounts",
     "count_items",
     "item_keys",
     "item_rows",
+    "live_variants",
+    "named_items",
     "search_pattern",
     "state_counts",
     "status_count",
@@ -36,13 +41,6 @@ __all__ = [
 
 NO_LINK = -1
 """Stands for the link of a store that has none: no state row carries it."""
-
-
-class ItemSort(StrEnum):
-    """Orders of the list."""
-
-    LAST_PUSHED_AT = "lastPushedAt"
-    VARIANT_ID = "variantId"
 
 
 class Segment(StrEnum):
@@ -54,152 +52,150 @@ class Segment(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ItemFilter:
-    """What the list is narrowed to; every condition holds at once."""
+class Position:
+    """The place of a row in the list; what follows it is the next page."""
 
-    status: Status | None = None
-    search: str | None = None
-    eligible_only: bool = False
-    product_id: str | None = None
-    lane: Lane | None = None
-    error_code: str | None = None
-    sort: ItemSort = ItemSort.LAST_PUSHED_AT
-
-    @property
-    def is_status_only(self) -> bool:
-        """Whether the status is the only condition, so that the counters know the total."""
-        return self.status is not None and self == ItemFilter(status=self.status, sort=self.sort)
-
-    @property
-    def needs_state(self) -> bool:
-        """Whether only items with a state row can match."""
-        return self.error_code is not None or self.status not in {None, Status.NEVER_SYNCED}
+    segment: Segment
+    after_id: str
+    after_at: datetime | None
 
 
-def search_pattern(search: str) -> str:
-    """The LIKE pattern that finds the text anywhere; documents are stored in lower case, LIKE characters are text."""
-    escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
+Key = tuple[str, datetime | None]
+"""An item's id, with when it was last pushed."""
 
 
-_FOUND = text("SELECT f.id FROM search_variants(:pattern, :most) AS f (id)")
-_FEW_FOUND = 5_000
-"""Up to here the found ids are looked up one by one; beyond, every two-hundredth row of a million matches."""
+class _Driver(StrEnum):
+    """What a stretch of the list is walked along."""
+
+    IDS = "ids"
+    STATE = "state"
+    VARIANTS = "variants"
 
 
-class Search:
-    """How a search is carried out: by the ids it found when they are few, by looking at each row when they are many.
-
-    Neither way alone is fast for both: the index finds few at once, and among many the walk soon has its page.
-    """
-
-    def __init__(self, pattern: str, found: list[str] | None) -> None:
-        self._pattern = pattern
-        self._found = found
-
-    @classmethod
-    async def prepare(cls, connection: AsyncConnection, search: str | None) -> Search | None:
-        """Look up the text; ``None`` when there is nothing to look for."""
-        if not search:
-            return None
-        pattern = search_pattern(search)
-        rows = await connection.execute(_FOUND, {"pattern": pattern, "most": _FEW_FOUND + 1})
-        found = list(rows.scalars())
-        return cls(pattern, found if len(found) <= _FEW_FOUND else None)
-
-    def condition(self, variant_id: str, values: dict[str, Any]) -> str:
-        """The condition on the column, its values added to those given."""
-        if self._found is not None:
-            values["found"] = self._found
-            return f"{variant_id} = ANY(CAST(:found AS text[]))"
-        values["pattern"] = self._pattern
-        return (
-            "EXISTS (SELECT FROM search_documents AS d WHERE d.store_id = :store_id"
-            f" AND d.variant_id = {variant_id} AND d.document LIKE :pattern)"
-        )
-
-
-_OF_VARIANT = (
-    "SELECT v.product_id, v.deleted_at FROM variants AS v"
-    " WHERE v.store_id = :store_id AND v.variant_id = s.variant_id LIMIT 1"
-)
-_OF_STATE = (
-    "SELECT s.variant_id, s.status, s.code, s.last_pushed_at FROM sync_state AS s"
-    " WHERE s.link_id = :link_id AND s.variant_id = v.variant_id LIMIT 1"
-)
-_OF_PRODUCT = (
-    "SELECT FROM products AS p WHERE p.store_id = :store_id AND p.product_id = v.product_id"
-    " AND p.deleted_at IS NULL AND p.status = 'active' AND p.visibility = 'public' LIMIT 1"
-)
+# Each look-up is by a range of one value in an order, so that only the right index serves it (see core.lookups).
+_OF_VARIANT = """
+    SELECT v.variant_id, v.product_id, v.deleted_at FROM variants AS v
+    WHERE v.store_id = :store_id AND v.variant_id >= {id} AND v.variant_id <= {id} ORDER BY v.variant_id LIMIT 1
+"""
+_OF_STATE = """
+    SELECT s.variant_id, s.status, s.code, s.last_pushed_at FROM sync_state AS s
+    WHERE s.link_id = :link_id AND s.variant_id >= {id} AND s.variant_id <= {id} ORDER BY s.variant_id LIMIT 1
+"""
+_OF_PRODUCT = """
+    SELECT FROM products AS p
+    WHERE p.store_id = :store_id AND p.product_id >= v.product_id AND p.product_id <= v.product_id
+      AND p.deleted_at IS NULL AND p.status = 'active' AND p.visibility = 'public' ORDER BY p.product_id LIMIT 1
+"""
+# Within a select of one value nothing can be joined the other way round.
+_MATCHES = """
+    (SELECT d.document LIKE :pattern FROM search_documents AS d
+     WHERE d.store_id = :store_id AND d.variant_id >= {id} AND d.variant_id <= {id} ORDER BY d.variant_id LIMIT 1)
+"""
+_WAITS = """
+    :lane = (SELECT i.lane FROM intents AS i
+             WHERE i.store_id = :store_id AND i.variant_id >= {id} AND i.variant_id <= {id} ORDER BY i.variant_id LIMIT 1)
+"""
+_VARIANT_ID = {_Driver.IDS: "v.variant_id", _Driver.STATE: "s.variant_id", _Driver.VARIANTS: "v.variant_id"}
 
 
 @dataclass(frozen=True, slots=True)
 class ItemQuery:
-    """One list of one store: what both its pages and its total are read from."""
+    """One list of one store: what both its pages and its total are read from.
+
+    Attributes
+    ----------
+    ids
+        All that may match, when they are few.
+    is_every_row_written
+        Every live variant has a state row, so that nothing is missed by walking those.
+    """
 
     store_id: str
     link_id: int
     item_filter: ItemFilter
-    search: Search | None
-
-    def source(self, segment: Segment) -> tuple[str, str]:
-        """The FROM clause, and the column with the variant's id.
-
-        A list that only state rows can be in is walked along them; every state row has its variant. Whatever else is
-        needed is looked up per row by its key: a LIMIT within keeps the planner from joining whole tables in another
-        order, which it does badly on tables that have just been filled and have no statistics yet.
-        """
-        wanted = self.item_filter
-        if wanted.product_id is None and (segment is Segment.PUSHED or wanted.needs_state):
-            source, variant_id = "sync_state AS s", "s.variant_id"
-            if wanted.eligible_only:
-                source += f" JOIN LATERAL ({_OF_VARIANT}) AS v ON true"
-        else:
-            source, variant_id = f"variants AS v LEFT JOIN LATERAL ({_OF_STATE}) AS s ON true", "v.variant_id"
-        if wanted.eligible_only:
-            source += f" JOIN LATERAL ({_OF_PRODUCT}) AS p ON true"
-        return source, variant_id
+    ids: Sequence[str] | None = None
+    is_every_row_written: bool = False
 
     def select(self, columns: str, segment: Segment, *more: str) -> tuple[str, dict[str, Any]]:
         """The statement up to its conditions, and the values bound in it. ``{id}`` stands for the variant's id."""
-        source, variant_id = self.source(segment)
+        driver = self._driver(segment)
         values: dict[str, Any] = {"store_id": self.store_id, "link_id": self.link_id}
-        conditions = [*self._conditions(segment, source, variant_id, values), *more]
-        statement = f"SELECT {columns} FROM {source} WHERE {' AND '.join(conditions)}"
-        return statement.replace("{id}", variant_id), values
+        if driver is _Driver.IDS:
+            values["ids"] = self.ids
+        conditions = [*self._conditions(segment, driver, values), *more]
+        statement = f"SELECT {columns} FROM {self._source(driver)} WHERE {' AND '.join(conditions)}"
+        return statement.replace("{id}", _VARIANT_ID[driver]), values
 
-    def _conditions(
-        self, segment: Segment, source: str, variant_id: str, values: dict[str, Any]
-    ) -> list[str]:
+    def _driver(self, segment: Segment) -> _Driver:
+        if self.ids is not None:
+            return _Driver.IDS
         wanted = self.item_filter
-        if source.startswith("variants"):
-            conditions = ["v.store_id = :store_id", "(v.deleted_at IS NULL OR s.variant_id IS NOT NULL)"]
+        if wanted.product_id is not None:
+            return _Driver.VARIANTS
+        of_states = wanted.needs_state or segment is Segment.PUSHED
+        if self.is_every_row_written and (
+            wanted.status is Status.NEVER_SYNCED or segment is Segment.UNPUSHED
+        ):
+            of_states = True
+        return _Driver.STATE if of_states else _Driver.VARIANTS
+
+    def _source(self, driver: _Driver) -> str:
+        """The FROM clause.
+
+        Whatever else is needed is looked up per row by its key: a LIMIT within keeps the planner from joining whole
+        tables in another order, which it does badly on tables that have just been filled and have no statistics yet.
+        """
+        wanted = self.item_filter
+        state = f"LEFT JOIN LATERAL ({_OF_STATE}) AS s ON true"
+        if driver is _Driver.IDS:
+            of_variant = _OF_VARIANT.replace("{id}", "w.variant_id")
+            source = (
+                "unnest(CAST(:ids AS text[])) AS w (variant_id)"
+                f" JOIN LATERAL ({of_variant}) AS v ON true {state}"
+            )
+        elif driver is _Driver.VARIANTS:
+            source = f"variants AS v {state}"
         else:
+            source = "sync_state AS s"
+            if wanted.eligible_only:
+                source += f" JOIN LATERAL ({_OF_VARIANT}) AS v ON true"
+        if wanted.eligible_only:
+            source += f" JOIN LATERAL ({_OF_PRODUCT}) AS p ON true"
+        return source
+
+    def _conditions(self, segment: Segment, driver: _Driver, values: dict[str, Any]) -> list[str]:
+        wanted = self.item_filter
+        if driver is _Driver.STATE:
             conditions = ["s.link_id = :link_id", "s.store_id = :store_id"]
-        if segment is not Segment.BY_ID:
+        else:
+            conditions = ["(v.deleted_at IS NULL OR s.variant_id IS NOT NULL)"]
+        if driver is _Driver.VARIANTS:
+            conditions.append("v.store_id = :store_id")
+        if segment is not Segment.BY_ID and driver is not _Driver.IDS:
             conditions.append(f"s.last_pushed_at IS {'NOT NULL' if segment is Segment.PUSHED else 'NULL'}")
-        if wanted.status is Status.NEVER_SYNCED:
+        if wanted.status is Status.NEVER_SYNCED and driver is not _Driver.STATE:
             conditions.append("(s.variant_id IS NULL OR s.status = 'never_synced')")
         elif wanted.status is not None:
             conditions.append("s.status = :status")
             values["status"] = wanted.status.value
-        if self.search is not None:
-            conditions.append(self.search.condition(variant_id, values))
         if wanted.eligible_only:
             conditions.append("v.deleted_at IS NULL")
         if wanted.product_id is not None:
             conditions.append("v.product_id = :product_id")
             values["product_id"] = wanted.product_id
-        if wanted.lane is not None:
-            conditions.append(
-                "EXISTS (SELECT FROM intents AS i WHERE i.store_id = :store_id"
-                f" AND i.variant_id = {variant_id} AND i.lane = :lane)"
-            )
-            values["lane"] = int(wanted.lane)
         if wanted.error_code is not None:
             conditions.append("s.code = :error_code")
             values["error_code"] = wanted.error_code
+        if wanted.lane is not None:
+            conditions.append(_WAITS)
+            values["lane"] = int(wanted.lane)
+        if wanted.search:
+            conditions.append(_MATCHES)
+            values["pattern"] = search_pattern(wanted.search)
         return conditions
+
+
+_PUSHED_ORDER = "last_pushed_at DESC NULLS LAST, "
 
 
 async def item_keys(
@@ -211,13 +207,13 @@ async def item_keys(
     offset: int = 0,
     after_id: str | None = None,
     after_at: datetime | None = None,
-) -> list[tuple[str, datetime | None]]:
-    """Ids of one segment with their last push, in order; after a position, or past an offset."""
+) -> list[Key]:
+    """Keys of one segment in its order; after a position within it, or past an offset."""
     more: list[str] = []
     position: dict[str, Any] = {}
     order = "{id}"
     if segment is Segment.PUSHED:
-        order = "s.last_pushed_at DESC NULLS LAST, {id}"
+        order = f"s.{_PUSHED_ORDER}{{id}}"
         if after_at is not None:
             # The first condition bounds the index scan, the second finds the place among equal times.
             more = [
@@ -228,11 +224,44 @@ async def item_keys(
     elif after_id is not None:
         more = ["{id} > :after_id"]
         position = {"after_id": after_id}
-    statement, values = query.select("{id}, s.last_pushed_at", segment, *more)
-    _, variant_id = query.source(segment)
-    statement += f" ORDER BY {order.replace('{id}', variant_id)} LIMIT :limit OFFSET :offset"
-    rows = await connection.execute(text(statement), {**values, **position, "limit": limit, "offset": offset})
+    statement, values = query.select("{id}, s.last_pushed_at", segment, *more, f"true ORDER BY {order}")
+    rows = await connection.execute(
+        text(f"{statement} LIMIT :limit OFFSET :offset"),
+        {**values, **position, "limit": limit, "offset": offset},
+    )
     return [(variant_id, pushed_at) for variant_id, pushed_at in rows]
+
+
+async def named_items(
+    connection: AsyncConnection, query: ItemQuery, *, limit: int, offset: int, after: Position | None
+) -> tuple[list[Key], int]:
+    """A page of a list whose ids are known, and how many of them match."""
+    matching, values = query.select("{id} AS variant_id, s.last_pushed_at", Segment.BY_ID)
+    order, place = "variant_id", "true"
+    if query.item_filter.sort is ItemSort.LAST_PUSHED_AT:
+        order = _PUSHED_ORDER + order
+    if after is not None:
+        place = "variant_id > :after_id"
+        values["after_id"] = after.after_id
+        if after.segment is Segment.UNPUSHED:
+            place += " AND last_pushed_at IS NULL"
+        elif after.segment is Segment.PUSHED:
+            place = (
+                "(last_pushed_at IS NULL OR last_pushed_at < CAST(:after_at AS timestamptz)"
+                f" OR last_pushed_at = CAST(:after_at AS timestamptz) AND {place})"
+            )
+            values["after_at"] = after.after_at
+    rows = await connection.execute(
+        text(
+            f"WITH matching AS MATERIALIZED ({matching})"
+            " SELECT m.variant_id, m.last_pushed_at, t.total FROM (SELECT count(*) AS total FROM matching) AS t"
+            " LEFT JOIN LATERAL ("
+            f"SELECT * FROM matching WHERE {place} ORDER BY {order} LIMIT :limit OFFSET :offset) AS m ON true"
+        ),
+        {**values, "limit": limit, "offset": offset},
+    )
+    found = list(rows)
+    return [(one, pushed_at) for one, pushed_at, _ in found if one is not None], int(found[0][2])
 
 
 async def count_items(connection: AsyncConnection, query: ItemQuery, segment: Segment, *, most: int) -> int:
@@ -283,6 +312,8 @@ class StateCounts:
     """Live variants."""
     products: int
     """Live products."""
+    unwritten: int
+    """Live variants without a state row."""
 
 
 # Counters are exact only together with the deltas not yet folded into them; one statement, so that a fold cannot come
@@ -309,6 +340,22 @@ _STATUS_COUNT = text(
 )
 
 
+_LIVE = text(
+    """
+    SELECT sum(counted.value)::bigint FROM (
+        SELECT value FROM counters WHERE store_id = :store_id AND link_id = 0 AND name = 'variants'
+        UNION ALL
+        SELECT delta FROM counter_deltas WHERE store_id = :store_id AND link_id = 0 AND name = 'variants'
+    ) AS counted
+    """
+)
+
+
+async def live_variants(connection: AsyncConnection, store_id: str) -> int:
+    """How many variants the store has, from the exact counters."""
+    return int(await connection.scalar(_LIVE, {"store_id": store_id}) or 0)
+
+
 async def status_count(connection: AsyncConnection, store_id: str, link_id: int, status: Status) -> int:
     """How many items have a status, from the exact counters."""
     if status is Status.NEVER_SYNCED:
@@ -325,11 +372,13 @@ async def state_counts(connection: AsyncConnection, store_id: str, link_id: int)
     tombstones = int(counted.get(("tombstones", 0), 0))
     live = int(counted.get(("variants", 0), 0))
     rows_of_live = sum(by_status.values()) - tombstones
-    by_status[Status.NEVER_SYNCED] += max(0, live - rows_of_live)
+    unwritten = max(0, live - rows_of_live)
+    by_status[Status.NEVER_SYNCED] += unwritten
     return StateCounts(
         by_status,
         total=live + tombstones,
         intents=int(counted.get(("intents", 0), 0)),
         variants=live,
         products=int(counted.get(("products", 0), 0)),
+        unwritten=unwritten,
     )

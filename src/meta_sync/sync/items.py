@@ -6,7 +6,7 @@ Writes nothing and decides nothing: what it shows of the future comes from the f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,18 +19,22 @@ from meta_sync.core.clock import Clock
 from meta_sync.core.db import Database
 from meta_sync.core.paging import MAX_PAGE_ROWS, CursorCodec, require_page_within_reach
 from meta_sync.stores.repository import load_settings
+from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.context import mapping_settings
 from meta_sync.sync.item_detail import ItemDetail, describe, read_record
+from meta_sync.sync.item_filters import ItemFilter, ItemSort, Narrowed, narrow
 from meta_sync.sync.item_queries import (
     NO_LINK,
-    ItemFilter,
     ItemQuery,
-    ItemSort,
-    Search,
+    Key,
+    Position,
     Segment,
     count_items,
     item_keys,
     item_rows,
+    live_variants,
+    named_items,
+    state_counts,
     status_count,
 )
 from meta_sync.sync.models import Presence, Status
@@ -96,13 +100,6 @@ class ProductSync:
     last_sync_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Position:
-    segment: Segment
-    after_id: str | None = None
-    after_at: datetime | None = None
-
-
 class ItemsService:
     """Answers questions about items.
 
@@ -140,27 +137,28 @@ class ItemsService:
             The page lies beyond what pages reach, or the cursor is not one of this list.
         """
         scope = f"items\n{store_id}\n{astuple(item_filter)!r}"
-        position = _position(self._cursors.decode(scope, cursor)) if cursor is not None else None
-        if position is None:
+        after = _position(self._cursors.decode(scope, cursor)) if cursor is not None else None
+        if after is None:
             require_page_within_reach(page, limit)
+        offset = (page - 1) * limit if after is None else 0
         async with self._database.store(store_id) as connection:
             link = await active_link(connection, store_id)
             link_id = link.link_id if link is not None else NO_LINK
-            search = await Search.prepare(connection, item_filter.search)
-            query = ItemQuery(store_id, link_id, item_filter, search)
-            walk = _Walk(connection, query)
-            if position is None:
-                keys = await walk.from_offset((page - 1) * limit, limit + 1)
+            await expect_lookups(connection)
+            narrowed = await narrow(connection, store_id, item_filter)
+            query = ItemQuery(store_id, link_id, item_filter, narrowed.ids)
+            if query.ids is not None:
+                keys, total = await named_items(
+                    connection, query, limit=limit + 1, offset=offset, after=after
+                )
+                is_exact = True
             else:
-                keys = await walk.from_position(position, limit + 1)
-            rows = await item_rows(connection, store_id, link_id, [key for _, key, _ in keys[:limit]])
-            total, is_exact = await _total(connection, query)
+                keys = await _Walk(connection, query).read(limit + 1, offset, after)
+                total, is_exact = await _total(connection, query, narrowed)
+            rows = await item_rows(connection, store_id, link_id, [key for key, _ in keys[:limit]])
         next_cursor = None
         if len(keys) > limit:
-            segment, last_id, last_at = keys[limit - 1]
-            next_cursor = self._cursors.encode(
-                scope, [segment.value, last_id, last_at.isoformat() if last_at else None]
-            )
+            next_cursor = self._cursors.encode(scope, _packed(keys[limit - 1], item_filter.sort))
         return ItemPage([_summary(row) for row in rows], total, is_exact, next_cursor)
 
     async def detail(self, store_id: str, variant_id: str) -> ItemDetail:
@@ -222,67 +220,77 @@ _PRODUCT_SYNC = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Walk:
-    """Walks the list's segments in order."""
+    """Walks the list's segments in order, as far as a page needs them."""
 
     connection: AsyncConnection
     query: ItemQuery
 
-    @property
-    def segments(self) -> tuple[Segment, ...]:
+    async def read(self, limit: int, offset: int, after: Position | None) -> list[Key]:
         if self.query.item_filter.sort is ItemSort.VARIANT_ID:
-            return (Segment.BY_ID,)
-        return (Segment.PUSHED, Segment.UNPUSHED)
-
-    async def from_offset(self, offset: int, limit: int) -> list[tuple[Segment, str, datetime | None]]:
-        keys: list[tuple[Segment, str, datetime | None]] = []
-        for segment in self.segments:
-            found = await self._keys(segment, limit=limit - len(keys), offset=offset)
-            keys += found
+            if self.query.item_filter.status is Status.NEVER_SYNCED:
+                await self._look_for_rows()
+            return await self._keys(Segment.BY_ID, limit, offset, after)
+        keys: list[Key] = []
+        if after is None or after.segment is Segment.PUSHED:
+            keys = await self._keys(Segment.PUSHED, limit, offset, after)
             if len(keys) == limit:
-                break
+                return keys
             # The next segment begins where this one ended, so what this one took of the offset is subtracted.
-            if segment is Segment.PUSHED:
-                in_segment = offset + len(found)
-                if not found and offset:
-                    in_segment = await count_items(self.connection, self.query, segment, most=offset)
-                offset = max(0, offset - in_segment)
-        return keys
+            taken = offset + len(keys)
+            if not keys and offset:
+                taken = await count_items(self.connection, self.query, Segment.PUSHED, most=offset)
+            offset, after = max(0, offset - taken), None
+        await self._look_for_rows()
+        return keys + await self._keys(Segment.UNPUSHED, limit - len(keys), offset, after)
 
-    async def from_position(
-        self, position: _Position, limit: int
-    ) -> list[tuple[Segment, str, datetime | None]]:
-        keys: list[tuple[Segment, str, datetime | None]] = []
-        start = self.segments.index(position.segment)
-        for segment in self.segments[start:]:
-            here = segment is position.segment
-            keys += await self._keys(
-                segment,
-                limit=limit - len(keys),
-                after_id=position.after_id if here else None,
-                after_at=position.after_at if here else None,
-            )
-            if len(keys) == limit:
-                break
-        return keys
+    async def _keys(self, segment: Segment, limit: int, offset: int, after: Position | None) -> list[Key]:
+        return await item_keys(
+            self.connection,
+            self.query,
+            segment,
+            limit=limit,
+            offset=offset,
+            after_id=after.after_id if after is not None else None,
+            after_at=after.after_at if after is not None else None,
+        )
 
-    async def _keys(self, segment: Segment, **where: Any) -> list[tuple[Segment, str, datetime | None]]:
-        found = await item_keys(self.connection, self.query, segment, **where)
-        return [(segment, variant_id, pushed_at) for variant_id, pushed_at in found]
+    async def _look_for_rows(self) -> None:
+        """Whether the state rows are all there is: then the few among many need not be looked for among variants."""
+        if self.query.link_id == NO_LINK or self.query.item_filter.needs_state:
+            return
+        counts = await state_counts(self.connection, self.query.store_id, self.query.link_id)
+        self.query = replace(self.query, is_every_row_written=counts.unwritten == 0)
 
 
-def _position(packed: list[Any]) -> _Position:
+def _packed(key: Key, sort: ItemSort) -> list[Any]:
+    variant_id, pushed_at = key
+    if sort is ItemSort.VARIANT_ID:
+        return [Segment.BY_ID.value, variant_id, None]
+    if pushed_at is None:
+        return [Segment.UNPUSHED.value, variant_id, None]
+    return [Segment.PUSHED.value, variant_id, pushed_at.isoformat()]
+
+
+def _position(packed: list[Any]) -> Position:
     """The place in the list that a cursor of ours holds; its signature says that it is well formed."""
     segment, after_id, after_at = packed
-    return _Position(Segment(segment), after_id, datetime.fromisoformat(after_at) if after_at else None)
+    return Position(Segment(segment), after_id, datetime.fromisoformat(after_at) if after_at else None)
 
 
-async def _total(connection: AsyncConnection, query: ItemQuery) -> tuple[int, bool]:
+async def _total(connection: AsyncConnection, query: ItemQuery, narrowed: Narrowed) -> tuple[int, bool]:
     wanted = query.item_filter
     if wanted.is_status_only and wanted.status is not None:
         return await status_count(connection, query.store_id, query.link_id, wanted.status), True
-    counted = await count_items(connection, query, Segment.BY_ID, most=MAX_PAGE_ROWS + 1)
+    if narrowed.has_many:
+        return MAX_PAGE_ROWS, False
+    if wanted.is_empty:
+        counted = await live_variants(connection, query.store_id)
+        if counted <= MAX_PAGE_ROWS:
+            counted = (await state_counts(connection, query.store_id, query.link_id)).total
+    else:
+        counted = await count_items(connection, query, Segment.BY_ID, most=MAX_PAGE_ROWS + 1)
     return min(counted, MAX_PAGE_ROWS), counted <= MAX_PAGE_ROWS
 
 

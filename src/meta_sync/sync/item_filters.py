@@ -1,0 +1,192 @@
+"""What the list of items can be narrowed to, and the ids that a narrow filter leaves. Reads only.
+
+A filter that few variants pass is carried out by their ids, found through its own index; one that many pass is checked on
+each row of a walk, which soon has its page. Neither way alone is fast for both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.catalog.models import Lane
+from meta_sync.sync.models import Status
+
+__all__ = ["FEW", "ItemFilter", "ItemSort", "Narrowed", "Search", "narrow", "search_pattern"]
+
+FEW = 10_000
+"""Up to so many ids are looked up one by one: as many as a total counts exactly."""
+
+_MOST_TOMBSTONES = 5_000
+
+
+class ItemSort(StrEnum):
+    """Orders of the list."""
+
+    LAST_PUSHED_AT = "lastPushedAt"
+    VARIANT_ID = "variantId"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """What the list is narrowed to; every condition holds at once."""
+
+    status: Status | None = None
+    search: str | None = None
+    eligible_only: bool = False
+    product_id: str | None = None
+    lane: Lane | None = None
+    error_code: str | None = None
+    sort: ItemSort = ItemSort.LAST_PUSHED_AT
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it leaves nothing out."""
+        return self == ItemFilter(sort=self.sort)
+
+    @property
+    def is_status_only(self) -> bool:
+        """Whether the status is the only condition, so that the counters know the total."""
+        return self.status is not None and self == ItemFilter(status=self.status, sort=self.sort)
+
+    @property
+    def needs_state(self) -> bool:
+        """Whether only items with a state row can match."""
+        return self.error_code is not None or self.status not in {None, Status.NEVER_SYNCED}
+
+
+def search_pattern(search: str) -> str:
+    """The LIKE pattern that finds the text anywhere; documents are stored in lower case, LIKE characters are text."""
+    escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """What is known of a filter before its list is read.
+
+    Attributes
+    ----------
+    ids
+        All that may match, every one of which is still checked; ``None``: too many to name.
+    has_many
+        More than ``FEW`` items are known to match the filter.
+    """
+
+    ids: list[str] | None = None
+    has_many: bool = False
+
+
+# The ids come as one value, which costs a tenth of as many rows, and only when they are wanted.
+_FEW_OF = """
+    SELECT count(*), CASE WHEN count(*) <= :few THEN array_agg(found.variant_id) END FROM ({found}) AS found
+"""
+_OF_PRODUCT = text(
+    _FEW_OF.format(
+        found="SELECT variant_id FROM variants WHERE store_id = :store_id AND product_id = :product_id LIMIT :most"
+    )
+)
+_FOUND = text(
+    _FEW_OF.format(found="SELECT f.variant_id FROM find_variants(:pattern, :most) AS f (variant_id)")
+)
+# What is parked waits in its lane too, under a batch that is not over.
+_WAITING = text(
+    _FEW_OF.format(
+        found="""
+        (SELECT variant_id FROM intents
+         WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL LIMIT :most)
+        UNION
+        (SELECT i.variant_id
+         FROM catalog_links AS l
+         JOIN LATERAL (SELECT b.batch_id FROM batches AS b WHERE b.link_id = l.link_id AND b.state <> 'over') AS b
+             ON true
+         JOIN LATERAL (
+             SELECT i.variant_id FROM intents AS i
+             WHERE i.parked_by = b.batch_id AND i.store_id = :store_id AND i.lane = :lane
+         ) AS i ON true
+         WHERE l.store_id = :store_id LIMIT :most)
+        """
+    )
+)
+_ELIGIBLE = text(
+    _FEW_OF.format(
+        found="""
+        SELECT v.variant_id FROM products AS p
+        JOIN variants AS v ON v.store_id = p.store_id AND v.product_id = p.product_id AND v.deleted_at IS NULL
+        WHERE p.store_id = :store_id AND p.deleted_at IS NULL AND p.status = 'active' AND p.visibility = 'public'
+        LIMIT :most
+        """
+    )
+)
+_TOMBSTONES = text(
+    """
+    SELECT count(*) FROM (
+        SELECT FROM variants WHERE store_id = :store_id AND deleted_at IS NOT NULL LIMIT :most
+    ) AS deleted
+    """
+)
+
+
+async def narrow(connection: AsyncConnection, store_id: str, wanted: ItemFilter) -> Narrowed:
+    """The ids that are left by the first condition that leaves few."""
+    values: dict[str, Any] = {"store_id": store_id, "most": FEW + 1, "few": FEW}
+    if wanted.product_id is not None:
+        _, ids = await _find(connection, _OF_PRODUCT, {**values, "product_id": wanted.product_id})
+        if ids is not None:
+            return Narrowed(ids)
+    has_many = False
+    if wanted.search:
+        ids, has_many = await _search(connection, store_id, wanted.search)
+        if ids is not None:
+            return Narrowed(ids)
+        has_many = has_many and wanted == ItemFilter(search=wanted.search, sort=wanted.sort)
+    if wanted.lane is not None:
+        _, ids = await _find(connection, _WAITING, {**values, "lane": int(wanted.lane)})
+        if ids is not None:
+            return Narrowed(ids)
+    if wanted.eligible_only and not wanted.needs_state:
+        _, ids = await _find(connection, _ELIGIBLE, values)
+        if ids is not None:
+            return Narrowed(ids)
+        has_many = has_many or wanted == ItemFilter(eligible_only=True, sort=wanted.sort)
+    return Narrowed(has_many=has_many)
+
+
+async def _find(
+    connection: AsyncConnection, statement: TextClause, values: dict[str, Any]
+) -> tuple[int, list[str] | None]:
+    """How many there are, and which when they are few."""
+    count, ids = (await connection.execute(statement, values)).one()
+    return count, None if count > values["few"] else list(ids or ())
+
+
+async def _search(connection: AsyncConnection, store_id: str, search: str) -> tuple[list[str] | None, bool]:
+    """Ids of matching documents when they are few, and whether more than ``FEW`` are in the list for certain.
+
+    Documents of deleted variants are found as well, and not all of those are in the list; so many more are looked for.
+    """
+    tombstones = int(
+        await connection.scalar(_TOMBSTONES, {"store_id": store_id, "most": _MOST_TOMBSTONES}) or 0
+    )
+    most = FEW + tombstones + 1
+    values = {"pattern": search_pattern(search), "most": most, "few": FEW}
+    count, ids = await _find(connection, _FOUND, values)
+    return ids, count == most and tombstones < _MOST_TOMBSTONES
+
+
+class Search:
+    """The ids that a text is found in, for a walk that is narrowed by nothing else."""
+
+    @staticmethod
+    async def prepare(connection: AsyncConnection, search: str | None) -> list[str] | None:
+        """Ids of matching documents; ``None`` when there is nothing to look for, or when they are too many to name."""
+        if not search:
+            return None
+        _, ids = await _find(
+            connection, _FOUND, {"pattern": search_pattern(search), "most": FEW + 1, "few": FEW}
+        )
+        return ids
