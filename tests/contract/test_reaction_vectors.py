@@ -33,6 +33,7 @@ from meta_sync.graph.outcomes import (
 )
 from meta_sync.graph.retry import RetryPolicy
 from meta_sync.graph.wire import parse_report_page
+from meta_sync.sync.codes import entry_of, explain
 from meta_sync.sync.models import BatchItem, Method
 from meta_sync.sync.outcome import classify_report
 from meta_sync.sync.reactions import PauseReason, pause_for, reaction_to
@@ -93,10 +94,12 @@ def _assert_reacts(error: GraphError, expected: _Expected) -> None:
         return
     assert pause is not None
     # The merchant reads Meta's words and what to do, and the operator finds the code.
-    assert pause.message is not None
-    assert pause.message.startswith(error.message.strip()[:40])
-    assert pause.message.endswith(error.reaction)
-    assert (pause.code or "").startswith("" if error.code is None else str(error.code))
+    assert pause.message == error.message
+    assert pause.code is not None
+    assert pause.code.startswith("meta_" if error.code is None else str(error.code))
+    shown = explain(pause.code, pause.message, reason=pause.reason)
+    # Meta's flag that an unknown number will pass is not kept; the reason of the pause says as much.
+    assert shown.action in {error.reaction, entry_of(pause.reason).action}
     assert (pause.until is None) is (expected.ends == "somebody")
     if pause.until is not None:
         is_short = pause.until - _NOW < timedelta(minutes=1)

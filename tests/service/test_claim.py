@@ -253,13 +253,13 @@ async def test_an_item_that_went_out_before_keeps_its_id_whoever_is_read_first(w
     assert (states["old"]["status"], states["old"]["retailer_id"]) == ("synced", "X")
     assert (states["new"]["status"], states["new"]["code"], states["new"]["retailer_id"]) == (
         "skipped",
-        "invalid_id",
+        "id_in_use",
         None,
     )
     # Alone in its turn it is found in the ledger.
     await world.put("q", _sku("new", "X"), title="Again")
     await world.run()
-    assert (await _state(world, "new"))["code"] == "invalid_id"
+    assert (await _state(world, "new"))["code"] == "id_in_use"
     assert world.at_meta()["X"]["title"] == "Changed"
     await assert_sums(world)
 
@@ -271,7 +271,7 @@ async def test_two_first_sends_under_one_id_are_one(world: World) -> None:
     turn = await Turn.begin(world)
     assert [one.intent.variant_id for one in turn.plan.attempts] == ["a"]
     assert [(intent.variant_id, decision.reason) for intent, decision in turn.plan.settled] == [
-        ("b", "invalid_id")
+        ("b", "id_in_use")
     ]
     batch = await turn.claim()
     assert batch is not None

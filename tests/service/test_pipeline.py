@@ -209,7 +209,7 @@ async def test_two_variants_under_one_id_do_not_overwrite_each_other(world: Worl
     await world.put("p", first, second)
     await world.run()
     statuses = sorted((state["status"], state["code"]) for state in (await world.states()).values())
-    assert statuses == [("skipped", "invalid_id"), ("synced", None)]
+    assert statuses == [("skipped", "id_in_use"), ("synced", None)]
 
 
 async def test_the_id_is_frozen_at_the_first_send(world: World) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from meta_sync.catalog.models import InventoryInput
 from meta_sync.core.db import Database
 from meta_sync.sync import settle
+from meta_sync.sync.codes import FailureCode
 from meta_sync.sync.mapping_fields import MANAGED_FIELDS
 from meta_sync.sync.models import BatchItem, Method, OpenBatch
 from meta_sync.sync.outcome import Outcomes
@@ -328,10 +329,15 @@ async def test_an_item_of_a_batch_with_an_unknown_end_may_hold_all_of_it(world: 
     batch = await _claimed(world, handle=None)
     async with world.database.platform() as connection:
         assert await settle.release_unknown(
-            connection, batch.batch_id, already_rejected=0, unsettled=1, code="c", message="m", batch_limit=3
+            connection,
+            batch.batch_id,
+            already_rejected=0,
+            unsettled=1,
+            code=FailureCode.NO_ANSWER,
+            batch_limit=3,
         )
         assert not await settle.release_unknown(
-            connection, batch.batch_id, already_rejected=0, unsettled=1, code="c", message="m"
+            connection, batch.batch_id, already_rejected=0, unsettled=1, code=FailureCode.NO_ANSWER
         )
     state = await _state(world, "a")
     assert (state["status"], state["presence"], state["confirmed_hash"]) == ("pending", "maybe", None)

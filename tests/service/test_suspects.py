@@ -78,7 +78,7 @@ async def test_a_suspect_is_found_and_named_while_the_rest_flows(world: World) -
     await world.run(pipeline)
     states = await world.states()
     assert {name for name, state in states.items() if state["status"] != "synced"} == {"v11"}
-    assert (states["v11"]["code"], states["v11"]["error_text"]) == ("rejected_by_meta", _TEXT)
+    assert (states["v11"]["code"], states["v11"]["error_text"]) == ("server_errors", _TEXT)
     assert (states["v11"]["attempts"], states["v11"]["presence"]) == (1, "maybe")
     assert states["v11"]["retry_at"] is not None, "found by halving, and not by a word of Meta about it"
     assert await one(world, "SELECT max(calls) FROM splits") <= MOST_CALLS

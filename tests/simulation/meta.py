@@ -115,9 +115,7 @@ class SimulatedMeta:
         self.log("call", catalog_id, fate, [data["id"] for _, data in records])
         if fate == "not_connected":
             await asyncio.sleep(rng.random())
-            return Answer(
-                None, Usage(), NotConnectedError(ErrorFacts("No connection.", nothing_sent=True), "")
-            )
+            return Answer(None, Usage(), NotConnectedError(ErrorFacts("No connection.", nothing_sent=True)))
         answered: asyncio.Future[Answer] = loop.create_future()
 
         bound: list[float] = []
@@ -422,7 +420,7 @@ def _formatted(price: str | None) -> str | None:
 
 
 def _no_answer() -> Answer:
-    return Answer(None, Usage(), NoAnswerError(ErrorFacts("No answer."), ""))
+    return Answer(None, Usage(), NoAnswerError(ErrorFacts("No answer.")))
 
 
 def _envelope(code: int, message: str, **more: Any) -> dict[str, Any]:

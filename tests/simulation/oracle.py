@@ -23,6 +23,9 @@ def is_quiet(world: SimulatedWorld) -> bool:
     return next(_leftovers(world), None) is None
 
 
+_REFUSED = {"rejected_by_meta", "refused_without_reason", "not_saved", "server_errors", "nothing_taken"}
+
+
 def _stays_unnamed(world: SimulatedWorld, variant_id: str) -> bool:
     """Whether the item makes Meta refuse every call, while nothing else is left to prove that it is not the store's fault:
     then the store says so, pauses, and tries again now and then.
@@ -146,7 +149,7 @@ def _judge_item(
     if world.meta.unwanted(wanted) is not None or world.meta.poisonous(wanted):
         if _stays_unnamed(world, row["variant_id"]):
             return
-        if row["status"] != "failed" or row["code"] != "rejected_by_meta":
+        if row["status"] != "failed" or row["code"] not in _REFUSED:
             yield f"is {row['status']} ({row['code']}) though Meta refuses it"
         return
     if shown != wanted:

@@ -247,7 +247,7 @@ async def test_ids_that_are_taken(bench: Bench) -> None:
     bench.state(turn.store_id, NO_LINK - 1 - bench.number(), "elsewhere", retailer_id="second")
     batch = await turn.apply(await turn.plan())
     assert batch is not None and batch.count == 1
-    assert turn.events() == [("first", "skip", "invalid_id")]
+    assert turn.events() == [("first", "skip", "id_in_use")]
 
 
 async def _take(turn: Turn, ready: Sequence[ReadyIntent], **changes: Any) -> list[str] | None:

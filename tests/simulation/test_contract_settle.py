@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.sync import settle
 from meta_sync.sync import settle_statements as statements
+from meta_sync.sync.codes import FailureCode
 from meta_sync.sync.models import Method
 from meta_sync.sync.outcome import Outcomes
 from meta_sync.sync.record import batch_items
@@ -294,8 +295,7 @@ async def test_releasing_what_is_unknown(world: SettleWorld, waits: list[float] 
             batch["batch_id"],
             already_rejected=rejected,
             unsettled=len(items) - rejected,
-            code="no_answer",
-            message="Again.",
+            code=FailureCode.NO_ANSWER,
             batch_limit=3,
             waits=waits,
         )

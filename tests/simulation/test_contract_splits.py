@@ -328,7 +328,7 @@ async def test_a_search_from_its_begin_to_its_end(world: SettleWorld) -> None:
         world.attempt(batch, name)
         world.state(name, None, status="pending", disturbed_at=None)
     whole = _open_batch(world, batch, len(names))
-    refusal = Refusal(SplitKind.BAD_PARAMETER, "100", "No.", "Look at it.")
+    refusal = Refusal(SplitKind.BAD_PARAMETER, "100", "No.")
     async with _transaction(world) as connection:
         await splits.refused(connection, whole, refusal, None, is_verdict=False, wait=_WAIT)
     turns = 0

@@ -18,8 +18,9 @@ from meta_sync.cli.session import Session, open_session
 from meta_sync.core.config import Settings
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError
+from meta_sync.sync.codes import entry_of
 from meta_sync.sync.models import Status
-from meta_sync.sync.status import StoreStandstill, StoreStatus
+from meta_sync.sync.status import StoreStatus
 from meta_sync.sync.tables import worker_heartbeats
 
 __all__ = ["add_to"]
@@ -27,16 +28,6 @@ __all__ = ["add_to"]
 _MOST_STORES = 200
 _LOOK_SECONDS = 1.0
 
-_STANDSTILL: dict[StoreStandstill, str] = {
-    "not_connected": "not connected to Meta",
-    "needs_reconnect": "Meta no longer takes the token; set a new one",
-    "config_incomplete": "the settings are not complete",
-    "sync_disabled": "syncEnabled is off",
-    "throttled": "Meta's limit of calls is used up",
-    "meta_unreachable": "Meta does not answer",
-    "blocked_by_meta": "Meta refuses the store's calls",
-    "held": "held until a person decides",
-}
 _EXPLAINED_BY_ERROR = frozenset(
     {"needs_reconnect", "config_incomplete", "meta_unreachable", "blocked_by_meta"}
 )
@@ -174,7 +165,14 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
         "lastSyncStatus": status.last_sync_status,
         "lastError": None
         if error is None
-        else {"code": error.code, "message": error.message, "at": error.at},
+        else {
+            "code": error.code,
+            "message": error.message,
+            "at": error.at,
+            "category": error.entry.category,
+            "explanation": error.entry.sentence,
+            "action": error.entry.action,
+        },
         "missingKeys": list(status.missing_keys),
         "counts": {
             "synced": by_status.get(Status.SYNCED, 0),
@@ -196,14 +194,16 @@ def _standstill(row: dict[str, Any]) -> str:
     reason, until, error = row["pauseReason"], row["pausedUntil"], row["lastError"]
     if reason is None:
         return ""
-    sentence = _STANDSTILL[reason]
+    entry = entry_of(reason)
+    sentence, action = entry.sentence.rstrip("."), entry.action
     if until is not None:
         sentence += f", until {until.astimezone(UTC):%H:%M:%S} UTC"
     if row["missingKeys"]:
         sentence += f"; not set: {', '.join(row['missingKeys'])}"
     elif error is not None and reason in _EXPLAINED_BY_ERROR:
-        sentence += f": {error['message']}"
-    return sentence
+        sentence += f": {error['message'].rstrip('.')}"
+        action = error["action"]
+    return f"{sentence}. {action}"
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

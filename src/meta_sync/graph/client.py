@@ -24,6 +24,7 @@ from typing_extensions import override
 from meta_sync.core.clock import monotonic_seconds
 from meta_sync.graph.auth import GraphCredential, appsecret_proof
 from meta_sync.graph.errors import (
+    Advice,
     CredentialsError,
     ErrorFacts,
     GraphError,
@@ -347,23 +348,19 @@ def _token_fault(credential: GraphCredential) -> GraphError | None:
     facts = ErrorFacts(
         "The access token is empty or holds characters that no token has, such as spaces.", nothing_sent=True
     )
-    return CredentialsError(facts, "Connect the store to Meta again.", "needs_reconnect")
+    return CredentialsError(facts, Advice.RECONNECT, "needs_reconnect")
 
 
 def _transport_error(failure: BaseException, progress: _Progress, call: _Call) -> GraphError:
     kind = type(failure).__name__
     if progress.nothing_sent(failure):
         facts = ErrorFacts(f"No connection to Meta could be made ({kind}).", nothing_sent=True)
-        return NotConnectedError(
-            facts, "Nothing to do: the connection is tried again. If this lasts, check the network."
-        )
+        return NotConnectedError(facts, Advice.CONNECT_LATER)
     if isinstance(failure, TimeoutError | httpx.TimeoutException):
         sentence = f"Meta did not answer completely within {call.deadline_seconds:g} seconds ({kind})."
     else:
         sentence = f"The connection to Meta broke before the answer was complete ({kind})."
-    return NoAnswerError(
-        ErrorFacts(sentence), "Nothing to do: what Meta did is found out before anything is sent again."
-    )
+    return NoAnswerError(ErrorFacts(sentence), Advice.FIND_OUT)
 
 
 def _too_long(status: int, trace_id: str | None, usage: Usage, limit: int) -> GraphError:
@@ -373,4 +370,4 @@ def _too_long(status: int, trace_id: str | None, usage: Usage, limit: int) -> Gr
         fb_trace_id=trace_id,
         usage=usage,
     )
-    return UnreadableAnswerError(facts, "Report this error if it repeats.")
+    return UnreadableAnswerError(facts, Advice.REPORT_REPEATED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
@@ -19,6 +20,7 @@ from meta_sync.graph.tolerant import UNREADABLE, decode_json
 __all__ = [
     "RULES",
     "AccountState",
+    "Advice",
     "AssetLostError",
     "BlockedError",
     "Category",
@@ -51,6 +53,30 @@ ThrottleScope = Literal["calls", "questions", "both"]
 """What has to stay silent: writes, polls and reads, or everything."""
 
 
+class Advice(StrEnum):
+    """What to do about a failure, as a sentence for a merchant or operator. ``sync.codes`` says what each goes with."""
+
+    RECONNECT = "Connect the store to Meta again."
+    CHECK_APP = "Check the app id and the app secret; Meta does not accept the proof made with them."
+    CHECK_CONNECTION = "Meta refuses the connection without naming a reason: run the connection check."
+    GRANT = "Grant the permission that the message names, then connect the store again."
+    ACCOUNT_QUALITY = (
+        "Meta has blocked this account for policy reasons: see Account Quality, then wait some hours."
+    )
+    PICK_CATALOG = (
+        "The catalog was deleted or access to it was taken away: restore the access or select a catalog."
+    )
+    WAIT = "Nothing to do: sending goes on when Meta's waiting time is over."
+    NEW_VERSION = "Set a Graph API version that Meta still serves."
+    HALVE = "Nothing to do: the work is sent again in smaller parts."
+    FIX = "Correct what the message names; the same request would be refused again."
+    LATER = "Nothing to do: Meta has trouble of its own, the call is made again later."
+    CONNECT_LATER = "Nothing to do: the connection is tried again. If this lasts, check the network."
+    FIND_OUT = "Nothing to do: what Meta did is found out before anything is sent again."
+    REPORT_REPEATED = "Report this error if it repeats."
+    REPORT = "Report this error; its code is not known here."
+
+
 class GraphError(Exception):
     """A call to Meta that failed. The subclass says what to do; ``facts`` says what is known.
 
@@ -72,12 +98,12 @@ class GraphError(Exception):
     def __init__(
         self,
         facts: ErrorFacts,
-        reaction: str = "Report this error.",
+        reaction: Advice = Advice.REPORT,
         account_state: AccountState = "unchanged",
     ) -> None:
         super().__init__(facts, reaction, account_state)
         self.facts = facts
-        self.reaction = reaction
+        self.reaction: Advice = reaction
         self.account_state: AccountState = account_state
 
     @property
@@ -252,7 +278,7 @@ class Rule:
     """
 
     error: type[GraphError]
-    reaction: str
+    reaction: Advice
     codes: frozenset[int | None] | None = None
     subcodes: frozenset[int] | None = None
     statuses: frozenset[int] | None = None
@@ -279,16 +305,6 @@ def _codes(*codes: int | None) -> frozenset[int | None]:
     return frozenset(codes)
 
 
-_RECONNECT = "Connect the store to Meta again."
-_CHECK_APP = "Check the app id and the app secret; Meta does not accept the proof made with them."
-_GRANT = "Grant the permission that the message names, then connect the store again."
-_PICK_CATALOG = (
-    "The catalog was deleted or access to it was taken away: restore the access or select a catalog."
-)
-_WAIT = "Nothing to do: sending goes on when Meta's waiting time is over."
-_LATER = "Nothing to do: Meta has trouble of its own, the call is made again later."
-_HALVE = "Nothing to do: the work is sent again in smaller parts."
-_FIX = "Correct what the message names; the same request would be refused again."
 _OAUTH_CODES = _codes(102, 190, 452, 458, 459, 460, 463, 464, 465, 467, 492)
 """190 and 102, and the subcodes of 190, which also turn up in the place of the code."""
 
@@ -296,61 +312,72 @@ RULES: tuple[Rule, ...] = (
     # Meta's texts decide only where one code stands for several things.
     Rule(
         CredentialsError,
-        _CHECK_APP,
+        Advice.CHECK_APP,
         _codes(100, None),
         says="appsecret_proof",
         account_state="needs_attention",
     ),
-    Rule(CredentialsError, _CHECK_APP, _codes(101, 104), account_state="needs_attention"),
-    Rule(CredentialsError, _RECONNECT, _OAUTH_CODES, account_state="needs_reconnect"),
-    Rule(CredentialsError, _RECONNECT, _codes(2500), says="access token", account_state="needs_reconnect"),
-    Rule(AssetLostError, _PICK_CATALOG, _codes(100), frozenset({33}), account_state="needs_attention"),
+    Rule(CredentialsError, Advice.CHECK_APP, _codes(101, 104), account_state="needs_attention"),
+    Rule(CredentialsError, Advice.RECONNECT, _OAUTH_CODES, account_state="needs_reconnect"),
+    Rule(
+        CredentialsError, Advice.RECONNECT, _codes(2500), says="access token", account_state="needs_reconnect"
+    ),
+    Rule(AssetLostError, Advice.PICK_CATALOG, _codes(100), frozenset({33}), account_state="needs_attention"),
     Rule(
         AssetLostError,
-        _PICK_CATALOG,
+        Advice.PICK_CATALOG,
         _codes(100, None),
         says="cannot be loaded due to missing permissions",
         account_state="needs_attention",
     ),
-    Rule(AssetLostError, _PICK_CATALOG, _codes(33, 803), account_state="needs_attention"),
+    Rule(AssetLostError, Advice.PICK_CATALOG, _codes(33, 803), account_state="needs_attention"),
     Rule(
-        PermissionMissingError, _GRANT, _codes(3, 10, 415, *range(200, 300)), account_state="needs_attention"
+        PermissionMissingError,
+        Advice.GRANT,
+        _codes(3, 10, 415, *range(200, 300)),
+        account_state="needs_attention",
     ),
     Rule(
         BlockedError,
-        "Meta has blocked this account for policy reasons: see Account Quality, then wait some hours.",
+        Advice.ACCOUNT_QUALITY,
         _codes(368),
         account_state="needs_attention",
     ),
-    Rule(ThrottledError, _WAIT, _codes(4, 17, 32, 341, 613, *range(80000, 80100))),
+    Rule(ThrottledError, Advice.WAIT, _codes(4, 17, 32, 341, 613, *range(80000, 80100))),
     Rule(
         VersionRetiredError,
-        "Set a Graph API version that Meta still serves.",
+        Advice.NEW_VERSION,
         _codes(2635),
         account_state="needs_attention",
     ),
-    Rule(TooLargeError, _HALVE, _codes(None, 1, 2), says="reduce the amount of data"),
-    Rule(TooLargeError, _HALVE, _codes(None, 1, 2), statuses=frozenset({413})),
-    Rule(TransientError, _LATER, _codes(1, 2)),
+    Rule(TooLargeError, Advice.HALVE, _codes(None, 1, 2), says="reduce the amount of data"),
+    Rule(TooLargeError, Advice.HALVE, _codes(None, 1, 2), statuses=frozenset({413})),
+    Rule(TransientError, Advice.LATER, _codes(1, 2)),
     # A file that cannot be read stays so, although Meta flags this one as transient (observed).
-    Rule(InvalidRequestError, _FIX, _codes(324)),
-    Rule(TransientError, _LATER, transient=True),
-    Rule(InvalidRequestError, _FIX, _codes(100, 110, 115, 506, 801, 804, 2500, 10800, 10803, 2310019)),
+    Rule(InvalidRequestError, Advice.FIX, _codes(324)),
+    Rule(TransientError, Advice.LATER, transient=True),
+    Rule(InvalidRequestError, Advice.FIX, _codes(100, 110, 115, 506, 801, 804, 2500, 10800, 10803, 2310019)),
     # From here on the code says nothing, and the status decides.
-    Rule(ThrottledError, _WAIT, statuses=frozenset({429})),
-    Rule(TransientError, _LATER, statuses=frozenset({408, *range(500, 600)})),
-    Rule(CredentialsError, _RECONNECT, statuses=frozenset({401}), account_state="needs_reconnect"),
+    Rule(ThrottledError, Advice.WAIT, statuses=frozenset({429})),
+    Rule(TransientError, Advice.LATER, statuses=frozenset({408, *range(500, 600)})),
+    Rule(CredentialsError, Advice.RECONNECT, statuses=frozenset({401}), account_state="needs_reconnect"),
     Rule(
         CredentialsError,
-        "Meta refuses the connection without naming a reason: run the connection check.",
+        Advice.CHECK_CONNECTION,
         _codes(None),
         statuses=frozenset({403}),
         envelope=True,
         account_state="needs_attention",
     ),
-    Rule(CredentialsError, _RECONNECT, _codes(None), type="OAuthException", account_state="needs_reconnect"),
-    Rule(UnknownGraphError, "Report this error; its code is not known here.", envelope=True),
-    Rule(UnreadableAnswerError, _LATER),
+    Rule(
+        CredentialsError,
+        Advice.RECONNECT,
+        _codes(None),
+        type="OAuthException",
+        account_state="needs_reconnect",
+    ),
+    Rule(UnknownGraphError, Advice.REPORT, envelope=True),
+    Rule(UnreadableAnswerError, Advice.LATER),
 )
 """Walked from the top; the first row that fits decides. The last one always does.
 

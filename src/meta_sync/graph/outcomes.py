@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meta_sync.graph.errors import (
+    Advice,
     ErrorFacts,
     GraphError,
     InvalidRequestError,
@@ -231,4 +232,4 @@ def unreadable(answer: Answer, sentence: str) -> UnreadableAnswerError:
     facts = ErrorFacts(
         sentence, http_status=answer.status, fb_trace_id=answer.trace_id, usage=answer.usage, is_readable=True
     )
-    return UnreadableAnswerError(facts, "Nothing to do: Meta is asked again later.")
+    return UnreadableAnswerError(facts, Advice.LATER)

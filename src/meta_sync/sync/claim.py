@@ -33,6 +33,7 @@ from meta_sync.sync.claim_statements import (
     SKIP_EVENTS,
     TAKE_IN_FLIGHT,
 )
+from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.context import StoreContext
 from meta_sync.sync.decide import decide, known_may_hold, known_presence
 from meta_sync.sync.lease import Lease
@@ -133,10 +134,10 @@ def _decide_safely(
         _logger.exception(
             "An item could not be mapped.", store_id=context.store_id, variant_id=intent.variant_id
         )
-        return Decision(DecisionKind.FAIL, "mapping_failed")
+        return Decision(DecisionKind.FAIL, FailureCode.MAPPING_FAILED)
 
 
-_SAME_ID = Decision(DecisionKind.SKIP, "invalid_id")
+_SAME_ID = Decision(DecisionKind.SKIP, FailureCode.ID_IN_USE)
 """Another variant goes out under the same id; two records of one id would overwrite each other at Meta."""
 
 _EVENTS = {

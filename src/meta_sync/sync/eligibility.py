@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from meta_sync.catalog.models import CatalogItem
+from meta_sync.sync.codes import entry_of
 from meta_sync.sync.mapping_draft import Draft
 from meta_sync.sync.mapping_plan import MappingPlan, plan_for
 from meta_sync.sync.mapping_required import (
@@ -42,60 +43,12 @@ class IneligibleReason(StrEnum):
     @property
     def sentence(self) -> str:
         """What is the matter, for a merchant."""
-        return _EXPLANATIONS[self][0]
+        return entry_of(self).sentence
 
     @property
     def next_step(self) -> str:
         """What to do about it."""
-        return _EXPLANATIONS[self][1]
-
-
-_EXPLANATIONS: dict[IneligibleReason, tuple[str, str]] = {
-    IneligibleReason.PRODUCT_DELETED: (
-        "The product was deleted in the store.",
-        "Create the product again in the store if it should be sold on Meta.",
-    ),
-    IneligibleReason.VARIANT_DELETED: (
-        "The variant was deleted in the store.",
-        "Add the variant to its product again if it should be sold on Meta.",
-    ),
-    IneligibleReason.EXCLUDED_BY_OPERATOR: (
-        "A person took the item off Meta.",
-        "Resync the item by name to allow it again.",
-    ),
-    IneligibleReason.PRODUCT_NOT_ACTIVE: (
-        "The product is not active in the store (draft or archived).",
-        "Set the product's status to active.",
-    ),
-    IneligibleReason.PRODUCT_NOT_PUBLIC: (
-        "The product is not public in the store.",
-        "Set the product's visibility to public.",
-    ),
-    IneligibleReason.MISSING_PRICE: (
-        "The variant has no price above zero, as Meta counts this currency.",
-        "Enter a price for the variant.",
-    ),
-    IneligibleReason.MISSING_STOREFRONT_SLUG: (
-        "No address of the product's page can be built.",
-        "Give the product a slug and set the storefront's address, or give the product a complete link.",
-    ),
-    IneligibleReason.MISSING_TITLE: (
-        "The product has no title.",
-        "Enter a title for the product.",
-    ),
-    IneligibleReason.MISSING_IMAGE: (
-        "Neither the variant nor the product has an image with a usable address.",
-        "Add an image with a complete http or https address, or set the media address in the settings.",
-    ),
-    IneligibleReason.MISSING_IDENTIFIER: (
-        "The item has no brand, no valid GTIN and no SKU; Meta needs one of them.",
-        "Enter a brand, a barcode or a SKU, or set a default brand in the settings.",
-    ),
-    IneligibleReason.INVALID_ID: (
-        "The item's id at Meta would be empty, longer than 100 characters, or contain control characters.",
-        "Change the variant's id or SKU, or the id template in the settings.",
-    ),
-}
+        return entry_of(self).action
 
 
 def eligibility(

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from meta_sync.graph.outcomes import BatchReport
 from meta_sync.graph.wire import ItemMessages
+from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.models import BatchItem
 
 __all__ = [
@@ -42,7 +43,7 @@ class Verdict(StrEnum):
 
 @dataclass(slots=True)
 class Outcomes:
-    """The verdicts of one batch. ``messages`` holds Meta's text per refused item, as it was said."""
+    """The verdicts of one batch. ``messages`` holds Meta's text per refused item, as it was said; empty where it said none."""
 
     accepted: list[BatchItem] = field(default_factory=list)
     rejected: list[BatchItem] = field(default_factory=list)
@@ -52,6 +53,8 @@ class Outcomes:
     """Unnamed by errors, but a warning says that a required field is missing, or the item was alone in a batch whose
     report is incomplete: look before believing either."""
     is_complete: bool = True
+    codes: dict[str, FailureCode] = field(default_factory=dict)
+    """Of refused items whose code is not told from Meta's words."""
 
 
 def is_required_field_warning(message: str) -> bool:
@@ -95,8 +98,7 @@ def classify_report(items: Sequence[BatchItem], report: BatchReport) -> Outcomes
             continue
         if item.variant_id in named:
             outcomes.rejected.append(item)
-            said = " ".join(named[item.variant_id])
-            outcomes.messages[item.variant_id] = said or "Meta refused the item without saying why."
+            outcomes.messages[item.variant_id] = " ".join(named[item.variant_id])
         elif alone is not None and (warned or not outcomes.is_complete):
             outcomes.to_read_back.append(item)
         elif not outcomes.is_complete:

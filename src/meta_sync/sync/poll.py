@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from meta_sync.connection.repository import active_link
 from meta_sync.connection.repository import link as link_of
@@ -33,6 +33,7 @@ from meta_sync.graph.outcomes import (
 )
 from meta_sync.stores.repository import load_settings
 from meta_sync.sync.budget import load_budget
+from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.context import Access, link_access
 from meta_sync.sync.drain import Timing, database_time
 from meta_sync.sync.due import Case, DueBatch
@@ -75,6 +76,11 @@ _GIVEN_UP_FOR = timedelta(hours=24)
 """How long a handle that was given up is asked on; nothing suggests that Meta finishes a batch later than that."""
 
 _GIVEN_UP_SECONDS = 600
+
+_ENDED_AS: dict[Literal["error", "canceled"], FailureCode] = {
+    "error": FailureCode.BATCH_ERROR,
+    "canceled": FailureCode.BATCH_CANCELED,
+}
 
 _NOT_ASKED_FOR = timedelta(days=30)
 """How long a handle of the catalog in use waits for a token or a permission: the shortest retention of attempts."""
@@ -280,13 +286,12 @@ class Poll:
                     batch.batch_id,
                     already_rejected=count_rejected(items),
                     unsettled=count_unsettled(items),
-                    code="not_asked",
-                    message="Meta could not be asked about the batch for too long.",
+                    code=FailureCode.NOT_ASKED,
                 )
 
         await retry_transaction(work)
 
-    async def _ended(self, case: Case, status: str) -> None:
+    async def _ended(self, case: Case, status: Literal["error", "canceled"]) -> None:
         """Meta stopped the batch without a verdict: some items may have been saved.
 
         They go again in smaller batches, and not at once: what made Meta stop is seldom over in a second.
@@ -306,8 +311,7 @@ class Poll:
                     batch.batch_id,
                     already_rejected=count_rejected(items),
                     unsettled=count_unsettled(items),
-                    code=f"batch_{status}",
-                    message=f"Meta ended the batch with the status {status}. The items are sent again after a while.",
+                    code=_ENDED_AS[status],
                     batch_limit=max(1, batch.sent // 2),
                     waits=retry_waits(self._timing.retry_seconds, self._jitter()),
                 )
@@ -350,7 +354,7 @@ class Poll:
         if outcomes.to_read_back and not await self._read_back(case, access, outcomes):
             await self._later(case)
             return
-        codes = cleared_fields(items, outcomes.messages, cleared)
+        codes = {**cleared_fields(items, outcomes.messages, cleared), **outcomes.codes}
         limit = None if not outcomes.unknown else next_batch_limit(batch.sent)
         settled = await retry_transaction(
             lambda: self._settle(batch, outcomes, count_rejected(items), codes, limit)

@@ -45,7 +45,7 @@ LATER = text(
 LOST_CALL = text(
     """
     UPDATE batches SET state = 'unknown', hold_until = now() + make_interval(secs => :hold_seconds), due_at = now(),
-        error_code = 'no_answer', error_text = 'The call was begun and no answer was stored.'
+        error_code = 'no_answer', error_text = NULL
     WHERE batch_id = :batch_id AND state = 'sending' AND calls = :calls
     """
 )

@@ -25,6 +25,7 @@ from meta_sync.graph.errors import (
     UnknownGraphError,
     VersionRetiredError,
 )
+from meta_sync.sync.codes import family_of
 
 __all__ = [
     "REACTIONS",
@@ -49,7 +50,11 @@ class PauseReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """One reason, with when it ends by itself (``None``: when somebody acts)."""
+    """One reason, with when it ends by itself (``None``: when somebody acts).
+
+    ``code`` is Meta's number, with the subcode after a slash, or one of ours; ``message`` is what Meta said, word for word.
+    What to do is the code's matter (``codes``).
+    """
 
     reason: PauseReason
     until: datetime | None
@@ -173,10 +178,4 @@ def pause_for(
         scale = factor if reaction.pause is PauseReason.META_UNREACHABLE else 1.0
         until = now + scale * reaction.wait.duration(failures, jitter)
     code = None if error.code is None else str(error.code) + (f"/{error.subcode}" if error.subcode else "")
-    return Pause(reaction.pause, until, code, _sentence(error))
-
-
-def _sentence(error: GraphError) -> str:
-    """Meta's words and what to do, for the status."""
-    said = error.message.strip()
-    return f"{said}{'' if said.endswith(('.', '!', '?')) else '.'} {error.reaction}".strip()
+    return Pause(reaction.pause, until, code or family_of(error).code, error.message)

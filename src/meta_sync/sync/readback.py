@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.models import Method
 from meta_sync.sync.outcome import Outcomes
 
@@ -83,15 +84,10 @@ def resolve_doubts(
             outcomes.unknown.append(item)
         else:
             outcomes.rejected.append(item)
-            outcomes.messages[item.variant_id] = _NOT_SHOWN
+            outcomes.messages[item.variant_id] = ""
+            outcomes.codes[item.variant_id] = FailureCode.NOT_SAVED
     outcomes.to_read_back.clear()
     return True
-
-
-_NOT_SHOWN = (
-    "Meta's report leaves open whether the item was saved, and Meta does not show it as it was sent. "
-    "Look for missing fields in Commerce Manager, then change the item or resync it."
-)
 
 
 def _plain(value: Any) -> str:

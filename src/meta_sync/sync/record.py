@@ -21,6 +21,7 @@ from meta_sync.graph.usage import Usage
 from meta_sync.graph.wire import ItemMessages
 from meta_sync.sync import splits
 from meta_sync.sync.budget import load_budget, save_budget
+from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.context import Access, StoreContext
 from meta_sync.sync.models import BatchItem, Method, OpenBatch
 from meta_sync.sync.outbox import mark_due
@@ -156,7 +157,7 @@ class CallRecorder:
                 await self._back_to_unknown(connection, batch, not_made=1)
                 return
             await self._call_refused(connection, batch, None, None)
-            await release_refused(connection, batch.batch_id, code=None, message="The call was not made.")
+            await release_refused(connection, batch.batch_id, code=None, message=None)
 
     async def record(self, context: StoreContext, batch: OpenBatch, result: SubmitResult) -> None:
         """Store the outcome of the call and what the answer says of budget, token and store.
@@ -242,8 +243,14 @@ class CallRecorder:
         await self._refuse_named(connection, batch, row, messages)
 
     async def _refuse_named(
-        self, connection: AsyncConnection, batch: OpenBatch, row: Any, messages: Mapping[str, ItemMessages]
+        self,
+        connection: AsyncConnection,
+        batch: OpenBatch,
+        row: Any,
+        messages: Mapping[str, ItemMessages],
+        code: FailureCode | None = None,
     ) -> int:
+        """Refuse the items that are named; ``code``: whatever is said of them."""
         if not any(one.errors for one in messages.values()):
             return 0
         items, cleared = await batch_items(connection, batch.batch_id)
@@ -257,6 +264,8 @@ class CallRecorder:
                 "created_on": row[2],
             }
             codes = cleared_fields(items, refused, cleared)
+            if code is not None:
+                codes = dict.fromkeys(codes, code)
             is_only = await self._is_only_call(connection, batch)
             settle = settle_refused_at_once if is_only else note_refused
             await settle(connection, identity, refused, codes)
@@ -273,9 +282,9 @@ class CallRecorder:
             row = (await connection.execute(CREATED_ON, {"batch_id": batch.batch_id})).one()
             rejected = await self._refuse_named(connection, batch, (None, None, row[0]), messages)
             if rejected:
-                code, message = _NOTHING_TAKEN.code, _NOTHING_TAKEN.message
+                code = FailureCode.NOTHING_TAKEN
                 await release_refused(
-                    connection, batch.batch_id, code=code, message=message, already_rejected=rejected
+                    connection, batch.batch_id, code=code, message=None, already_rejected=rejected
                 )
                 return
         # Nobody was named: the same call would be refused for ever.
@@ -343,7 +352,9 @@ class CallRecorder:
             row = (await connection.execute(CREATED_ON, {"batch_id": batch.batch_id})).one()
             items, _ = await batch_items(connection, batch.batch_id)
             one = {items[0].retailer_id: ItemMessages(errors=(refusal.message,))}
-            rejected = await self._refuse_named(connection, batch, (None, None, row[0]), one)
+            rejected = await self._refuse_named(
+                connection, batch, (None, None, row[0]), one, _BLAMED_AS.get(refusal.kind)
+            )
         await release_refused(
             connection, batch.batch_id, code=refusal.code, message=refusal.message, already_rejected=rejected
         )
@@ -379,7 +390,7 @@ class CallRecorder:
         self, connection: AsyncConnection, batch: OpenBatch, code: str | None, message: str | None
     ) -> None:
         said = {"batch_id": batch.batch_id, "call_number": batch.call_number}
-        await connection.execute(CALL_REFUSED, {**said, "code": code, "message": message})
+        await connection.execute(CALL_REFUSED, {**said, "code": code, "message": message or None})
 
     async def _call_failed(
         self,
@@ -425,14 +436,15 @@ def _error_of_the_store(result: SubmitResult) -> GraphError | None:
 
 
 def _refusal(kind: SplitKind, error: GraphError) -> Refusal:
-    return Refusal(kind, None if error.code is None else str(error.code), error.message, error.reaction)
+    return Refusal(kind, None if error.code is None else str(error.code), error.message)
 
 
-_NOTHING_TAKEN = Refusal(
-    SplitKind.NOTHING_TAKEN,
-    "nothing_taken",
-    "Meta ingested nothing of the call.",
-    "Look at the catalog in Commerce Manager; sending is tried again.",
-)
+_NOTHING_TAKEN = Refusal(SplitKind.NOTHING_TAKEN, FailureCode.NOTHING_TAKEN, "")
+_BLAMED_AS: dict[SplitKind, FailureCode] = {
+    SplitKind.TOO_LARGE: FailureCode.TOO_LARGE,
+    SplitKind.NOTHING_TAKEN: FailureCode.NOTHING_TAKEN,
+}
+"""What an item is told that was found guilty by halving; where Meta refused a parameter, its words say what is wrong."""
+
 _FIRST_SERVER_STATUS = 500
 _SERVER_CODES = frozenset({1, 2})

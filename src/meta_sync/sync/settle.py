@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.sync.bulk import expect_bulk
+from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.mapping_fields import FIELDS
 from meta_sync.sync.models import BatchItem
 from meta_sync.sync.outbox import mark_due
@@ -57,12 +58,12 @@ __all__ = [
 
 
 def refusal_code(item: BatchItem, message: str, cleared: Mapping[str, Sequence[str]]) -> str:
-    """The code of Meta's refusal of one item: ``cannot_clear`` where it names a field that was sent empty."""
+    """The code of Meta's refusal of one item, from its words: ``cannot_clear`` where they name a field that was sent empty."""
     lowered = message.lower()
     for name in cleared.get(item.variant_id, ()):
         if name in FIELDS and (f"the {name} information" in lowered or f"'{name}'" in lowered):
-            return "cannot_clear"
-    return "rejected_by_meta"
+            return FailureCode.CANNOT_CLEAR
+    return FailureCode.REJECTED_BY_META if message else FailureCode.REFUSED_WITHOUT_REASON
 
 
 async def _begin(
@@ -200,8 +201,8 @@ def _said(batch: Mapping[str, Any], messages: Mapping[str, str], codes: Mapping[
     return {
         **batch,
         "variant_ids": ids,
-        "codes": [codes.get(one, "rejected_by_meta") for one in ids],
-        "messages": [messages[one] for one in ids],
+        "codes": [codes.get(one, FailureCode.REJECTED_BY_META) for one in ids],
+        "messages": [messages[one] or None for one in ids],
     }
 
 
@@ -218,7 +219,9 @@ async def release_refused(
 
     ``already_rejected`` items have had their verdict in the same answer.
     """
-    batch = await _begin(connection, batch_id, (0, already_rejected, 0), (code, message), was_refused=True)
+    batch = await _begin(
+        connection, batch_id, (0, already_rejected, 0), (code, message or None), was_refused=True
+    )
     if batch is None:
         return False
     is_certain = await connection.scalar(IS_CERTAIN, batch)
@@ -236,8 +239,7 @@ async def release_unknown(
     *,
     already_rejected: int,
     unsettled: int,
-    code: str,
-    message: str,
+    code: FailureCode,
     batch_limit: int | None = None,
     waits: Sequence[float] | None = None,
 ) -> bool:
@@ -246,14 +248,14 @@ async def release_unknown(
     With ``waits`` (seconds, by how often in a row it happened to the item) they go again when their wait is over, and
     have no intent until then; without, at once.
     """
-    batch = await _begin(connection, batch_id, (0, already_rejected, unsettled), (code, message))
+    batch = await _begin(connection, batch_id, (0, already_rejected, unsettled), (code, None))
     if batch is None:
         return False
     batch |= {"batch_limit": batch_limit, "is_certain": False}
     if already_rejected:
         await connection.execute(FREE_REFUSED, batch)
     if waits is not None:
-        wait = {**batch, "waits": list(waits), "code": code, "message": message}
+        wait = {**batch, "waits": list(waits), "code": code}
         await connection.execute(MAKE_WAIT, wait)
         await connection.execute(MARK_UNKNOWN, batch)
     else:
@@ -289,7 +291,7 @@ async def disturb_late(
         connection,
         batch_id,
         (0, already_rejected, unsettled),
-        ("poll_timeout", "Meta finished the batch after it was given up."),
+        (FailureCode.POLL_TIMEOUT, None),
     )
     if batch is None:
         return False

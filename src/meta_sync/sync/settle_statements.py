@@ -217,7 +217,7 @@ _RETRIES = "CASE WHEN s.retry_hash = a.payload_hash THEN s.retries ELSE 0 END"
 MAKE_WAIT = text(
     FORGET.format(
         more=f"""
-        status = {status_case(Event.UNKNOWN, "s.status")}, code = :code, error_text = :message,
+        status = {status_case(Event.UNKNOWN, "s.status")}, code = :code, error_text = NULL,
         retry_at = now() + make_interval(
             secs => (CAST(:waits AS float8[]))[LEAST({_RETRIES} + 1, cardinality(CAST(:waits AS float8[])))]),
         retries = LEAST({_RETRIES} + 1, {_MOST_RETRIES_COUNTED}), retry_hash = a.payload_hash
@@ -226,8 +226,7 @@ MAKE_WAIT = text(
 )
 MAKE_GIVEN_UP = text(
     FORGET.format(
-        more=f"status = {status_case(Event.GIVEN_UP, 's.status')}, code = 'poll_timeout', "
-        "error_text = 'Meta did not finish the batch in time. The item is sent again.'"
+        more=f"status = {status_case(Event.GIVEN_UP, 's.status')}, code = 'poll_timeout', error_text = NULL"
     )
 )
 # Blamed without a word of Meta about the item itself, which may have been a passing fault. It goes again, alone, after one

@@ -321,7 +321,7 @@ async def _open(
             "kind": kind,
             "calls": calls,
             "code": None if refusal is None else refusal.code,
-            "message": None if refusal is None else f"{refusal.message} {refusal.advice}".strip(),
+            "message": None if refusal is None else refusal.message or None,
         },
     )
     return split_id

@@ -169,12 +169,11 @@ Judgement = Send | Wait | OtherWorkFirst | Over
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why Meta refused a whole call. ``advice`` follows Meta's words where the store pauses for it."""
+    """Why Meta refused a whole call, in Meta's words; empty where it gave none."""
 
     kind: SplitKind
     code: str | None
     message: str
-    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from meta_sync.graph.governor import ALLOWANCE_PER_HOUR, BudgetState, WaitUntil,
 from meta_sync.stores.repository import load_settings, secrets_present
 from meta_sync.stores.settings import StoreSettings, missing_keys
 from meta_sync.sync.budget import load_budget
+from meta_sync.sync.codes import CodeEntry, explain
 from meta_sync.sync.item_queries import NO_LINK, StateCounts, state_counts
 from meta_sync.sync.models import Status
 from meta_sync.sync.pauses import Pause, PauseReason, active_pauses
@@ -56,9 +57,19 @@ StoreStandstill = Literal[
 class LastError:
     """The newest thing that went wrong and has not been put right since."""
 
-    code: str | None
+    code: str
+    """One of ours, or Meta's number, with its subcode after a slash."""
     message: str
+    """What Meta said, word for word; our own sentence where it said nothing."""
     at: datetime
+    entry: CodeEntry
+    """What the code means and what to do."""
+
+    @classmethod
+    def of(cls, code: object, said: str | None, at: datetime, reason: str | None = None) -> LastError:
+        """The error with this code, explained; ``reason``: why the store stands still with it."""
+        entry = explain(str(code), said, reason=reason)
+        return cls(str(code), said or entry.sentence, at, entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +172,7 @@ _HANDLES_PENDING = text(
 _QUEUE = text("SELECT last_drain_at, last_poll_at FROM store_queue WHERE store_id = :store_id")
 _PAUSED_SINCE = text(
     """
-    SELECT since, code, message FROM store_pauses
+    SELECT since, COALESCE(code, reason), message, reason FROM store_pauses
     WHERE store_id = :store_id AND link_id IN (0, :link_id) AND (until IS NULL OR until > now())
     ORDER BY since DESC LIMIT 1
     """
@@ -171,7 +182,7 @@ _FAILED_ITEM = text(
     """
     SELECT updated_at, code, error_text FROM (
         SELECT updated_at, code, error_text FROM sync_state
-        WHERE link_id = :link_id AND status = 'failed' AND error_text IS NOT NULL LIMIT 1000
+        WHERE link_id = :link_id AND status = 'failed' AND code IS NOT NULL LIMIT 1000
     ) AS recent ORDER BY updated_at DESC LIMIT 1
     """
 )
@@ -266,11 +277,8 @@ class StatusService:
         host = graph_host(self._settings.graph_url)
         if link is None or link.graph_host == host:
             return None
-        message = (
-            f"The catalog was selected at {link.graph_host}, but META_SYNC_GRAPH_URL names {host} now."
-            " Select the catalog again, or set the address back."
-        )
-        return LastError("graph_url_changed", message, now)
+        message = f"The catalog was selected at {link.graph_host}, but META_SYNC_GRAPH_URL names {host} now."
+        return LastError.of("graph_url_changed", message, now)
 
     def _is_app_configured(self, settings: StoreSettings, *, has_secret: bool) -> bool:
         """Whether an app id and the secret that goes with it are there, the store's own or the process's."""
@@ -295,7 +303,7 @@ async def _errors(
 ) -> list[LastError]:
     found: list[Any] = []
     if token is not None and token.dead_at is not None:
-        found.append((token.dead_at, token.dead_code, token.dead_reason))
+        found.append((token.dead_at, token.dead_code or PauseReason.NEEDS_RECONNECT, token.dead_reason))
     found.append(
         (await connection.execute(_PAUSED_SINCE, {"store_id": store_id, "link_id": link_id})).first()
     )
@@ -303,10 +311,7 @@ async def _errors(
         found.append((await connection.execute(_FAILED_ITEM, {"link_id": link_id})).first())
     if activity.failed_batch_at is not None:
         found.append((activity.failed_batch_at, activity.failed_batch_code, activity.failed_batch_text))
-    return [
-        LastError(None if code is None else str(code), message or "Meta gave no reason.", at)
-        for at, code, message in (row for row in found if row is not None)
-    ]
+    return [LastError.of(code, said, at, *reason) for at, code, said, *reason in filter(None, found)]
 
 
 def _connection_state(token: _Token | None, pauses: Sequence[Pause], *, ever: bool) -> ConnectionState:

@@ -25,6 +25,7 @@ from meta_sync.graph.usage import Usage
 from meta_sync.stores.repository import load_settings
 from meta_sync.sync import splits
 from meta_sync.sync.budget import load_budget
+from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.context import Access, link_access
 from meta_sync.sync.drain import Timing, database_time
 from meta_sync.sync.models import BatchItem, OpenBatch
@@ -37,9 +38,6 @@ from meta_sync.sync.splits import OutageWait, Refusal, Search
 from meta_sync.sync.splitting import SplitKind
 
 __all__ = ["Suspects", "release_after_hold"]
-
-_NO_ANSWER = ("no_answer", "Whether Meta carried out the call is not known; the items are sent again.")
-_UNSAID = "Meta answered every call with this item with a server error, and other calls not."
 
 
 class Suspects:
@@ -151,8 +149,7 @@ async def release_after_hold(
         batch_id,
         already_rejected=rejected,
         unsettled=unsettled,
-        code=_NO_ANSWER[0],
-        message=_NO_ANSWER[1],
+        code=FailureCode.NO_ANSWER,
     )
     if not released or server_errors == 0:
         return
@@ -166,9 +163,9 @@ async def release_after_hold(
 async def _name(
     connection: AsyncConnection, identity: dict[str, Any], item: BatchItem, message: str | None
 ) -> None:
-    said = {item.variant_id: message or _UNSAID}
+    said = {item.variant_id: message or ""}
     times = await connection.scalar(BLAMED, {"batch_id": identity["batch_id"]})
-    await settle_refused_at_once(connection, identity, said, {})
+    await settle_refused_at_once(connection, identity, said, {item.variant_id: FailureCode.SERVER_ERRORS})
     await try_blamed_again(connection, identity["link_id"], item.variant_id, times=times or 0)
 
 

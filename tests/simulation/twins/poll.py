@@ -62,7 +62,7 @@ def lost_call(t: Transaction, p: Mapping[str, Any]) -> Rows:
         hold_until=t.now + seconds(p["hold_seconds"]),
         due_at=t.now,
         error_code="no_answer",
-        error_text="The call was begun and no answer was stored.",
+        error_text=None,
     )
     return Rows(rowcount=1)
 

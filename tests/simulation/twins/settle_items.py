@@ -281,7 +281,7 @@ def make_wait(t: Transaction, p: Mapping[str, Any]) -> Rows:
             s,
             status=after(Event.UNKNOWN, s["status"]),
             code=p["code"],
-            error_text=p["message"],
+            error_text=None,
             retry_at=t.now + seconds(p["waits"][min(retries, len(p["waits"])) - 1]),
             retries=min(retries, statements._MOST_RETRIES_COUNTED),
             retry_hash=a["payload_hash"],
@@ -298,7 +298,7 @@ def make_given_up(t: Transaction, p: Mapping[str, Any]) -> Rows:
             s,
             status=after(Event.GIVEN_UP, s["status"]),
             code="poll_timeout",
-            error_text="Meta did not finish the batch in time. The item is sent again.",
+            error_text=None,
             **changes,
         )
     return Rows(rowcount=len(forgotten))

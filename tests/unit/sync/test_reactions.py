@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from meta_sync.graph.errors import (
     AccountState,
+    Advice,
     AssetLostError,
     BlockedError,
     CredentialsError,
@@ -48,7 +49,7 @@ def _error(
     account_state: AccountState = "unchanged",
 ) -> GraphError:
     facts = ErrorFacts(message, code=code, subcode=subcode, has_envelope=code is not None)
-    return error(facts, "What to do.", account_state)
+    return error(facts, Advice.REPORT, account_state)
 
 
 def _pause(error: type[GraphError], code: int | None = None, *, failures: int = 0) -> Pause | None:
@@ -67,7 +68,7 @@ def _all_kinds() -> list[type[GraphError]]:
 @pytest.mark.parametrize("error", [CredentialsError, AssetLostError, PermissionMissingError])
 def test_a_lost_connection_waits_for_a_person(error: type[GraphError]) -> None:
     pause = pause_for(_error(error, 190, 463), _NOW, failures=0, jitter=0.0)
-    assert pause == Pause(PauseReason.NEEDS_RECONNECT, None, "190/463", "Meta's words. What to do.")
+    assert pause == Pause(PauseReason.NEEDS_RECONNECT, None, "190/463", "Meta's words.")
 
 
 def test_only_a_token_that_is_refused_as_such_is_dead() -> None:
@@ -103,7 +104,7 @@ def test_what_meta_refuses_as_a_whole_is_tried_again_after_a_while(
 def test_an_outage_is_tried_again_after_seconds(error: type[GraphError]) -> None:
     pause = _pause(error)
     assert pause is not None
-    assert (pause.reason, pause.code) == (PauseReason.META_UNREACHABLE, None)
+    assert (pause.reason, pause.code) == (PauseReason.META_UNREACHABLE, "meta_unknown_error")
     assert pause.until == _NOW + timedelta(seconds=2.5)
 
 
@@ -130,13 +131,15 @@ def test_a_call_is_refused_only_where_that_is_certain() -> None:
     assert reaction_to(NotConnectedError(ErrorFacts("x", nothing_sent=True))).call == "refused"
 
 
-@pytest.mark.parametrize(
-    ("said", "shown"), [("No", "No. What to do."), ("No! ", "No! What to do."), ("No?", "No? What to do.")]
-)
-def test_metas_words_and_ours_are_two_sentences(said: str, shown: str) -> None:
-    pause = pause_for(_error(CredentialsError, message=said), _NOW, failures=0, jitter=0.0)
+def test_a_pause_keeps_metas_words_as_they_are_and_always_has_a_code() -> None:
+    for said in ("No", "No! "):
+        pause = pause_for(_error(CredentialsError, message=said), _NOW, failures=0, jitter=0.0)
+        assert pause is not None
+        assert (pause.message, pause.code) == (said, "meta_unknown_error")
+    unreached = NotConnectedError(ErrorFacts("x", nothing_sent=True), Advice.CONNECT_LATER)
+    pause = pause_for(unreached, _NOW, failures=0, jitter=0.0)
     assert pause is not None
-    assert pause.message == shown
+    assert pause.code == "meta_not_reached"
 
 
 def test_waits_double_up_to_five_minutes() -> None:

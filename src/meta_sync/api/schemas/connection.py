@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr
 
 from meta_sync.api.schemas.base import Answer, Body, Flag, Text, View
 from meta_sync.connection.models import TokenKind
+from meta_sync.graph.errors import Category
+from meta_sync.sync.codes import names_of
 from meta_sync.sync.models import Status
 from meta_sync.sync.status import (
     BudgetView,
@@ -107,9 +109,12 @@ class StatusCounts(View):
 class StatusError(View):
     """The newest thing that went wrong."""
 
-    code: str | None
-    message: str
+    code: str = Field(description=f"Meta's number, or one of {names_of('pause', 'meta', 'item', 'batch')}.")
+    message: str = Field(description="What Meta said, word for word; our own sentence where it said nothing.")
     at: datetime
+    category: Category
+    explanation: str = Field(description="What the code means.")
+    action: str = Field(description="What to do about it.")
 
 
 class StatusBudget(View):
@@ -218,7 +223,16 @@ def _counts(status: StoreStatus) -> StatusCounts:
 
 
 def _error(error: LastError | None) -> StatusError | None:
-    return None if error is None else StatusError.model_validate(error)
+    if error is None:
+        return None
+    return StatusError(
+        code=error.code,
+        message=error.message,
+        at=error.at,
+        category=error.entry.category,
+        explanation=error.entry.sentence,
+        action=error.entry.action,
+    )
 
 
 def _budget(budget: BudgetView | None) -> StatusBudget | None:
