@@ -28,15 +28,19 @@ from meta_sync.core.paging import CursorCodec
 from meta_sync.core.queue import ArqJobQueue, JobQueue, MemoryJobQueue
 from meta_sync.graph.client import GraphClient, make_http_client
 from meta_sync.stores.service import StoreService
+from meta_sync.sync.activity import ActivityService
 from meta_sync.sync.distrust import DistrustService
 from meta_sync.sync.drain import Timing
+from meta_sync.sync.handles import HandlesService
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.jobs import JobService
 from meta_sync.sync.listener import PipelineListener
+from meta_sync.sync.live_status import LiveStatusService
 from meta_sync.sync.operations import OperationsService
 from meta_sync.sync.outbox import OutboxSink
 from meta_sync.sync.status import StatusService
 from meta_sync.sync.ticks import Pipeline
+from meta_sync.sync.timeline import TimelineService
 
 __all__ = ["DEFAULT_GRAPH_VERSION", "Factory", "ProcessContext", "worker_id"]
 
@@ -189,6 +193,23 @@ class Factory:
     def items(self) -> ItemsService:
         """Items as a person sees them."""
         return ItemsService(self._context.database, self._context.clock, self._context.cursors)
+
+    def timeline(self) -> TimelineService:
+        """What happened to an item."""
+        return TimelineService(self._context.database, self._context.cursors)
+
+    def live_status(self) -> LiveStatusService:
+        """Items as Meta shows them now."""
+        context = self._context
+        return LiveStatusService(context.database, self.graph(), context.cipher, context.settings)
+
+    def handles(self) -> HandlesService:
+        """Batches and what became of their items."""
+        return HandlesService(self._context.database, self._context.cursors)
+
+    def activity(self) -> ActivityService:
+        """What happened to a store."""
+        return ActivityService(self._context.database, self._context.cursors)
 
     def status(self) -> StatusService:
         """How a store stands."""

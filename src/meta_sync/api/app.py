@@ -24,6 +24,7 @@ from meta_sync.api.routes import (
     documents,
     events,
     feeds,
+    handles,
     health,
     imports,
     items,
@@ -45,6 +46,7 @@ _ROUTERS = (
     feeds.routes,
     connection.routes,
     items.routes,
+    handles.routes,
     health.routes,
     documents.routes,
 )

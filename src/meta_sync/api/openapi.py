@@ -27,6 +27,7 @@ TAGS = [
     {"name": "Imports", "description": "Feed files of any size."},
     {"name": "Connection", "description": "The connection to Meta, the settings, and the sync as a whole."},
     {"name": "Items", "description": "What of the store's variants is at Meta, and why."},
+    {"name": "History", "description": "Batches with their items, and what happened to a store."},
     {"name": "Health", "description": "For orchestrators."},
 ]
 
@@ -58,6 +59,7 @@ _IDEMPOTENCY_HEADER = {
 }
 
 _CLEAN_NAMES = {
+    "ActivityEntryView": "ActivityEntry",
     "ApiKeyView": "ApiKey",
     "DecisionKind": "SyncDecision",
     "Method": "BatchMethod",
@@ -65,6 +67,7 @@ _CLEAN_NAMES = {
     "ProductSyncView": "ProductSync",
     "Status": "SyncStatus",
     "StoreView": "Store",
+    "TimelineEntryView": "TimelineEntry",
 }
 """Names that are clear in the code, and too general or too technical outside it."""
 

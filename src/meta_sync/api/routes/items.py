@@ -9,9 +9,17 @@ from fastapi import Query
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
-from meta_sync.api.parameters import CursorQuery, ItemLimitQuery, PageQuery, VariantIdPath
+from meta_sync.api.parameters import CursorQuery, ItemLimitQuery, LimitQuery, PageQuery, VariantIdPath
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
+from meta_sync.api.schemas.item_history import (
+    MetaItemLiveStatus,
+    MetaItemLiveStatusAnswer,
+    RemovalResult,
+    RemovalResultAnswer,
+    TimelineEntryView,
+    TimelinePage,
+)
 from meta_sync.api.schemas.items import (
     LANE_NAMES,
     ItemAnswer,
@@ -24,7 +32,7 @@ from meta_sync.api.schemas.items import (
 )
 from meta_sync.api.security import requires
 from meta_sync.catalog.models import Lane
-from meta_sync.sync.item_queries import ItemFilter, ItemSort
+from meta_sync.sync.item_filters import ItemFilter, ItemSort
 from meta_sync.sync.models import Status
 
 __all__ = ["routes"]
@@ -138,6 +146,72 @@ async def resync_variant(
     body: ResyncBody | None = None,
 ) -> ResyncResultAnswer:
     return await _resync(context, variant_id, body)
+
+
+@routes.get(
+    "/admin/meta/items/{variantId}/timeline",
+    operation_id="getItemTimeline",
+    summary="Read an item's timeline",
+    description=(
+        "What happened to the item, newest first: how it stands, every attempt to send it with Meta's answer, and what"
+        " was noted of it. Attempts are kept as long as batches, notes as long as the timeline."
+    ),
+)
+@requires(Permission.CATALOG_VIEW)
+async def get_item_timeline(
+    context: Context,
+    variant_id: VariantIdPath,
+    *,
+    page: PageQuery = 1,
+    limit: LimitQuery = 50,
+    cursor: CursorQuery = None,
+) -> TimelinePage:
+    found = await context.factory.timeline().timeline(
+        context.store_id, variant_id, page=page, limit=limit, cursor=cursor
+    )
+    return paged(
+        TimelinePage,
+        [TimelineEntryView.of(entry) for entry in found.entries],
+        page=page,
+        limit=limit,
+        cursor=cursor,
+        total=found.total,
+        total_is_exact=found.is_total_exact,
+        next_cursor=found.next_cursor,
+    )
+
+
+@routes.get(
+    "/admin/meta/items/{variantId}/meta-status",
+    operation_id="getItemMetaStatus",
+    summary="Ask Meta about an item",
+    description=(
+        "Asks Meta at this moment what it shows of the item, found by exactly its id. Nothing is changed. Meta shows an"
+        " item some time after it has taken it, so `found: false` shortly after a push is no fault."
+    ),
+    responses=errors(409, 502),
+)
+@requires(Permission.CATALOG_VIEW)
+async def get_item_meta_status(context: Context, variant_id: VariantIdPath) -> MetaItemLiveStatusAnswer:
+    status = await context.factory.live_status().ask(context.store_id, variant_id)
+    return answer(MetaItemLiveStatusAnswer, MetaItemLiveStatus.of(status))
+
+
+@routes.post(
+    "/admin/meta/items/{variantId}/delete-from-meta",
+    operation_id="deleteItemFromMeta",
+    summary="Take an item off Meta",
+    description=(
+        "Deletes the item at Meta and keeps it off, whatever changes in the catalog; the catalog itself is untouched."
+        " Doing it again changes nothing. It is undone by resyncing the item by name."
+    ),
+    status_code=202,
+    responses=errors(409),
+)
+@requires(Permission.CATALOG_MANAGE)
+async def delete_item_from_meta(context: Context, variant_id: VariantIdPath) -> RemovalResultAnswer:
+    await context.factory.operations().exclude(context.store_id, variant_id, actor=context.principal.key_id)
+    return answer(RemovalResultAnswer, RemovalResult(variant_id=variant_id, enqueued=True), 202)
 
 
 async def _resync(context: RequestContext, variant_id: str, body: ResyncBody | None) -> ResyncResultAnswer:
