@@ -235,6 +235,8 @@ def _plain(value: Any) -> Any:
             return value
         case int():
             return int(value)
+        case str():
+            return str(value)
         case _:
             return value
 

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.queue import MemoryJobQueue
+from meta_sync.sync.job_models import UNFINISHED, JobOrder
+from meta_sync.sync.job_statements import CANCEL
 from meta_sync.sync.jobs import JobService
 from meta_sync.sync.operations import OperationsService
 from tests.simulation import edits
@@ -54,6 +56,7 @@ class People:
         self.requests = _Requests(world)
         database = cast("Any", self.requests)
         self.jobs = JobService(database, MemoryJobQueue())
+        self.was_called_off = False
         self.operations = OperationsService(database, MemoryJobQueue())
         self.variants = [f"v{number}" for number in range(world.plan.variants)]
         self.products = ["p0", "p1"] if world.plan.variants > 1 else ["p0"]
@@ -122,7 +125,7 @@ class People:
         self.settings |= {"sync_enabled": True, "feed_mode": "live"}
         async with self.requests.platform() as connection:
             await edits.replace_token(connection, world.cipher, STORE, self._new_token())
-            await edits.change_settings(connection, STORE, self.settings, mapping_changed=False)
+            await edits.change_settings(connection, STORE, self.settings, mapping_changed=self.was_called_off)
 
     # --- edits ------------------------------------------------------------------------------------------------------
 
@@ -223,6 +226,8 @@ class People:
                 self._change_settings,
                 self._change_settings,
                 self._bootstrap,
+                self._sync,
+                self._cancel,
                 self._resync,
                 self._resync,
                 self._exclude,
@@ -253,6 +258,22 @@ class People:
             await self.jobs.start_bootstrap(STORE, requested_by=None)
         except ConflictError:
             self.world.log("one is running")
+
+    async def _sync(self) -> None:
+        try:
+            await self.jobs.start(STORE, JobOrder("sync"))
+        except ConflictError:
+            self.world.log("one is running")
+
+    async def _cancel(self) -> None:
+        """Call a job off; that it did not do its work is the person's will, until somebody has it done."""
+        running = [row["job_id"] for row in self.world.tables["jobs"] if row["status"] in UNFINISHED]
+        if running:
+            self.was_called_off = True
+            async with self.requests.platform() as connection:
+                await connection.execute(
+                    CANCEL, {"store_id": STORE, "job_id": self.rng.choice(sorted(running))}
+                )
 
     async def _resync(self) -> None:
         try:

@@ -62,6 +62,7 @@ _NAMES = (
     "splits",
     "split_parts",
     "jobs",
+    "job_pages",
     "schedules",
     "worker_heartbeats",
 )

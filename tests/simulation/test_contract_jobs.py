@@ -29,7 +29,6 @@ PROCESS = load_settings(
     graph_url=f"http://{HOST}",
 )
 _STATUSES = ("queued", "running", "cancelling", "cancelled", "success", "partial", "error")
-_BATCH_STATES = ("sending", "open", "unknown", "given_up", "over")
 _ITEM_STATES = ("never_synced", "pending", "submitted", "failed", "skipped", "deleted")
 
 
@@ -170,7 +169,7 @@ async def test_jobs_are_taken_in_turn(bench: Bench) -> None:
         _job(bench, store_ids[3], 1, leased_until=at(-2), created_at=at(-1)),
         _job(bench, store_ids[4], 1, leased_until=at(0), created_at=at(-50)),
     ]
-    for status in set(_STATUSES) - {"queued", "running"}:
+    for status in set(_STATUSES) - {"queued", "running", "cancelling"}:
         _job(bench, store_ids[5], 1, type=status, status=status, leased_until=None)
     bench.clock.move(0.5)
     assert await _lease_all(bench) == [made[1], made[0], made[3], made[2], made[4]]
@@ -195,7 +194,7 @@ async def test_what_a_page_writes(bench: Bench) -> None:
     bench.state(store_id, link_id, "not wanted", status="never_synced")
     bench.intent(store_id, "pending", lane=0, first_at=bench.clock.after(-5))
     bench.intent(store_id, "failed", parked_by=5, job_id="older")
-    given = {"store_id": store_id, "link_id": link_id, "job_id": "job_x", "variant_ids": wanted}
+    given = {"store_id": store_id, "link_id": link_id, "job_id": "job_x", "variant_ids": wanted, "lane": 2}
     assert await bench.count(job_statements.ENQUEUE, **given) == len(wanted) - 2
     assert await bench.count(job_statements.STATES, **given) == 3
     assert (
@@ -243,98 +242,148 @@ async def test_only_who_holds_the_job_moves_it(
         assert await bench.ask(job_statements.ADVANCE, **{**page, "job_id": "none"}) == []
 
 
+# --- what becomes of the items ------------------------------------------------------------------------------------------
+
+
+async def test_what_is_read_of_an_item(bench: Bench) -> None:
+    store_id, other = bench.store(), bench.store()
+    link_id = bench.link(store_id)
+    at = bench.clock.after
+    bench.state(store_id, link_id, "a", status="failed", code="x", retries=2, retry_at=at(5))
+    bench.state(store_id, link_id, "b", in_flight=4, confirmed_at=at(-3))
+    bench.state(store_id, link_id + 1_000_000, "d", status="failed")
+    bench.intent(store_id, "b", first_at=at(-2), job_id="job_y")
+    bench.intent(store_id, "c", first_at=at(-1))
+    bench.intent(other, "d")
+    ids = ["c", "a", "d", "b"]
+    rows = {
+        row[0]: row
+        for row in await bench.ask(job_statements.FACTS, store_id=store_id, link_id=link_id, variant_ids=ids)
+    }
+    assert list(rows) == ids
+    assert rows["a"][1:] == ("failed", None, True, 2, None, None, None, "x")
+    assert (rows["b"][2], rows["b"][5:8]) == (4, (at(-3), at(-2), "job_y"))
+    assert rows["c"][1:] == (None, None, False, None, None, at(-1), None, None)
+    assert set(rows["d"][1:]) == {None, False}
+    newest = max(bench.batch(store_id, link_id), bench.batch(store_id, link_id + 1_000_000))
+    bench.batch(other, link_id)
+    assert await bench.ask(job_statements.NEWEST_BATCH, store_id=store_id) == [(newest,)]
+    assert await bench.ask(job_statements.NEWEST_BATCH, store_id="nobody") == [(0,)]
+
+
+async def test_the_pages_of_a_job(bench: Bench) -> None:
+    store_id = bench.store()
+    job_id, other_id = (_job(bench, store_id, 1, type=kind) for kind in ("sync", "bootstrap"))
+    for owner, first_id in ((job_id, "c"), (job_id, "a"), (other_id, "a"), (job_id, "b")):
+        page = {"job_id": owner, "first_id": first_id, "store_id": store_id}
+        await bench.count(job_statements.NEW_PAGE, **page, variant_ids=[first_id, "z"])
+    key = {"job_id": job_id, "first_id": "a"}
+    bench.clock.move(1)
+    kept: dict[str, Any] = {"variant_ids": None, "submitted": 1, "last_batch_id": None}
+    assert await bench.count(job_statements.KEEP_PAGE, **key, **kept) == 1
+    bench.clock.move(1)
+    kept = {"variant_ids": ["z"], "submitted": 0, "last_batch_id": 7}
+    assert await bench.count(job_statements.KEEP_PAGE, **{**key, "first_id": "b"}, **kept) == 1
+    assert await bench.count(job_statements.KEEP_PAGE, **{**key, "first_id": "none"}, **kept) == 0
+    rows = await bench.ask(job_statements.PAGES, job_id=job_id, most=9)
+    assert [(row[0], row[1], row[3], row[4]) for row in rows] == [
+        ("c", ["c", "z"], None, 0),
+        ("a", ["a", "z"], None, 1),
+        ("b", ["z"], 7, 0),
+    ]
+    assert len(await bench.ask(job_statements.PAGES, job_id=job_id, most=2)) == 2
+    assert await bench.count(job_statements.DROP_PAGE, **key) == 1
+    assert await bench.count(job_statements.DROP_PAGE, **key) == 0
+    assert await bench.count(job_statements.DROP_PAGES, job_id=job_id) == 2
+    assert len(await bench.ask(job_statements.PAGES, job_id=other_id, most=9)) == 1
+    await bench.count(job_statements.DROP_PAGES, job_id=other_id)
+
+
+@pytest.mark.parametrize("status", ["running", "cancelling", "cancelled"])
+@pytest.mark.parametrize("fence", [7, 8])
+@pytest.mark.parametrize("epoch", [3, None])
+async def test_only_who_holds_the_job_counts(
+    bench: Bench, status: str, fence: int, epoch: int | None
+) -> None:
+    job_id = _job(bench, bench.store(), 1, status=status)
+    bound = {"job_id": job_id, "fence": fence, "mapping_epoch": epoch, "status": "running"}
+    held = await bench.ask(job_statements.HOLD, **bound)
+    assert len(held) == (status == "running" and fence == 7 and epoch == 3)
+    moved = {"submitted": -1, "synced": 2, "failed": 3, "skipped": 4, "undecided": 1}
+    for _ in range(2):
+        assert await bench.count(job_statements.COUNT, job_id=job_id, **moved) == 1
+    row = _stored(bench, job_id)
+    assert {name: row[name] for name in moved} == {name: 2 * one for name, one in moved.items()}
+    assert await bench.count(job_statements.COUNT, job_id="none", **moved) == 0
+
+
+# --- calling off --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", _STATUSES)
+async def test_who_is_called_off(bench: Bench, status: str) -> None:
+    store_id = bench.store()
+    job_id = _job(bench, store_id, 1, status=status)
+    assert await bench.ask(job_statements.CANCEL, store_id="another", job_id=job_id) == []
+    assert await bench.ask(job_statements.CANCEL, store_id=store_id, job_id="none") == []
+    called_off = await bench.ask(job_statements.CANCEL, store_id=store_id, job_id=job_id)
+    assert len(called_off) == (status in {"queued", "running"})
+    if called_off:
+        row = _stored(bench, job_id)
+        assert (row["status"], row["leased_until"]) == ("cancelling", None)
+        await _put_others_aside(bench)
+
+
+async def test_only_the_job_s_own_intents_are_taken_back(bench: Bench) -> None:
+    store_id, other = bench.store(), bench.store()
+    for variant_id, job_id in (("a", "job_x"), ("b", None), ("c", "job_y"), ("d", "job_x"), ("e", "job_x")):
+        bench.intent(store_id, variant_id, job_id=job_id, parked_by=3 if variant_id == "d" else None)
+    bench.intent(other, "a", job_id="job_x")
+    given = {"store_id": store_id, "job_id": "job_x", "variant_ids": ["d", "c", "b", "a", "none"]}
+    assert await bench.ask(job_statements.WITHDRAW, **given) == [(["a", "d"],)]
+    assert await bench.ask(job_statements.WITHDRAW, **given) == [(None,)]
+    left = sorted(row["variant_id"] for row in bench.mirror.tables["intents"] if row["store_id"] == store_id)
+    assert left == ["b", "c", "e"]
+
+
+async def test_what_never_was_at_meta_waits_for_nothing_any_more(bench: Bench) -> None:
+    store_id = bench.store()
+    link_id = bench.link(store_id)
+    for status in _ITEM_STATES:
+        bench.state(store_id, link_id, status, status=status)
+    for name, value in (("retailer_id", "x"), ("in_flight", 4), ("retry_at", bench.clock.now)):
+        bench.state(store_id, link_id, name, status="pending", **{name: value})
+    bench.state(store_id, link_id, "not named", status="pending")
+    ids = [*_ITEM_STATES, "retailer_id", "in_flight", "retry_at", "none"]
+    assert await bench.count(job_statements.UNINTENDED, link_id=link_id, variant_ids=ids) == 1
+    row = bench.mirror.tables["sync_state"].get(link_id, "pending")
+    assert row is not None
+    assert row["status"] == "never_synced"
+
+
 # --- the end ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", ["waiting", "enqueuing", "syncing"])
-@pytest.mark.parametrize("last_batch_id", [None, 1])
-@pytest.mark.parametrize("owner", ["the job", "another", None])
-@pytest.mark.parametrize("begun_before", [-1, 0, 1])
-async def test_the_last_batch_is_noted_when_no_intent_is_left(
-    bench: Bench, stage: str, last_batch_id: int | None, owner: str | None, begun_before: int
+@pytest.mark.parametrize("status", ["running", "cancelling", "cancelled"])
+@pytest.mark.parametrize("counts", [{}, {"failed": 2}, {"failed": 2, "undecided": 1}], ids=str)
+async def test_a_job_ends_when_it_follows_nothing_any_more(
+    bench: Bench, stage: str, status: str, counts: dict[str, int]
 ) -> None:
-    store_id, other = bench.store(), bench.store()
-    link_id = bench.link(store_id)
-    job_id = _job(bench, store_id, link_id, stage=stage, last_batch_id=last_batch_id)
-    bench.intent(other, "v", job_id=job_id)
-    bench.intent(
-        store_id,
-        "v",
-        first_at=bench.clock.after(-begun_before),
-        job_id=job_id if owner == "the job" else owner,
-    )
-    newest = max([bench.batch(store_id, one) for one in (link_id, link_id + 1_000_000)])
-    bench.batch(other, link_id)
-    assert await bench.count(job_statements.NOTE_LAST_BATCH, job_id=job_id, fence=8) == 0
-    noted = await bench.count(job_statements.NOTE_LAST_BATCH, job_id=job_id, fence=7)
-    waits = owner == "the job" or begun_before >= 0
-    assert noted == (stage == "syncing" and last_batch_id is None and not waits)
-    if noted:
-        assert _stored(bench, job_id)["last_batch_id"] == newest
-
-
-async def test_a_job_that_never_began_waits_for_its_own_intents_only(bench: Bench) -> None:
     store_id = bench.store()
-    job_id = _job(bench, store_id, 1, stage="syncing", started_at=None)
-    bench.intent(store_id, "v", first_at=bench.clock.after(-99))
-    assert await bench.count(job_statements.NOTE_LAST_BATCH, job_id=job_id, fence=7) == 1
-
-
-@pytest.mark.parametrize("state", _BATCH_STATES)
-async def test_a_job_ends_when_what_was_sent_has_ended(bench: Bench, state: str) -> None:
-    for own_link, is_later, status in itertools.product((True, False), (True, False), _ITEM_STATES):
-        store_id = bench.store()
-        link_id = bench.link(store_id)
-        counts = {"accepted": 1} if state == "over" else {}
-        batch_id = bench.batch(store_id, link_id if own_link else link_id + 1_000_000, state=state, **counts)
-        job_id = _job(
-            bench, store_id, link_id, stage="syncing", last_batch_id=batch_id - is_later, message="said"
-        )
-        bench.state(store_id, link_id, "v", status=status)
-        bench.state(store_id, link_id + 1_000_000, "v", status="failed")
-        ended = await bench.ask(job_statements.FINISH, job_id=job_id, fence=7)
-        is_open = state not in {"over", "given_up"} and own_link and not is_later
-        assert len(ended) == (not is_open)
-        if ended:
-            expected = "partial" if status == "failed" else "success"
-            assert (_stored(bench, job_id)["status"], _stored(bench, job_id)["message"]) == (expected, "said")
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"stage": "enqueuing"},
-        {"last_batch_id": None},
-        {"status": "cancelled"},
-        {"fence": 8},
-        {"link_id": None},
-    ],
-    ids=str,
-)
-async def test_a_job_that_is_not_so_far_does_not_end(bench: Bench, values: dict[str, Any]) -> None:
-    given = {"link_id": 5, "stage": "syncing", "last_batch_id": 1, **values}
-    job_id = _job(bench, bench.store(), given.pop("link_id"), **given)
+    job_id = _job(bench, store_id, 1, stage=stage, status=status, message="said", **counts)
+    page = {"job_id": job_id, "first_id": "a", "store_id": store_id}
+    await bench.count(job_statements.NEW_PAGE, **page, variant_ids=["a"])
+    assert await bench.ask(job_statements.FINISH, job_id=job_id, fence=7) == []
+    await bench.count(job_statements.DROP_PAGES, job_id=job_id)
+    assert await bench.ask(job_statements.FINISH, job_id=job_id, fence=8) == []
     ended = await bench.ask(job_statements.FINISH, job_id=job_id, fence=7)
-    assert len(ended) == ("link_id" in values)
-
-
-@pytest.mark.parametrize("retries", [0, 1, 4, 5, 9])
-async def test_items_without_a_verdict_are_waited_for_some_tries(bench: Bench, retries: int) -> None:
-    for values in ({}, {"retry_at": bench.clock.after(9)}, {"in_flight": 5}, {"intent": True}):
-        store_id = bench.store()
-        link_id = bench.link(store_id)
-        job_id = _job(bench, store_id, link_id, stage="syncing", last_batch_id=0)
-        if "intent" in values:
-            bench.intent(store_id, "v")
-        more = {name: value for name, value in values.items() if name != "intent"}
-        bench.state(store_id, link_id, "v", retries=retries, **more)
-        bench.state(store_id, link_id, "given up", retries=9, retry_at=bench.clock.now)
-        bench.state(store_id, link_id + 1_000_000, "v", retries=1, retry_at=bench.clock.now)
-        ended = await bench.ask(job_statements.FINISH, job_id=job_id, fence=7)
-        goes_again = retries > 0 and bool(values)
-        assert len(ended) == (not goes_again or retries >= 5)
-        if ended:
-            assert f": {1 + goes_again}." in _stored(bench, job_id)["message"]
+    assert len(ended) == (status == "cancelling" or (status == "running" and stage == "syncing"))
+    if ended:
+        row = _stored(bench, job_id)
+        expected = "cancelled" if status == "cancelling" else "partial" if counts else "success"
+        assert (row["status"], row["stage"], row["finished_at"]) == (expected, "done", bench.clock.now)
+        assert (": 1." in row["message"]) == ("undecided" in counts)
 
 
 # --- a whole job --------------------------------------------------------------------------------------------------------
@@ -368,11 +417,26 @@ async def test_a_job_from_end_to_end(bench: Bench, monkeypatch: pytest.MonkeyPat
         assert await runner.run_next()
     row = _stored(bench, started.job_id)
     assert (row["stage"], row["cursor"], row["looked_at"], row["enqueued"]) == ("syncing", "d", 4, 3)
+    assert row["total"] == 3
     # It waits for its intents.
     bench.clock.move(0.1)
     assert await runner.run_next()
-    assert _stored(bench, started.job_id)["last_batch_id"] is None
+    pages = [one for one in bench.mirror.tables["job_pages"] if one["job_id"] == started.job_id]
+    assert [(one["variant_ids"], one["last_batch_id"]) for one in pages] == [
+        (["a", "b"], None),
+        (["c"], None),
+    ]
     assert not await runner.run_next()
+    # Called off, it takes back what nobody else asked for.
+    await bench.ask(job_statements.CANCEL, store_id=store_id, job_id=started.job_id)
+    bench.clock.move(0.1)
+    assert await runner.run_next()
+    row = _stored(bench, started.job_id)
+    assert (row["status"], row["synced"], row["total"]) == ("cancelled", 0, 3)
+    assert [one for one in bench.mirror.tables["intents"] if one["store_id"] == store_id] == []
+    assert {one["status"] for one in bench.mirror.tables["sync_state"] if one["store_id"] == store_id} == {
+        "never_synced"
+    }
 
 
 async def test_a_job_of_a_link_that_was_left_is_cancelled(bench: Bench) -> None:
@@ -397,14 +461,19 @@ async def test_a_raised_epoch_sends_the_re_evaluation_back(bench: Bench, status:
         "looked_at": 4,
         "unchanged": 2,
         "enqueued": 2,
+        "submitted": 1,
+        "synced": 2,
+        "failed": 3,
+        "skipped": 4,
+        "undecided": 1,
         "stage": "syncing",
-        "last_batch_id": 1,
     }
     job_id = _job(bench, store_id, 1, type="reevaluation", status=status, **given)
     _job(bench, store_id, 1, **given)
     _job(bench, other, 1, type="reevaluation", **given)
     restarted = await bench.ask(listener._RESTART, store_id=store_id)
-    assert [row[0] for row in restarted] == ([job_id] if status in {"queued", "running"} else [])
+    is_unfinished = status in {"queued", "running", "cancelling"}
+    assert [row[0] for row in restarted] == ([job_id] if is_unfinished else [])
     nobody = f"no such store {status}"
     _job(bench, nobody, 1, type="reevaluation", status=status)
     await bench.ask(listener._RESTART, store_id=nobody)

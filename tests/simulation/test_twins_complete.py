@@ -25,6 +25,8 @@ _PURGE = "deletes what is older than its retention, days after a simulation's en
 _PARTITIONS = "makes and drops partitions, which the memory has none of"
 _COUNTERS = "adds up counters, which only the API shows"
 
+_CHOSEN = "of a job over chosen items; the simulated people start jobs over all"
+
 _WITHOUT_TWIN = {
     "meta_sync.catalog.repository._STOCK_OWNERS": "read for events, which end in the same writes as other edits",
     "meta_sync.connection.repository._LINKS_WITH_KIND": "the common part of other statements",
@@ -34,6 +36,20 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.item_queries._STATE_COUNTS": _READ_BY_THE_API,
     "meta_sync.sync.item_queries._STATUS_COUNT": _READ_BY_THE_API,
     "meta_sync.sync.items._PRODUCT_SYNC": _READ_BY_THE_API,
+    "meta_sync.sync.job_actions._EVENTS": _CHOSEN,
+    "meta_sync.sync.job_actions._EXCLUDE": _CHOSEN,
+    "meta_sync.sync.job_actions._FORCE": _CHOSEN,
+    "meta_sync.sync.job_actions._LOCK_IN_FLIGHT": _CHOSEN,
+    "meta_sync.sync.job_actions._RESYNC": _CHOSEN,
+    "meta_sync.sync.job_actions._RETRY": _CHOSEN,
+    "meta_sync.sync.job_scope._OF_PRODUCTS": _CHOSEN,
+    "meta_sync.sync.job_scope.SCOPE": _CHOSEN,
+    "meta_sync.sync.jobs._COUNT": _READ_BY_THE_API,
+    "meta_sync.sync.jobs._KNOWN": _READ_BY_THE_API,
+    "meta_sync.sync.jobs._LIST": _READ_BY_THE_API,
+    "meta_sync.sync.jobs._LIST_AFTER": _READ_BY_THE_API,
+    "meta_sync.sync.jobs._ONE": _READ_BY_THE_API,
+    "meta_sync.sync.reading._CHOSEN": _CHOSEN,
     "meta_sync.sync.status._ACTIVITY": _READ_BY_THE_API,
     "meta_sync.sync.status._EVER_CONNECTED": _READ_BY_THE_API,
     "meta_sync.sync.status._FAILED_ITEM": _READ_BY_THE_API,
@@ -105,7 +121,7 @@ def test_the_walk_finds_statements_of_every_kind() -> None:
     assert len(found["meta_sync.stores.repository._SECRETS"]) == 3, "in a mapping"
     assert len(found["meta_sync.sync.sweep._OLD_ROWS"]) > 3, "in a tuple"
     assert found["meta_sync.sync.reading._READY"], "built by Core"
-    assert found["meta_sync.sync.job_statements.LEASE"], "written as text"
+    assert found["meta_sync.sync.job_runner.LEASE"], "written as text"
 
 
 def test_reasons_are_given_only_where_they_are_needed() -> None:

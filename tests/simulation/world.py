@@ -355,7 +355,7 @@ class SimulatedWorld:
                 times = [
                     row["leased_until"] or self.now()
                     for row in self.tables["jobs"].rows.values()
-                    if row["status"] in {"queued", "running"}
+                    if row["status"] in {"queued", "running", "cancelling"}
                 ]
             case _:
                 times = self._sweep_times()

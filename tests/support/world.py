@@ -143,7 +143,8 @@ class World:
                                (SELECT count(*) FROM sync_state AS s JOIN catalog_links AS l USING (link_id)
                                 WHERE l.active AND s.retry_at IS NOT NULL AND s.status <> 'failed') AS retries,
                                (SELECT count(*) FROM batches WHERE state NOT IN ('over', 'given_up')) AS batches,
-                               (SELECT count(*) FROM jobs WHERE status IN ('queued', 'running')) AS jobs
+                               (SELECT count(*) FROM jobs
+                                WHERE status IN ('queued', 'running', 'cancelling')) AS jobs
                         """
                     )
                 )

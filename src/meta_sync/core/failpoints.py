@@ -36,6 +36,7 @@ FAILPOINTS = (
     "import.before_deletion",
     "import.within_deletion",
     "job.after_page",
+    "job.after_look",
     "sale_windows.after_page",
 )
 """Every boundary of the pipeline, in the order in which a change passes them."""

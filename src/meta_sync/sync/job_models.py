@@ -1,11 +1,117 @@
-"""What a job is, to those who start one, watch one, or work on one. Holds values only."""
+"""What a job is, to those who start one, watch one, or work on one. Values, and the sums made of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
 
-__all__ = ["JobView", "LeasedJob", "StartedJob"]
+from meta_sync.catalog.models import Lane
+from meta_sync.sync.item_filters import ItemFilter
+from meta_sync.sync.models import Status
+
+__all__ = [
+    "MAX_CHOSEN",
+    "UNFINISHED",
+    "JobAction",
+    "JobCounts",
+    "JobOrder",
+    "JobPage",
+    "JobScope",
+    "JobView",
+    "LeasedJob",
+    "OrderedJob",
+    "ScopeKind",
+    "StartedJob",
+]
+
+MAX_CHOSEN = 1_000
+"""Ids that a job may be given by name."""
+
+UNFINISHED = frozenset({"queued", "running", "cancelling"})
+"""States of a job that keep another one of its type from being started."""
+
+
+class JobAction(StrEnum):
+    """What a job does to an item."""
+
+    LOOK = "look"
+    """Have it decided anew; what Meta has confirmed, or refused last, is left alone."""
+    RETRY = "retry"
+    """The same, and what Meta refused last counts no more."""
+    RESYNC = "resync"
+    """The same, and an exclusion ends: the item was asked for by name."""
+    FORCE = "force"
+    """Send it, also where Meta has confirmed the same payload; an exclusion stays."""
+    FORCE_RESYNC = "force_resync"
+    """The same, and an exclusion ends."""
+    EXCLUDE = "exclude"
+    """Take it off Meta and keep it off."""
+
+    @property
+    def is_own_reason(self) -> bool:
+        """Whether an item has to be decided anew whatever becomes of the job, because its state was changed with it."""
+        return self not in {JobAction.LOOK, JobAction.RETRY}
+
+
+class ScopeKind(StrEnum):
+    """How the items of a job were named."""
+
+    ALL = "all"
+    VARIANTS = "variants"
+    PRODUCTS = "products"
+    FILTER = "filter"
+
+
+@dataclass(frozen=True, slots=True)
+class JobScope:
+    """Which items a job is about."""
+
+    kind: ScopeKind = ScopeKind.ALL
+    ids: tuple[str, ...] = ()
+    """Of variants or of products, in the order of their bytes."""
+    item_filter: ItemFilter | None = None
+
+    def stored(self) -> dict[str, Any]:
+        """As a column holds it; everything is the empty object."""
+        if self.item_filter is not None:
+            given = {one.name: getattr(self.item_filter, one.name) for one in fields(ItemFilter)}
+            return {
+                "filter": {
+                    name: value for name, value in given.items() if value is not None and value is not False
+                }
+            }
+        return {self.kind.value: list(self.ids)} if self.kind is not ScopeKind.ALL else {}
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, Any]) -> JobScope:
+        """The scope that a column holds."""
+        if not stored:
+            return cls()
+        if "filter" in stored:
+            given = dict(stored["filter"])
+            given.pop("sort", None)
+            if "status" in given:
+                given["status"] = Status(given["status"])
+            if "lane" in given:
+                given["lane"] = Lane(given["lane"])
+            return cls(ScopeKind.FILTER, item_filter=ItemFilter(**given))
+        ((kind, ids),) = stored.items()
+        return cls(ScopeKind(kind), tuple(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """A job as somebody asks for it."""
+
+    type: str
+    scope: JobScope = JobScope()
+    action: JobAction = JobAction.LOOK
+    lane: Lane = Lane.BULK
+    dry_run: bool = False
+    description: str | None = None
+    requested_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +123,36 @@ class StartedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderedJob:
+    """A job that was started over chosen items, and the ids among them that the catalog has not."""
+
+    started: StartedJob
+    not_found: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JobCounts:
+    """Where the items of a job stand. Each item is in one count; those not looked at yet are in ``total`` only."""
+
+    total: int
+    enqueued: int
+    unchanged: int
+    submitted: int
+    synced: int
+    failed: int
+    skipped: int
+    cancelled: int
+
+    @property
+    def ended(self) -> int:
+        """Items that nothing more is expected of."""
+        return self.unchanged + self.synced + self.failed + self.skipped + self.cancelled
+
+
+# The order of the fields is that of the columns of the statement that reads it.
+@dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as a person sees it."""
+    """A job as its row has it, at the instant ``seen_at`` of the database."""
 
     job_id: str
     type: str
@@ -28,12 +162,82 @@ class JobView:
     total: int
     looked_at: int
     enqueued: int
+    """Asked to be decided so far, whatever has become of it."""
     unchanged: int
     error: str | None
     requested_by: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    submitted: int
+    synced: int
+    failed: int
+    skipped: int
+    scope: JobScope
+    action: JobAction
+    lane: Lane
+    dry_run: bool
+    description: str | None
+    result: dict[str, Any] | None
+    seen_at: datetime
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job will not change any more."""
+        return self.status not in UNFINISHED
+
+    @property
+    def counts(self) -> JobCounts:
+        """Where the items stand: whatever the instant, the counts are at most the total, and at the end they are it."""
+        known = self.unchanged + self.synced + self.failed + self.skipped
+        submitted = 0 if self.is_over else self.submitted
+        is_called_off = self.status in {"cancelling", "cancelled", "error"}
+        return JobCounts(
+            total=self.total,
+            enqueued=0 if is_called_off else self.enqueued + self.unchanged - known - submitted,
+            unchanged=self.unchanged,
+            submitted=submitted,
+            synced=self.synced,
+            failed=self.failed,
+            skipped=self.skipped,
+            cancelled=self.total - known - submitted if is_called_off else 0,
+        )
+
+    @property
+    def percent(self) -> int:
+        """How much has ended, in whole percent; 100 only when the job is over. A dry run ends an item by looking at it."""
+        if self.is_over:
+            return 100
+        done = self.looked_at if self.dry_run else self.counts.ended
+        return min(99, 100 * done // self.total) if self.total else 0
+
+    @property
+    def rate_per_minute(self) -> float | None:
+        """Items that ended at Meta or without it, per minute since the job began; ``None`` before the first."""
+        done = self.looked_at if self.dry_run else self.synced + self.failed + self.skipped
+        if self.started_at is None or not done:
+            return None
+        minutes = ((self.finished_at or self.seen_at) - self.started_at).total_seconds() / 60
+        return round(done / max(minutes, 1 / 60), 1)
+
+    @property
+    def estimated_finish_at(self) -> datetime | None:
+        """When it would be over at that rate; ``None`` where there is none, or it is over or called off."""
+        rate = self.rate_per_minute
+        if self.status != "running" or not rate:
+            return None
+        left = self.total - (self.looked_at if self.dry_run else self.counts.ended)
+        return self.seen_at + timedelta(minutes=max(left, 0) / rate)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A page of the list of jobs."""
+
+    jobs: list[JobView]
+    total: int
+    """Counted no further than one beyond what pages reach."""
+    has_more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +252,18 @@ class LeasedJob:
     mapping_epoch: int | None
     fence: int
     stage: str
+    status: str
+    action: JobAction
+    lane: int
+    dry_run: bool
+    is_chosen: bool
+    """Whether its scope is less than all."""
+    waiting: int
+    """Items that were asked for and have not ended."""
+
+    @classmethod
+    def of(cls, row: Any) -> LeasedJob:
+        """The job in a row of the statement that leases one."""
+        values = list(row)
+        values[9] = JobAction(values[9])
+        return cls(*values)

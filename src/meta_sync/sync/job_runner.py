@@ -1,4 +1,4 @@
-"""Works jobs off: long looks over the variants of a store, by cursor.
+"""Works jobs off: long looks over the variants of a store, by cursor, and what becomes of the items they asked for.
 
 A page is one transaction that moves the cursor with what it wrote, so a crash repeats nothing and loses nothing.
 """
@@ -19,28 +19,25 @@ from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.sync.context import Standstill, StoreContext, load_context
 from meta_sync.sync.decide import decide
 from meta_sync.sync.drain import database_time
-from meta_sync.sync.job_models import LeasedJob
-from meta_sync.sync.job_scope import is_in_scope, needs_intent
-from meta_sync.sync.job_statements import (
-    ADVANCE,
-    ENQUEUE,
-    FINISH,
-    INTENDED,
-    LEASE,
-    LINK_GONE,
-    NOTE_LAST_BATCH,
-    STATES,
-    UNLEASE,
-)
+from meta_sync.sync.job_actions import ask_for
+from meta_sync.sync.job_follow import JobFollower
+from meta_sync.sync.job_models import JobAction, LeasedJob
+from meta_sync.sync.job_scope import JobReader, is_in_scope, needs_intent
+from meta_sync.sync.job_statements import ADVANCE, LEASE, LINK_GONE, UNLEASE
 from meta_sync.sync.mapping import Mapper
 from meta_sync.sync.models import ItemState, Link
-from meta_sync.sync.outbox import mark_due
-from meta_sync.sync.reading import read_items
 
 __all__ = ["JobRunner"]
 
 _PAGE = 2_000
 """Variants per page: some tens of milliseconds in one transaction, so that writers never wait for it."""
+
+_MOST_AHEAD = 5_000
+"""Items of a job under way whose look cannot be taken back. It asks for more when fewer wait, so that little is left to be
+sent when it is called off."""
+
+_DECIDED_FIRST = frozenset({"reevaluation", "sync"})
+"""Types of jobs that ask only for items that differ; others leave it to the drain to find out."""
 
 
 class JobRunner:
@@ -60,6 +57,8 @@ class JobRunner:
         self._process = process
         self._queue = queue
         self._look_seconds = look_seconds
+        self._reader = JobReader(database)
+        self._follower = JobFollower(database)
 
     async def run_next(self) -> bool:
         """Move the job on that waits the longest, by one page or one look; ``False`` when none is free."""
@@ -67,65 +66,58 @@ class JobRunner:
             row = (await connection.execute(LEASE)).one_or_none()
         if row is None:
             return False
-        job = LeasedJob(*row)
-        if job.stage == "syncing":
-            return await self._finish(job)
-        more = await retry_transaction(lambda: self._page(job))
+        job = LeasedJob.of(row)
+        is_too_far_ahead = job.action.is_own_reason and job.waiting >= _MOST_AHEAD
+        if job.status == "cancelling" or job.stage == "syncing" or is_too_far_ahead:
+            return await self._follow(job)
+        await retry_transaction(lambda: self._page(job))
         await failpoint("job.after_page")
         await self._queue.wake(JobName.DRAIN)
-        return more
+        return True
 
-    async def _finish(self, job: LeasedJob) -> bool:
-        async with self._database.platform() as connection:
-            identity = {"job_id": job.job_id, "fence": job.fence}
-            await connection.execute(NOTE_LAST_BATCH, identity)
-            if await connection.scalar(FINISH, identity) is None:
-                await self._give_back(connection, job, self._look_seconds)
+    async def _follow(self, job: LeasedJob) -> bool:
+        moved = await self._follower.look(job)
+        if not await self._follower.finish(job):
+            # What is called off has much to take back, and everybody waits for it.
+            is_urgent = job.status == "cancelling" and moved
+            async with self._database.platform() as connection:
+                await self._give_back(connection, job, 0 if is_urgent else self._look_seconds)
         return True
 
     async def _give_back(self, connection: AsyncConnection, job: LeasedJob, seconds: float) -> None:
         await connection.execute(UNLEASE, {"job_id": job.job_id, "fence": job.fence, "seconds": seconds})
 
-    async def _page(self, job: LeasedJob) -> bool:
+    async def _page(self, job: LeasedJob) -> None:
+        keys = await self._reader.chosen(job, limit=_PAGE)
         async with self._database.platform() as connection:
             active = await active_link(connection, job.store_id)
             if active is None or active.link_id != job.link_id:
                 await connection.execute(LINK_GONE, {"job_id": job.job_id, "fence": job.fence})
-                return True
+                return
             context = await load_context(connection, job.store_id, self._cipher, self._process)
-            page = await read_items(connection, job.store_id, job.link_id, after=job.cursor, limit=_PAGE)
+            page = await self._reader.items(connection, job, keys, limit=_PAGE)
+            read = len(page) if keys is None else len(keys)
+            last = page[-1][0].variant_id if page else job.cursor
             link = Link(active.link_id, active.epoch, active.was_empty)
+            page = [(item, state) for item, state in page if is_in_scope(item, state, link)]
             variant_ids = await self._wanted(connection, job, context, link, page)
-            identity = {
-                "store_id": job.store_id,
-                "link_id": job.link_id,
-                "job_id": job.job_id,
-                "variant_ids": variant_ids,
-            }
             advanced = await connection.scalar(
                 ADVANCE,
                 {
                     "job_id": job.job_id,
                     "fence": job.fence,
                     "mapping_epoch": job.mapping_epoch,
-                    "cursor": page[-1][0].variant_id if page else job.cursor,
-                    "looked_at": len(page),
+                    "cursor": keys[-1] if keys else last,
+                    "looked_at": read,
                     "enqueued": len(variant_ids),
                     "unchanged": len(page) - len(variant_ids),
-                    "stage": "enqueuing" if len(page) == _PAGE else "syncing",
+                    "stage": "enqueuing" if read == _PAGE else "syncing",
                 },
             )
-            if advanced is None:
-                # Sent back to its first row, or no longer ours. Nothing was written yet.
-                await self._give_back(connection, job, 0)
-                return True
-            if variant_ids:
-                await connection.execute(ENQUEUE, identity)
-                await connection.execute(STATES, identity)
-                await connection.execute(INTENDED, identity)
-                await mark_due(connection, job.store_id)
+            # Without it the job was sent back to its first row, called off, or is no longer ours.
+            if advanced is not None and variant_ids:
+                await ask_for(connection, job, variant_ids)
             await self._give_back(connection, job, 0)
-        return True
 
     async def _wanted(
         self,
@@ -136,8 +128,9 @@ class JobRunner:
         page: Sequence[tuple[CatalogItem, ItemState]],
     ) -> list[str]:
         """The variants of a page that the drain has to look at, in the order of their ids."""
-        if job.type == "bootstrap" or isinstance(context, Standstill):
-            return [item.variant_id for item, state in page if is_in_scope(item, state, link)]
+        is_decided = job.type in _DECIDED_FIRST and job.action is JobAction.LOOK
+        if not is_decided or isinstance(context, Standstill):
+            return [item.variant_id for item, _ in page]
         now = await database_time(connection)
         mapper = Mapper(context.mapping)
         wanted = []

@@ -1,37 +1,52 @@
-"""The statements of jobs. A page is one transaction that moves the cursor with what it wrote."""
+"""The statements of jobs. Each that moves a job is bound to the fence of the lease under which it was read."""
 
 from __future__ import annotations
 
 from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from meta_sync.sync.states import Event, status_case
 
 __all__ = [
     "ADVANCE",
+    "CANCEL",
+    "COUNT",
+    "DROP_PAGE",
+    "DROP_PAGES",
     "ENQUEUE",
+    "FACTS",
     "FINISH",
+    "HOLD",
     "INSERT",
+    "INSERT_CHOSEN",
     "INTENDED",
+    "KEEP_PAGE",
     "LEASE",
     "LEASE_SECONDS",
     "LINK_GONE",
-    "NOTE_LAST_BATCH",
+    "NEWEST_BATCH",
+    "NEW_PAGE",
+    "PAGES",
     "RUNNING",
+    "SCOPE",
     "STATES",
-    "TRIES_WAITED_FOR",
+    "UNINTENDED",
     "UNLEASE",
+    "WITHDRAW",
 ]
 
 LEASE_SECONDS = 60
 
-TRIES_WAITED_FOR = 5
-"""How often Meta may end an item's batch without a verdict before a job ends without the item: half an hour of waits. A
-job that lasted as long as a fault of Meta's would tell nobody anything, and keep a further one from being started."""
-
+_COLUMNS = """job_id, store_id, link_id, type, status, scope, action, lane, dry_run, description, requested_by,
+        mapping_epoch, total"""
+_VALUES = """:job_id, :store_id, :link_id, :type, 'queued', CAST(:scope AS jsonb), :action, :lane, :dry_run, :description,
+        :requested_by, s.mapping_epoch"""
 # Tombstones are looked up one by one, in the form that core.lookups explains: a join would compare every variant with
 # every state of a fresh store.
 INSERT = text(
-    """
-    INSERT INTO jobs (job_id, store_id, link_id, type, status, description, requested_by, mapping_epoch, total)
-    SELECT :job_id, :store_id, :link_id, :type, 'queued', :description, :requested_by, s.mapping_epoch,
+    f"""
+    INSERT INTO jobs ({_COLUMNS})
+    SELECT {_VALUES},
         (SELECT count(*) FROM variants AS v
          WHERE v.store_id = :store_id AND (v.deleted_at IS NULL OR (
              SELECT t.status IN ('never_synced', 'pending') OR t.retailer_id IS NOT NULL AND (t.presence <> 'absent' OR t.confirmed_epoch IS DISTINCT FROM (
@@ -45,30 +60,48 @@ INSERT = text(
     RETURNING total
     """
 )
+INSERT_CHOSEN = text(
+    f"""
+    INSERT INTO jobs ({_COLUMNS})
+    SELECT {_VALUES}, CAST(:total AS bigint) FROM stores AS s WHERE s.store_id = :store_id
+    RETURNING total
+    """
+)
 RUNNING = text(
     """
     SELECT job_id FROM jobs
     WHERE store_id = :store_id AND type = :type AND status IN ('queued', 'running', 'cancelling')
     """
 )
+# Whoever works on the job loses it, so that it is ended at once.
+CANCEL = text(
+    """
+    UPDATE jobs SET status = 'cancelling', leased_until = NULL
+    WHERE store_id = :store_id AND job_id = :job_id AND status IN ('queued', 'running')
+    RETURNING 1
+    """
+)
+SCOPE = text("SELECT scope FROM jobs WHERE job_id = :job_id").columns(scope=JSONB)
 # Those never looked at first, then those not looked at for the longest: jobs that wait for a store that stands still
 # keep no other store's from moving.
 LEASE = text(
     f"""
-    UPDATE jobs AS j SET status = 'running', leased_until = now() + make_interval(secs => {LEASE_SECONDS}),
+    UPDATE jobs AS j SET status = CASE j.status WHEN 'queued' THEN 'running' ELSE j.status END,
+        leased_until = now() + make_interval(secs => {LEASE_SECONDS}),
         fence = j.fence + 1, started_at = COALESCE(j.started_at, now())
     WHERE j.job_id = (
         SELECT job_id FROM jobs
-        WHERE status IN ('queued', 'running') AND (leased_until IS NULL OR leased_until < now())
+        WHERE status IN ('queued', 'running', 'cancelling') AND (leased_until IS NULL OR leased_until < now())
         ORDER BY leased_until NULLS FIRST, created_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
     )
-    RETURNING j.job_id, j.store_id, j.link_id, j.type, j.cursor, j.mapping_epoch, j.fence, j.stage
+    RETURNING j.job_id, j.store_id, j.link_id, j.type, j.cursor, j.mapping_epoch, j.fence, j.stage, j.status, j.action,
+        j.lane, j.dry_run, j.scope <> '{{}}'::jsonb, j.enqueued - j.synced - j.failed - j.skipped
     """
 )
 ENQUEUE = text(
     """
     INSERT INTO intents (store_id, variant_id, version, lane, first_at, job_id)
-    SELECT :store_id, u.variant_id, nextval('version_seq'), 2, now(), :job_id
+    SELECT :store_id, u.variant_id, nextval('version_seq'), :lane, now(), :job_id
     FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (store_id, variant_id) DO NOTHING
     """
@@ -89,12 +122,23 @@ INTENDED = text(
     WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND status = 'never_synced'
     """
 )
-# The page belongs to us only while nobody restarted or took the job over.
+NEW_PAGE = text(
+    """
+    INSERT INTO job_pages (job_id, first_id, store_id, variant_ids, enqueued_at)
+    VALUES (:job_id, :first_id, :store_id, CAST(:variant_ids AS text[]), now())
+    """
+)
+# The page belongs to us only while nobody restarted the job, called it off or took it over. What is in its scope is known
+# for certain when all of it was looked at; before that, it is at least what was found.
 ADVANCE = text(
     f"""
-    UPDATE jobs SET cursor = :cursor, looked_at = looked_at + :looked_at, enqueued = enqueued + :enqueued,
-        unchanged = unchanged + :unchanged, stage = :stage,
-        leased_until = now() + make_interval(secs => {LEASE_SECONDS})
+    UPDATE jobs SET cursor = :cursor, looked_at = looked_at + :looked_at,
+        enqueued = enqueued + CAST(:enqueued AS bigint), unchanged = unchanged + CAST(:unchanged AS bigint),
+        total = GREATEST(
+            CASE WHEN :stage = 'enqueuing' THEN total ELSE 0 END,
+            enqueued + unchanged + CAST(:enqueued AS bigint) + CAST(:unchanged AS bigint)
+        ),
+        stage = :stage, leased_until = now() + make_interval(secs => {LEASE_SECONDS})
     WHERE job_id = :job_id AND fence = :fence AND mapping_epoch IS NOT DISTINCT FROM :mapping_epoch
       AND status = 'running'
     RETURNING 1
@@ -103,48 +147,91 @@ ADVANCE = text(
 UNLEASE = text(
     """
     UPDATE jobs SET leased_until = now() + make_interval(secs => :seconds)
-    WHERE job_id = :job_id AND fence = :fence AND status = 'running'
+    WHERE job_id = :job_id AND fence = :fence AND status IN ('running', 'cancelling')
     """
 )
-# Everything it asked for has been decided, with what waited already when it began (a first sync finds the intents of
-# the products that were put before). What is sent from now on is no matter of the job.
-NOTE_LAST_BATCH = text(
+# Pages not seen for the longest first.
+PAGES = text(
     """
-    UPDATE jobs AS j SET last_batch_id = (
-        SELECT COALESCE(max(b.batch_id), 0) FROM batches AS b WHERE b.store_id = j.store_id
+    SELECT first_id, variant_ids, enqueued_at, last_batch_id, submitted FROM job_pages
+    WHERE job_id = :job_id ORDER BY seen_at NULLS FIRST, first_id LIMIT :most
+    """
+)
+# Each row is found by its key, in the form that core.lookups explains.
+FACTS = text(
+    """
+    SELECT u.variant_id, s.status, s.in_flight, s.retry_at IS NOT NULL, s.retries, s.confirmed_at, i.first_at, i.job_id,
+        s.code
+    FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id)
+    LEFT JOIN LATERAL (
+        SELECT x.status, x.in_flight, x.retry_at, x.retries, x.confirmed_at, x.code FROM sync_state AS x
+        WHERE x.link_id = :link_id AND x.variant_id >= u.variant_id AND x.variant_id <= u.variant_id
+        ORDER BY x.variant_id LIMIT 1
+    ) AS s ON true
+    LEFT JOIN LATERAL (
+        SELECT x.first_at, x.job_id FROM intents AS x
+        WHERE x.store_id = :store_id AND x.variant_id >= u.variant_id AND x.variant_id <= u.variant_id
+        ORDER BY x.variant_id LIMIT 1
+    ) AS i ON true
+    """
+)
+NEWEST_BATCH = text("SELECT COALESCE(max(batch_id), 0) FROM batches WHERE store_id = :store_id")
+# Before any of its pages, intents and items. What was found by the settings before is thrown away with them.
+HOLD = text(
+    """
+    SELECT 1 FROM jobs
+    WHERE job_id = :job_id AND fence = :fence AND mapping_epoch IS NOT DISTINCT FROM :mapping_epoch AND status = :status
+    FOR UPDATE
+    """
+)
+COUNT = text(
+    """
+    UPDATE jobs SET submitted = submitted + :submitted, synced = synced + :synced, failed = failed + :failed,
+        skipped = skipped + :skipped, undecided = undecided + :undecided
+    WHERE job_id = :job_id
+    """
+)
+KEEP_PAGE = text(
+    """
+    UPDATE job_pages SET variant_ids = COALESCE(CAST(:variant_ids AS text[]), variant_ids), submitted = :submitted,
+        last_batch_id = :last_batch_id, seen_at = now()
+    WHERE job_id = :job_id AND first_id = :first_id
+    """
+)
+DROP_PAGE = text("DELETE FROM job_pages WHERE job_id = :job_id AND first_id = :first_id")
+DROP_PAGES = text("DELETE FROM job_pages WHERE job_id = :job_id")
+# Locked as a claim locks them: one that somebody holds is being claimed or changed right now.
+WITHDRAW = text(
+    """
+    WITH gone AS (
+        DELETE FROM intents WHERE store_id = :store_id AND variant_id = ANY(ARRAY(
+            SELECT variant_id FROM intents
+            WHERE store_id = :store_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND job_id = :job_id
+            ORDER BY variant_id FOR UPDATE SKIP LOCKED
+        ))
+        RETURNING variant_id
     )
-    WHERE j.job_id = :job_id AND j.fence = :fence AND j.stage = 'syncing' AND j.last_batch_id IS NULL
-      AND NOT EXISTS (
-          SELECT FROM intents AS i
-          WHERE i.store_id = j.store_id AND (i.job_id = j.job_id OR i.first_at <= j.started_at)
-      )
+    SELECT array_agg(variant_id ORDER BY variant_id) FROM gone
     """
 )
-# Done when nothing that was sent by then is open. The stage is looked at again: a setting that changed since the lease
-# has sent the job back to its first row. Items that Meta gave no verdict on are waited for through their retry times,
-# intents and further batches; after some tries the job says how many there are and ends.
-FINISH = text(
+# Nothing waits any more for what Meta never had.
+UNINTENDED = text(
     f"""
-    UPDATE jobs AS j SET finished_at = now(), stage = 'done', leased_until = NULL,
-        status = CASE WHEN w.items > 0 OR EXISTS (
-            SELECT FROM sync_state AS s WHERE s.link_id = j.link_id AND s.status = 'failed'
-        ) THEN 'partial' ELSE 'success' END,
-        message = CASE WHEN w.items > 0 THEN
-            'Items of which Meta has ended every batch without a verdict so far: ' || w.items
-            || '. They are tried again, at least once an hour.' ELSE j.message END
-    FROM (
-        SELECT count(*) AS items, count(*) FILTER (WHERE s.retries < {TRIES_WAITED_FOR}) AS waited_for
-        FROM sync_state AS s JOIN jobs AS x ON x.link_id = s.link_id
-        WHERE x.job_id = :job_id AND s.retries > 0 AND (
-            s.retry_at IS NOT NULL OR s.in_flight IS NOT NULL
-            OR EXISTS (SELECT FROM intents AS i WHERE i.store_id = s.store_id AND i.variant_id = s.variant_id)
-        )
-    ) AS w
-    WHERE w.waited_for = 0 AND j.job_id = :job_id AND j.fence = :fence AND j.status = 'running' AND j.stage = 'syncing'
-      AND NOT EXISTS (
-          SELECT FROM batches AS b
-          WHERE b.link_id = j.link_id AND b.batch_id <= j.last_batch_id AND b.state NOT IN ('over', 'given_up')
-      ) AND j.last_batch_id IS NOT NULL
+    UPDATE sync_state SET status = {status_case(Event.WITHDRAWN)}
+    WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND status = 'pending'
+      AND retailer_id IS NULL AND in_flight IS NULL AND retry_at IS NULL
+    """
+)
+# The stage is looked at again: a setting that changed since the lease has sent the job back to its first row.
+FINISH = text(
+    """
+    UPDATE jobs SET finished_at = now(), stage = 'done', leased_until = NULL,
+        status = CASE WHEN status = 'cancelling' THEN 'cancelled' WHEN failed > 0 THEN 'partial' ELSE 'success' END,
+        message = CASE WHEN undecided > 0 THEN
+            'Items of which Meta has ended every batch without a verdict so far: ' || undecided
+            || '. They are tried again, at least once an hour.' ELSE message END
+    WHERE job_id = :job_id AND fence = :fence AND (status = 'running' AND stage = 'syncing' OR status = 'cancelling')
+      AND NOT EXISTS (SELECT FROM job_pages AS p WHERE p.job_id = :job_id)
     RETURNING 1
     """
 )

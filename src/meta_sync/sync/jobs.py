@@ -1,58 +1,124 @@
-"""Starts and shows jobs. Who works them off is ``job_runner``."""
+"""Starts, shows and cancels jobs. Who works them off is ``job_runner``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
 
+import orjson
 from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.catalog.models import Lane
 from meta_sync.connection.repository import active_link
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.ids import new_id
+from meta_sync.core.paging import MAX_PAGE_ROWS
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.sync.bulk import expect_lookups
-from meta_sync.sync.job_models import JobView, StartedJob
-from meta_sync.sync.job_statements import INSERT, RUNNING
+from meta_sync.sync.item_queries import status_count
+from meta_sync.sync.job_models import (
+    JobAction,
+    JobOrder,
+    JobPage,
+    JobScope,
+    JobView,
+    OrderedJob,
+    ScopeKind,
+    StartedJob,
+)
+from meta_sync.sync.job_statements import CANCEL, INSERT, INSERT_CHOSEN, RUNNING
 
 __all__ = ["JobService", "insert_job"]
 
 _VIEW = """
     SELECT job_id, type, status, stage, message, total, looked_at, enqueued, unchanged, error, requested_by,
-        created_at, started_at, finished_at FROM jobs WHERE store_id = :store_id
+        created_at, started_at, finished_at, submitted, synced, failed, skipped, scope, action, lane, dry_run,
+        description, result, clock_timestamp() FROM jobs WHERE store_id = :store_id
 """
+_ONE = text(f"{_VIEW} AND job_id = :job_id").columns(scope=JSONB, result=JSONB)
+# The order of an index. NULL stands for any.
+_SOME = f"""
+    {_VIEW} AND (CAST(:type AS text) IS NULL OR type = :type) AND (CAST(:status AS text) IS NULL OR status = :status)
+"""
+_LIST = text(f"{_SOME} ORDER BY created_at DESC, job_id DESC LIMIT :limit OFFSET :offset").columns(
+    scope=JSONB, result=JSONB
+)
+_LIST_AFTER = text(
+    f"{_SOME} AND (created_at, job_id) < (CAST(:after_at AS timestamptz), CAST(:after_id AS text))"
+    " ORDER BY created_at DESC, job_id DESC LIMIT :limit OFFSET :offset"
+).columns(scope=JSONB, result=JSONB)
+_COUNT = text(f"SELECT count(*) FROM ({_SOME} LIMIT :most) AS counted")
+_KNOWN = {
+    ScopeKind.VARIANTS: text(
+        """
+        SELECT variant_id, 1 FROM variants
+        WHERE store_id = :store_id AND variant_id = ANY(CAST(:ids AS text[]))
+        """
+    ),
+    ScopeKind.PRODUCTS: text(
+        """
+        SELECT p.product_id, (
+            SELECT count(*) FROM variants AS v
+            WHERE v.store_id = p.store_id AND v.product_id = p.product_id AND v.deleted_at IS NULL
+        )
+        FROM products AS p WHERE p.store_id = :store_id AND p.product_id = ANY(CAST(:ids AS text[]))
+        """
+    ),
+}
 
 
 async def insert_job(
-    connection: AsyncConnection, store_id: str, link_id: int, kind: str, *, requested_by: str | None
+    connection: AsyncConnection,
+    store_id: str,
+    link_id: int,
+    kind: str,
+    *,
+    requested_by: str | None,
+    order: JobOrder | None = None,
+    total: int | None = None,
 ) -> StartedJob:
     """Write a job that waits to be worked on, in the caller's transaction.
+
+    Parameters
+    ----------
+    order
+        What is asked for; a look at everything when absent.
+    total
+        How many items are in scope; ``None``: counted here, over all of the store.
 
     Raises
     ------
     IntegrityError
         The store has an unfinished job of this kind.
     """
+    order = order or JobOrder(kind)
     job_id = new_id("job")
+    given = {
+        "job_id": job_id,
+        "store_id": store_id,
+        "link_id": link_id,
+        "type": kind,
+        "scope": orjson.dumps(order.scope.stored()).decode(),
+        "action": order.action.value,
+        "lane": int(order.lane),
+        "dry_run": order.dry_run,
+        "description": order.description,
+        "requested_by": requested_by,
+    }
     await expect_lookups(connection)
-    total = await connection.scalar(
-        INSERT,
-        {
-            "job_id": job_id,
-            "store_id": store_id,
-            "link_id": link_id,
-            "type": kind,
-            "description": None,
-            "requested_by": requested_by,
-        },
-    )
-    return StartedJob(job_id, int(total or 0))
+    if total is None:
+        counted = await connection.scalar(INSERT, given)
+    else:
+        counted = await connection.scalar(INSERT_CHOSEN, {**given, "total": total})
+    return StartedJob(job_id, int(counted or 0))
 
 
 class JobService:
-    """Starts and shows jobs."""
+    """Starts, shows and cancels jobs."""
 
     def __init__(self, database: Database, queue: JobQueue) -> None:
         self._database = database
@@ -66,6 +132,17 @@ class JobService:
         ConflictError
             No catalog is selected, or a bootstrap is running.
         """
+        order = JobOrder("bootstrap", requested_by=requested_by)
+        return (await self.start(store_id, order)).started
+
+    async def start(self, store_id: str, order: JobOrder) -> OrderedJob:
+        """Start a job.
+
+        Raises
+        ------
+        ConflictError
+            No catalog is selected, or a job of the type is running; then the message names it.
+        """
         try:
             async with self._database.store(store_id) as connection:
                 link = await active_link(connection, store_id)
@@ -74,14 +151,23 @@ class JobService:
                         "No Meta catalog is selected yet. Store a token and select a catalog first.",
                         code="meta_not_connected",
                     )
+                total, not_found = await _in_scope(connection, store_id, link.link_id, order.scope)
                 started = await insert_job(
-                    connection, store_id, link.link_id, "bootstrap", requested_by=requested_by
+                    connection,
+                    store_id,
+                    link.link_id,
+                    order.type,
+                    requested_by=order.requested_by,
+                    order=order,
+                    total=total,
                 )
         except IntegrityError:
-            running = await self._running(store_id, "bootstrap")
-            raise ConflictError(f"A bootstrap is running already: {running}.") from None
+            running = await self._running(store_id, order.type)
+            raise ConflictError(
+                f"A {order.type} is running already: {running}. Wait for it, or cancel it."
+            ) from None
         await self._queue.wake(JobName.JOBS)
-        return started
+        return OrderedJob(started, not_found)
 
     async def _running(self, store_id: str, kind: str) -> str | None:
         async with self._database.store(store_id) as connection:
@@ -97,20 +183,88 @@ class JobService:
             The store has no such job.
         """
         async with self._database.store(store_id) as connection:
-            row = (
-                await connection.execute(
-                    text(f"{_VIEW} AND job_id = :job_id"), {"store_id": store_id, "job_id": job_id}
-                )
-            ).one_or_none()
+            row = (await connection.execute(_ONE, {"store_id": store_id, "job_id": job_id})).one_or_none()
         if row is None:
             raise NotFoundError("No such job.")
-        return JobView(*row)
+        return _view(row)
 
-    async def list(self, store_id: str, *, limit: int = 50) -> Sequence[JobView]:
-        """The store's jobs, newest first."""
+    async def list(self, store_id: str, *, limit: int = 50) -> list[JobView]:
+        """The store's newest jobs, newest first."""
+        return (await self.page(store_id, limit=limit)).jobs
+
+    async def page(
+        self,
+        store_id: str,
+        *,
+        type: str | None = None,  # noqa: A002 - the API's own word
+        status: str | None = None,
+        limit: int = 50,
+        offset: int = 0,
+        after: tuple[str, str] | None = None,
+    ) -> JobPage:
+        """A page of the store's jobs, newest first.
+
+        Parameters
+        ----------
+        after
+            When the last job of the page before was made (ISO 8601), and its id.
+        """
+        given = {"store_id": store_id, "type": type, "status": status}
+        where = {"limit": limit + 1, "offset": offset}
         async with self._database.store(store_id) as connection:
-            rows = await connection.execute(
-                text(f"{_VIEW} ORDER BY created_at DESC, job_id LIMIT :limit"),
-                {"store_id": store_id, "limit": limit},
-            )
-            return [JobView(*row) for row in rows]
+            if after is None:
+                rows = (await connection.execute(_LIST, {**given, **where})).all()
+            else:
+                place = {"after_at": datetime.fromisoformat(after[0]), "after_id": after[1]}
+                rows = (await connection.execute(_LIST_AFTER, {**given, **where, **place})).all()
+            total = await connection.scalar(_COUNT, {**given, "most": MAX_PAGE_ROWS + 1})
+        jobs = [_view(row) for row in rows[:limit]]
+        return JobPage(jobs, int(total or 0), len(rows) > limit)
+
+    async def cancel(self, store_id: str, job_id: str) -> JobView:
+        """Stop a job: it asks for nothing more, takes back what nobody else asked for, and ends what is at Meta.
+
+        Cancelling one that is being cancelled changes nothing.
+
+        Raises
+        ------
+        NotFoundError
+            The store has no such job.
+        ConflictError
+            It has ended.
+        """
+        async with self._database.store(store_id) as connection:
+            await connection.execute(CANCEL, {"store_id": store_id, "job_id": job_id})
+        job = await self.get(store_id, job_id)
+        if job.status in {"success", "partial", "error"}:
+            raise ConflictError(f"The job has ended: {job.status}.")
+        await self._queue.wake(JobName.JOBS)
+        return job
+
+
+def _view(row: Any) -> JobView:
+    values = list(row)
+    values[18] = JobScope.from_stored(values[18])
+    values[19] = JobAction(values[19])
+    values[20] = Lane(values[20])
+    return JobView(*values)
+
+
+async def _in_scope(
+    connection: AsyncConnection, store_id: str, link_id: int, scope: JobScope
+) -> tuple[int | None, list[str]]:
+    """How many items a job is about as far as it is known now, ``None`` for all of the store, and ids nobody knows.
+
+    Of a filter only a status has its count at hand; any other one is counted while it is walked.
+    """
+    if scope.kind is ScopeKind.ALL:
+        return None, []
+    if scope.item_filter is not None:
+        wanted = scope.item_filter
+        if wanted.status is None or not wanted.is_status_only:
+            return 0, []
+        return await status_count(connection, store_id, link_id, wanted.status), []
+    await expect_lookups(connection)
+    rows = await connection.execute(_KNOWN[scope.kind], {"store_id": store_id, "ids": list(scope.ids)})
+    known = {row[0]: int(row[1]) for row in rows}
+    return sum(known.values()), [one for one in scope.ids if one not in known]

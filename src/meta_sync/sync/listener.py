@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.connection.models import ActiveLink
 from meta_sync.connection.repository import active_link
+from meta_sync.sync.job_statements import DROP_PAGES
 from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.outbox import mark_due
@@ -15,12 +16,15 @@ from meta_sync.sync.splits import end_splits_of_store
 
 __all__ = ["PipelineListener", "follow_mapper_version"]
 
-# A raised epoch restarts the running re-evaluation at its first row.
+# A raised epoch restarts the running re-evaluation at its first row, also one that was called off before.
 _RESTART = text(
     """
-    UPDATE jobs SET cursor = NULL, looked_at = 0, enqueued = 0, unchanged = 0, stage = 'waiting', last_batch_id = NULL,
+    UPDATE jobs SET cursor = NULL, looked_at = 0, enqueued = 0, unchanged = 0, submitted = 0, synced = 0, failed = 0,
+        skipped = 0, undecided = 0, stage = 'waiting',
+        status = CASE status WHEN 'cancelling' THEN 'queued' ELSE status END,
+        leased_until = CASE status WHEN 'cancelling' THEN NULL ELSE leased_until END,
         mapping_epoch = (SELECT mapping_epoch FROM stores WHERE store_id = :store_id)
-    WHERE store_id = :store_id AND type = 'reevaluation' AND status IN ('queued', 'running')
+    WHERE store_id = :store_id AND type = 'reevaluation' AND status IN ('queued', 'running', 'cancelling')
     RETURNING job_id
     """
 )
@@ -68,11 +72,18 @@ class PipelineListener:
         """Look at the store again; where payloads depend on the change, at every item."""
         if mapping_changed:
             link = await active_link(connection, store_id)
-            if link is not None and await connection.scalar(_RESTART, {"store_id": store_id}) is None:
-                await insert_job(connection, store_id, link.link_id, "reevaluation", requested_by=None)
+            if link is not None:
+                await self._look_at_everything(connection, store_id, link.link_id)
         if access_changed:
             await end_access_pauses(connection, store_id)
         await mark_due(connection, store_id)
+
+    async def _look_at_everything(self, connection: AsyncConnection, store_id: str, link_id: int) -> None:
+        restarted = await connection.scalar(_RESTART, {"store_id": store_id})
+        if restarted is None:
+            await insert_job(connection, store_id, link_id, "reevaluation", requested_by=None)
+        else:
+            await connection.execute(DROP_PAGES, {"job_id": restarted})
 
     async def link_selected(
         self, connection: AsyncConnection, link: ActiveLink, *, returning: bool

@@ -15,13 +15,16 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
+    Text,
     and_,
+    any_,
     bindparam,
     literal_column,
     select,
     true,
     type_coerce,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
@@ -33,7 +36,7 @@ from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.models import NEW_ITEM, ItemState, Presence, ReadyIntent, Status
 from meta_sync.sync.tables import intents, sync_state
 
-__all__ = ["STATE_COLUMNS", "read_items", "read_part", "read_ready", "state_from"]
+__all__ = ["STATE_COLUMNS", "read_chosen", "read_items", "read_part", "read_ready", "state_from"]
 
 _ITEM_WIDTH = len(fields(CatalogItem))
 
@@ -212,6 +215,7 @@ _READY = _ready_outside_splits()
 _READY_OF_PART = _ready_of_part()
 _FIRST_PAGE = _page_statement()
 _NEXT_PAGE = _page_statement(variants.c.variant_id > bindparam("after"))
+_CHOSEN = _page_statement(variants.c.variant_id == any_(bindparam("variant_ids", type_=ARRAY(Text))))
 
 
 async def read_ready(
@@ -258,4 +262,14 @@ async def read_items(
         rows = await connection.execute(_FIRST_PAGE, given)
     else:
         rows = await connection.execute(_NEXT_PAGE, {**given, "after": after})
+    return [(CatalogItem(*row[:_ITEM_WIDTH]), state_from(row[_ITEM_WIDTH:])) for row in rows.all()]
+
+
+async def read_chosen(
+    connection: AsyncConnection, store_id: str, link_id: int, variant_ids: Sequence[str]
+) -> list[tuple[CatalogItem, ItemState]]:
+    """The named variants of the store, tombstones included, in the order of their ids, with their state."""
+    await expect_lookups(connection)
+    given = {"store_id": store_id, "link_id": link_id, "variant_ids": list(variant_ids)}
+    rows = await connection.execute(_CHOSEN, {**given, "most": len(variant_ids)})
     return [(CatalogItem(*row[:_ITEM_WIDTH]), state_from(row[_ITEM_WIDTH:])) for row in rows.all()]

@@ -31,6 +31,8 @@ class Event(StrEnum):
     GIVEN_UP = "given_up"
     DISTURBED = "disturbed"
     """What was known of Meta's side no longer holds."""
+    WITHDRAWN = "withdrawn"
+    """The intent went with the job that was its only reason, and the item was never sent."""
     EXCLUDED = "excluded"
     HELD = "held"
     DISCARDED = "discarded"
@@ -77,6 +79,7 @@ TRANSITIONS: dict[Event, dict[Status, Status | None]] = {
         _S.SKIPPED: _S.PENDING,
         _S.DELETED: _S.PENDING,
     },
+    Event.WITHDRAWN: {**_same(), _S.PENDING: _S.NEVER_SYNCED},
     Event.EXCLUDED: {**_same(), _S.NEVER_SYNCED: _S.PENDING, _S.SYNCED: _S.PENDING},
     Event.HELD: _same(),
     Event.DISCARDED: _same(),

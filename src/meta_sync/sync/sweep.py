@@ -112,6 +112,16 @@ _OLD_ROWS = (
     # An event that comes again later than this is taken anew; its time still tells that it is old.
     text("DELETE FROM event_receipts WHERE received_at < now() - interval '30 days'"),
     text("DELETE FROM worker_heartbeats WHERE seen_at < now() - interval '1 day'"),
+    # Of a job that was ended from without, such as by another catalog.
+    text(
+        "DELETE FROM job_pages AS p USING jobs AS j WHERE j.job_id = p.job_id AND j.finished_at IS NOT NULL"
+    ),
+    text(
+        """
+        DELETE FROM job_findings AS f USING jobs AS j
+        WHERE j.job_id = f.job_id AND j.finished_at < now() - interval '30 days'
+        """
+    ),
     text("DELETE FROM jobs WHERE finished_at < now() - interval '30 days'"),
     text(
         """

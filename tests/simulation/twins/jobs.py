@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import orjson
+
 from meta_sync.sync import job_statements
+from meta_sync.sync.states import Event
 from tests.simulation.memory import Row, Rows, Transaction, twin
-from tests.simulation.twins.expressions import seconds
+from tests.simulation.twins.expressions import after, seconds
 
 _LEASE = timedelta(seconds=job_statements.LEASE_SECONDS)
 _UNFINISHED = frozenset({"queued", "running", "cancelling"})
-_BATCH_ENDED = frozenset({"over", "given_up"})
 
 
 def _is_in_scope(t: Transaction, variant: Row, link_id: int) -> bool:
@@ -30,28 +32,44 @@ def _is_in_scope(t: Transaction, variant: Row, link_id: int) -> bool:
     return bool(state["presence"] != "absent" or state["confirmed_epoch"] != epoch)
 
 
-@twin(job_statements.INSERT)
-def insert(t: Transaction, p: Mapping[str, Any]) -> Rows:
+def _insert(t: Transaction, p: Mapping[str, Any], total: int) -> Rows:
     store = t.stores.get(p["store_id"])
     if store is None:
         return Rows()
-    total = sum(
-        variant["store_id"] == p["store_id"] and _is_in_scope(t, variant, p["link_id"])
-        for variant in t.variants
+    given = (
+        "job_id",
+        "store_id",
+        "link_id",
+        "type",
+        "action",
+        "lane",
+        "dry_run",
+        "description",
+        "requested_by",
     )
     t.jobs.insert(
         t.now,
-        job_id=p["job_id"],
-        store_id=p["store_id"],
-        link_id=p["link_id"],
-        type=p["type"],
+        **{name: p[name] for name in given},
         status="queued",
-        description=p["description"],
-        requested_by=p["requested_by"],
+        scope=orjson.loads(p["scope"]),
         mapping_epoch=store["mapping_epoch"],
         total=total,
     )
     return Rows([(total,)])
+
+
+@twin(job_statements.INSERT)
+def insert(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    total = sum(
+        variant["store_id"] == p["store_id"] and _is_in_scope(t, variant, p["link_id"])
+        for variant in t.variants
+    )
+    return _insert(t, p, total)
+
+
+@twin(job_statements.INSERT_CHOSEN)
+def insert_chosen(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _insert(t, p, p["total"])
 
 
 @twin(job_statements.RUNNING)
@@ -63,14 +81,22 @@ def running(t: Transaction, p: Mapping[str, Any]) -> Rows:
     )
 
 
+@twin(job_statements.CANCEL)
+def cancel(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    row = t.jobs.get(p["job_id"])
+    if row is None or row["store_id"] != p["store_id"] or row["status"] not in {"queued", "running"}:
+        return Rows()
+    t.jobs.update(row, status="cancelling", leased_until=None)
+    return Rows([(1,)])
+
+
 @twin(job_statements.LEASE)
 def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     del p
     free = [
         row
         for row in t.jobs
-        if row["status"] in {"queued", "running"}
-        and (row["leased_until"] is None or row["leased_until"] < t.now)
+        if row["status"] in _UNFINISHED and (row["leased_until"] is None or row["leased_until"] < t.now)
     ]
     if not free:
         return Rows()
@@ -85,13 +111,17 @@ def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     )
     row = t.jobs.update(
         first,
-        status="running",
+        status="running" if first["status"] == "queued" else first["status"],
         leased_until=t.now + _LEASE,
         fence=first["fence"] + 1,
         started_at=first["started_at"] or t.now,
     )
-    names = ("job_id", "store_id", "link_id", "type", "cursor", "mapping_epoch", "fence", "stage")
-    return Rows([tuple(row[name] for name in names)])
+    names = (
+        *("job_id", "store_id", "link_id", "type", "cursor", "mapping_epoch", "fence", "stage", "status"),
+        *("action", "lane", "dry_run"),
+    )
+    waiting = row["enqueued"] - row["synced"] - row["failed"] - row["skipped"]
+    return Rows([(*(row[name] for name in names), bool(row["scope"]), waiting)])
 
 
 @twin(job_statements.ENQUEUE)
@@ -105,7 +135,7 @@ def enqueue(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 store_id=p["store_id"],
                 variant_id=variant_id,
                 version=version,
-                lane=2,
+                lane=p["lane"],
                 job_id=p["job_id"],
             )
             inserted += 1
@@ -145,17 +175,32 @@ def _held(t: Transaction, p: Mapping[str, Any]) -> Row | None:
     return row if row is not None and row["fence"] == p["fence"] else None
 
 
+@twin(job_statements.NEW_PAGE)
+def new_page(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    t.job_pages.insert(
+        t.now,
+        job_id=p["job_id"],
+        first_id=p["first_id"],
+        store_id=p["store_id"],
+        variant_ids=list(p["variant_ids"]),
+        enqueued_at=t.now,
+    )
+    return Rows(rowcount=1)
+
+
 @twin(job_statements.ADVANCE)
 def advance(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
     if row is None or row["status"] != "running" or row["mapping_epoch"] != p["mapping_epoch"]:
         return Rows()
+    enqueued, unchanged = row["enqueued"] + p["enqueued"], row["unchanged"] + p["unchanged"]
     t.jobs.update(
         row,
         cursor=p["cursor"],
         looked_at=row["looked_at"] + p["looked_at"],
-        enqueued=row["enqueued"] + p["enqueued"],
-        unchanged=row["unchanged"] + p["unchanged"],
+        enqueued=enqueued,
+        unchanged=unchanged,
+        total=max(row["total"] if p["stage"] == "enqueuing" else 0, enqueued + unchanged),
         stage=p["stage"],
         leased_until=t.now + _LEASE,
     )
@@ -165,63 +210,140 @@ def advance(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(job_statements.UNLEASE)
 def unlease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
-    if row is None or row["status"] != "running":
+    if row is None or row["status"] not in {"running", "cancelling"}:
         return Rows(rowcount=0)
     t.jobs.update(row, leased_until=t.now + seconds(p["seconds"]))
     return Rows(rowcount=1)
 
 
-@twin(job_statements.NOTE_LAST_BATCH)
-def note_last_batch(t: Transaction, p: Mapping[str, Any]) -> Rows:
+# --- what becomes of the items ------------------------------------------------------------------------------------------
+
+
+@twin(job_statements.PAGES)
+def pages(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    found = sorted(
+        (row for row in t.job_pages if row["job_id"] == p["job_id"]),
+        key=lambda row: (row["seen_at"] is not None, row["seen_at"] or 0, row["first_id"]),
+    )
+    names = ("first_id", "variant_ids", "enqueued_at", "last_batch_id", "submitted")
+    return Rows(tuple(row[name] for name in names) for row in found[: p["most"]])
+
+
+_NOTHING: Row = dict.fromkeys(
+    ("status", "in_flight", "retry_at", "retries", "confirmed_at", "code", "first_at", "job_id")
+)
+
+
+@twin(job_statements.FACTS)
+def facts(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    found = []
+    for variant_id in p["variant_ids"]:
+        state = t.sync_state.get(p["link_id"], variant_id) or _NOTHING
+        intent = t.intents.get(p["store_id"], variant_id) or _NOTHING
+        found.append(
+            (
+                variant_id,
+                state["status"],
+                state["in_flight"],
+                state["retry_at"] is not None,
+                state["retries"],
+                state["confirmed_at"],
+                intent["first_at"],
+                intent["job_id"],
+                state["code"],
+            )
+        )
+    return Rows(found)
+
+
+@twin(job_statements.NEWEST_BATCH)
+def newest_batch(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    of_store = (row["batch_id"] for row in t.batches if row["store_id"] == p["store_id"])
+    return Rows([(max(of_store, default=0),)])
+
+
+@twin(job_statements.HOLD)
+def hold(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
-    if row is None or row["stage"] != "syncing" or row["last_batch_id"] is not None:
+    is_ours = row is not None and row["status"] == p["status"] and row["mapping_epoch"] == p["mapping_epoch"]
+    return Rows([(1,)] if is_ours else [])
+
+
+@twin(job_statements.COUNT)
+def count(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    row = t.jobs.get(p["job_id"])
+    if row is None:
         return Rows(rowcount=0)
-    for intent in t.intents:
-        if intent["store_id"] == row["store_id"] and (
-            intent["job_id"] == row["job_id"]
-            or (row["started_at"] is not None and intent["first_at"] <= row["started_at"])
-        ):
-            return Rows(rowcount=0)
-    newest = max((one["batch_id"] for one in t.batches if one["store_id"] == row["store_id"]), default=0)
-    t.jobs.update(row, last_batch_id=newest)
+    names = ("submitted", "synced", "failed", "skipped", "undecided")
+    t.jobs.update(row, **{name: row[name] + p[name] for name in names})
     return Rows(rowcount=1)
 
 
-def _tried_again(t: Transaction, link_id: int | None) -> list[int]:
-    """How often Meta has ended a batch of each item without a verdict, of those that go again."""
-    return [
-        state["retries"]
-        for state in t.sync_state
-        if state["link_id"] == link_id
-        and state["retries"] > 0
-        and (
-            state["retry_at"] is not None
-            or state["in_flight"] is not None
-            or t.intents.get(state["store_id"], state["variant_id"]) is not None
-        )
-    ]
-
-
-def _has_open_batch(t: Transaction, job: Row) -> bool:
-    return any(
-        batch["link_id"] == job["link_id"]
-        and batch["batch_id"] <= job["last_batch_id"]
-        and batch["state"] not in _BATCH_ENDED
-        for batch in t.batches
+@twin(job_statements.KEEP_PAGE)
+def keep_page(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    row = t.job_pages.get(p["job_id"], p["first_id"])
+    if row is None:
+        return Rows(rowcount=0)
+    t.job_pages.update(
+        row,
+        variant_ids=row["variant_ids"] if p["variant_ids"] is None else list(p["variant_ids"]),
+        submitted=p["submitted"],
+        last_batch_id=p["last_batch_id"],
+        seen_at=t.now,
     )
+    return Rows(rowcount=1)
+
+
+@twin(job_statements.DROP_PAGE)
+def drop_page(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    row = t.job_pages.get(p["job_id"], p["first_id"])
+    if row is not None:
+        t.job_pages.delete(row)
+    return Rows(rowcount=int(row is not None))
+
+
+@twin(job_statements.DROP_PAGES)
+def drop_pages(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    found = [row for row in t.job_pages if row["job_id"] == p["job_id"]]
+    for row in found:
+        t.job_pages.delete(row)
+    return Rows(rowcount=len(found))
+
+
+@twin(job_statements.WITHDRAW)
+def withdraw(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    gone = []
+    for variant_id in sorted(set(p["variant_ids"])):
+        intent = t.intents.get(p["store_id"], variant_id)
+        if intent is not None and intent["job_id"] == p["job_id"]:
+            t.intents.delete(intent)
+            gone.append(variant_id)
+    return Rows([(gone or None,)])
+
+
+@twin(job_statements.UNINTENDED)
+def unintended(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    changed = 0
+    for variant_id in set(p["variant_ids"]):
+        state = t.sync_state.get(p["link_id"], variant_id)
+        if state is not None and state["status"] == "pending":
+            if any(state[name] is not None for name in ("retailer_id", "in_flight", "retry_at")):
+                continue
+            t.sync_state.update(state, status=after(Event.WITHDRAWN, "pending"))
+            changed += 1
+    return Rows(rowcount=changed)
 
 
 @twin(job_statements.FINISH)
 def finish(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = _held(t, p)
-    if row is None or row["status"] != "running" or row["stage"] != "syncing" or row["last_batch_id"] is None:
+    if row is None or any(page["job_id"] == p["job_id"] for page in t.job_pages):
         return Rows()
-    tries = _tried_again(t, row["link_id"])
-    if any(one < job_statements.TRIES_WAITED_FOR for one in tries) or _has_open_batch(t, row):
+    is_called_off = row["status"] == "cancelling"
+    if not is_called_off and (row["status"] != "running" or row["stage"] != "syncing"):
         return Rows()
-    has_failed = any(one["link_id"] == row["link_id"] and one["status"] == "failed" for one in t.sync_state)
     said = (
-        f"Items of which Meta has ended every batch without a verdict so far: {len(tries)}"
+        f"Items of which Meta has ended every batch without a verdict so far: {row['undecided']}"
         ". They are tried again, at least once an hour."
     )
     t.jobs.update(
@@ -229,8 +351,8 @@ def finish(t: Transaction, p: Mapping[str, Any]) -> Rows:
         finished_at=t.now,
         stage="done",
         leased_until=None,
-        status="partial" if tries or has_failed else "success",
-        message=said if tries else row["message"],
+        status="cancelled" if is_called_off else "partial" if row["failed"] else "success",
+        message=said if row["undecided"] else row["message"],
     )
     return Rows([(1,)])
 

@@ -17,7 +17,7 @@ def restart(t: Transaction, p: Mapping[str, Any]) -> Rows:
         if (
             row["store_id"] == p["store_id"]
             and row["type"] == "reevaluation"
-            and row["status"] in {"queued", "running"}
+            and row["status"] in {"queued", "running", "cancelling"}
         ):
             t.jobs.update(
                 row,
@@ -25,8 +25,14 @@ def restart(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 looked_at=0,
                 enqueued=0,
                 unchanged=0,
+                submitted=0,
+                synced=0,
+                failed=0,
+                skipped=0,
+                undecided=0,
                 stage="waiting",
-                last_batch_id=None,
+                status="queued" if row["status"] == "cancelling" else row["status"],
+                leased_until=None if row["status"] == "cancelling" else row["leased_until"],
                 mapping_epoch=None if store is None else store["mapping_epoch"],
             )
             restarted.append((row["job_id"],))

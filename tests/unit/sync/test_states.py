@@ -23,6 +23,7 @@ refused    -         failed    failed    -         failed    -         failed
 unknown    -         pending   pending   -         pending   -         pending
 given_up   -         failed    failed    -         failed    -         failed
 disturbed  pending   pending   submitted pending   failed    pending   pending
+withdrawn  never_synced never_synced submitted synced failed skipped   deleted
 excluded   pending   pending   submitted pending   failed    skipped   deleted
 held       never_synced pending submitted synced   failed    skipped   deleted
 discarded  never_synced pending submitted synced   failed    skipped   deleted
