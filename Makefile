@@ -88,6 +88,10 @@ simulate: $(INSTALLED) ## Whole histories on virtual time, judged at their end: 
 openapi: $(INSTALLED) ## Write openapi/meta-sync.json; a test fails when it is stale
 	$(BIN)/meta-sync openapi --output openapi/meta-sync.json
 
+.PHONY: error-codes
+error-codes: $(INSTALLED) ## Write docs/errors.md from the table of codes; a test fails when it is stale
+	$(BIN)/python -m meta_sync.sync.codes_document docs/errors.md
+
 # One resolution for every Python from 3.11 and every platform, with the hashes of all files and no address in it.
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 

@@ -31,6 +31,7 @@ from meta_sync.stores.service import StoreService
 from meta_sync.sync.activity import ActivityService
 from meta_sync.sync.distrust import DistrustService
 from meta_sync.sync.drain import Timing
+from meta_sync.sync.errors_list import ErrorsService
 from meta_sync.sync.handles import HandlesService
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.jobs import JobService
@@ -193,6 +194,10 @@ class Factory:
     def items(self) -> ItemsService:
         """Items as a person sees them."""
         return ItemsService(self._context.database, self._context.clock, self._context.cursors)
+
+    def errors(self) -> ErrorsService:
+        """Failed items, explained."""
+        return ErrorsService(self.items())
 
     def timeline(self) -> TimelineService:
         """What happened to an item."""

@@ -10,13 +10,22 @@ import httpx
 import pytest
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
 from structlog.testing import capture_logs
 
+from meta_sync.api.errors import error_response, service_error
 from meta_sync.catalog.service import CatalogService
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ServiceError
 from tests.support.api import Api, Caller, assert_error, open_api, product_body
 from tests.support.world import World
+
+
+def test_a_limit_on_requests_has_its_code_and_a_time_to_come_back() -> None:
+    error = service_error(HTTPException(429, "Too many requests."))
+    assert (error.code, error.status) == ("RATE_LIMITED", 429)
+    assert error_response(error, "r").headers["Retry-After"] == "5"
+
 
 JSON = {"Content-Type": "application/json"}
 

@@ -50,8 +50,10 @@ async def _state(world: World, variant_id: str = "a") -> dict[str, Any]:
     return (await world.states())[variant_id]
 
 
-@pytest.mark.parametrize(("kind", "word"), [("handle_error", "error"), ("handle_canceled", "canceled")])
-async def test_a_stopped_batch_waits_without_an_intent(world: World, kind: str, word: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code"), [("handle_error", "batch_error"), ("handle_canceled", "batch_canceled")]
+)
+async def test_a_stopped_batch_waits_without_an_intent(world: World, kind: str, code: str) -> None:
     """(18): a retry is a time, the item is pending with the reason, and no attempt is used up."""
     arm(world, kind, count=1, share=0.5)
     await world.put("p", *[variant(f"v{number}", special_price=5) for number in range(6)])
@@ -63,7 +65,7 @@ async def test_a_stopped_batch_waits_without_an_intent(world: World, kind: str, 
     assert await fetch(world, "SELECT 1 FROM intents") == []
     for variant_id, state in (await world.states()).items():
         assert (state["status"], state["presence"], state["attempts"]) == ("pending", "maybe", 0)
-        assert (state["batch_limit"], state["retries"], state["code"]) == (3, 1, f"batch_{word}")
+        assert (state["batch_limit"], state["retries"], state["code"]) == (3, 1, code)
         assert state["error_text"] is None
         assert await one(world, _WAIT, id=variant_id) == pytest.approx(60, abs=10)
     await _time_comes(world)

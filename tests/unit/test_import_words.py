@@ -6,9 +6,10 @@ import pytest
 
 from meta_sync.catalog.ingest.import_changes import describe_change, describe_new
 from meta_sync.catalog.ingest.import_tally import Tally, quotable
-from meta_sync.catalog.ingest.rows import RowFailure
+from meta_sync.catalog.ingest.import_write import _refused
+from meta_sync.catalog.ingest.rows import ImportedVariant, RowFailure
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
-from meta_sync.catalog.working_set import WorkingSet
+from meta_sync.catalog.working_set import MergeOutcome, WorkingSet
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,13 @@ def test_a_finding_keeps_its_rule_and_the_cut_value() -> None:
     line = tally.note(RowFailure(3, "price", "It is no price.", "a", "unreadable", "9" * 500))
     assert line == (1, "failure", 3, "price", "It is no price.", "a", "unreadable", "9" * 199 + "…")
     assert Tally.restored(tally.to_stored()) == tally
+
+
+def test_a_product_that_has_all_the_variants_it_may_have_refuses_one_more() -> None:
+    entry = ImportedVariant(7, ProductInput(id="p", source="s", variants=[]), VariantInput(id="v"))
+    refused = _refused(entry, MergeOutcome.TOO_MANY_VARIANTS)
+    assert isinstance(refused, RowFailure)
+    assert (refused.row, refused.item_id, refused.rule, refused.value) == (7, "v", "too_many_variants", "p")
 
 
 def working_after(before: ProductInput, after: ProductInput) -> WorkingSet:

@@ -28,6 +28,7 @@ TAGS = [
     {"name": "Connection", "description": "The connection to Meta, the settings, and the sync as a whole."},
     {"name": "Items", "description": "What of the store's variants is at Meta, and why."},
     {"name": "History", "description": "Batches with their items, and what happened to a store."},
+    {"name": "Errors", "description": "What went wrong, what it means, and what to do about it."},
     {"name": "Health", "description": "For orchestrators."},
 ]
 

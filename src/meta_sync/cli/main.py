@@ -13,6 +13,7 @@ from meta_sync.cli import (
     catalog_commands,
     console,
     demo,
+    error_commands,
     platform_commands,
     process_commands,
     schema_commands,
@@ -44,6 +45,7 @@ for _module in (
     platform_commands,
     catalog_commands,
     sync_commands,
+    error_commands,
 ):
     _module.add_to(app)
 

@@ -278,7 +278,7 @@ _ITEM_ROWS = text(
            v.deleted_at, s.status, s.presence, s.retailer_id,
            COALESCE((SELECT b.handle FROM batches AS b WHERE b.batch_id = s.in_flight), s.last_handle),
            s.last_pushed_at, s.error_text,
-           s.code, s.attempts, s.confirmed_at, s.retry_at, i.lane
+           s.code, s.attempts, s.confirmed_at, s.retry_at, i.lane, s.updated_at
     FROM unnest(CAST(:variant_ids AS text[])) WITH ORDINALITY AS wanted (variant_id, place)
     JOIN variants AS v ON v.store_id = :store_id AND v.variant_id = wanted.variant_id
     LEFT JOIN products AS p ON p.store_id = v.store_id AND p.product_id = v.product_id

@@ -55,7 +55,7 @@ _WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class ItemSummary:
-    """One row of the list. The order of the fields is that of the columns of ``item_rows``, the last one excepted."""
+    """One row of the list. The order of the fields is that of the columns of ``item_rows``."""
 
     variant_id: str
     product_id: str
@@ -79,6 +79,8 @@ class ItemSummary:
     retry_at: datetime | None
     lane: Lane | None
     """Of the intent that waits; ``None``: none waits."""
+    updated_at: datetime | None
+    """When its record last changed; ``None``: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,7 @@ def test_remarks_about_unknown_fields_end_somewhere() -> None:
     outcome = parse(lines(*(own({"id": f"v{place}"}, **{f"x{place}": 1}) for place in range(200))))
     assert len(outcome.warnings) == 51
     assert "more fields" in outcome.warnings[-1].message
+    assert {one.rule for one in outcome.warnings} == {"unknown_field"}
     assert len(outcome.items) == 200
 
 

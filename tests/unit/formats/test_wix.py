@@ -91,6 +91,15 @@ def test_a_discount_as_high_as_the_price_is_left_out(outcome: Outcome) -> None:
     assert any(warning.rule == "discount_too_high" for warning in outcome.warnings)
 
 
+def test_a_discount_of_a_kind_that_is_not_known_is_left_out() -> None:
+    header = "handleId,fieldType,name,price,visible,discountMode,discountValue"
+    outcome = parse(f"{header}\np,Product,P,10,true,VOUCHER,5\n")
+    assert (outcome.items[0].variant.price, outcome.items[0].variant.special_price) == (1000, None)
+    assert [(one.field, one.rule, one.value) for one in outcome.warnings] == [
+        ("discountMode", "unknown_discount", "voucher")
+    ]
+
+
 def test_what_fails_and_what_is_left_out(outcome: Outcome) -> None:
     assert [(failure.row, failure.field, failure.rule) for failure in outcome.failures] == [
         (5, "surcharge", "unreadable"),

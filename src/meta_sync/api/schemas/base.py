@@ -20,6 +20,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from meta_sync.graph.errors import Category
+from meta_sync.sync.codes import names_of
+
 __all__ = [
     "Answer",
     "Body",
@@ -153,9 +156,7 @@ class MetaErrorBody(View):
     fb_code: int | None
     fb_subcode: int | None
     fb_trace_id: str | None
-    category: Literal[
-        "authentication", "permission", "catalog", "product", "rate_limit", "network", "unknown"
-    ]
+    category: Category
 
 
 class Error(View):
@@ -163,7 +164,9 @@ class Error(View):
 
     message: str = Field(description="A sentence for people.")
     status_code: int = Field(description="Equals the HTTP status.")
-    error_code: str = Field(description="Stable code for programs.")
+    error_code: str = Field(
+        description=f"Stable code for programs: {names_of('api')} or `meta_rate_limited`. More may be added."
+    )
     details: list[ErrorDetailBody]
     request_id: str = Field(description="Give it when you report the failure.")
     meta: MetaErrorBody | None = Field(default=None, description="Only there when Meta caused the failure.")

@@ -9,6 +9,7 @@ from pydantic import Field
 from meta_sync.api.path_ids import href
 from meta_sync.api.schemas.base import Answer, PagedAnswer, View
 from meta_sync.catalog.ingest.imports import ImportFinding, ImportView
+from meta_sync.sync.codes import explain, names_of
 
 __all__ = ["Import", "ImportAnswer", "ImportPage", "StartedImport", "StartedImportAnswer"]
 
@@ -34,13 +35,17 @@ class ImportRowError(View):
     field: str
     message: str
     item_id: str | None
-    rule: str | None = Field(description="A stable word for the reason, such as `wrong_currency`.")
+    rule: str | None = Field(
+        description=f"A stable word for the reason: {names_of('import')}. More may be added."
+    )
+    action: str | None = Field(description="What to do about it, as a sentence.")
     value: str | None = Field(description="What the file says there, cut to 200 characters.")
 
     @classmethod
     def of(cls, finding: ImportFinding) -> ImportRowError:
         """The failure as answered."""
-        return cls(**{name: getattr(finding, name) for name in cls.model_fields})
+        shown = {name: getattr(finding, name) for name in cls.model_fields if name != "action"}
+        return cls(**shown, action=None if finding.rule is None else explain(finding.rule).action)
 
 
 class Import(View):

@@ -10,6 +10,8 @@ from pydantic import Field
 from meta_sync.api.path_ids import href
 from meta_sync.api.schemas.base import Answer, Body, Flag, PagedAnswer, View
 from meta_sync.catalog.models import CatalogItem
+from meta_sync.graph.errors import Category
+from meta_sync.sync.codes import entry_of, explain, names_of
 from meta_sync.sync.item_detail import ItemDetail, SyncStateView
 from meta_sync.sync.items import ItemSummary
 from meta_sync.sync.models import DecisionKind, Method, Presence, Status
@@ -53,8 +55,15 @@ class MetaItemSummary(View):
         description="When the item is sent again by itself: after Meta ended its batch without a verdict, or after it "
         "was found to be the cause of a refused call that named nobody."
     )
-    last_error: str | None
-    error_code: str | None
+    last_error: str | None = Field(
+        description="What Meta said, word for word; null where it said nothing about the item."
+    )
+    error_code: str | None = Field(
+        description=f"Why the item failed, waits or is left out: {names_of('item', 'skip', 'batch')}. More may be added."
+    )
+    error_category: Category | None = Field(description="Kind of the cause behind the code.")
+    error_explanation: str | None = Field(description="What the code means, as a sentence.")
+    error_action: str | None = Field(description="What to do about it, as a sentence.")
     attempts: int
     href: str
 
@@ -83,6 +92,7 @@ class MetaItemSummary(View):
             retry_at=item.retry_at,
             last_error=item.last_error,
             error_code=item.error_code,
+            **_explained(item.error_code, item.last_error),
             attempts=item.attempts,
             href=href("/admin/meta/items", item.variant_id),
         )
@@ -133,8 +143,15 @@ class ItemSyncState(View):
     last_pushed_at: datetime | None
     confirmed_hash: str | None = Field(description="SHA-256 of the payload Meta confirmed, in hex.")
     confirmed_at: datetime | None
-    last_error: str | None
-    error_code: str | None
+    last_error: str | None = Field(
+        description="What Meta said, word for word; null where it said nothing about the item."
+    )
+    error_code: str | None = Field(
+        description=f"Why the item failed, waits or is left out: {names_of('item', 'skip', 'batch')}. More may be added."
+    )
+    error_category: Category | None = Field(description="Kind of the cause behind the code.")
+    error_explanation: str | None = Field(description="What the code means, as a sentence.")
+    error_action: str | None = Field(description="What to do about it, as a sentence.")
     attempts: int
     retry_at: datetime | None = Field(
         description="When the item is sent again by itself: after Meta ended its batch without a verdict, or after it "
@@ -149,7 +166,7 @@ class ItemEligibility(View):
     """Whether the item may be sent."""
 
     eligible: bool
-    reason: str | None
+    reason: str | None = Field(description=f"One of {names_of('skip')}.")
     message: str | None = Field(description="The reason as a sentence.")
     next_step: str | None
 
@@ -157,9 +174,10 @@ class ItemEligibility(View):
 class ItemIssue(View):
     """Something the mapping had to cut, drop or could not read."""
 
-    code: str
-    field: str
+    code: str = Field(description=f"One of {names_of('issue')}.")
+    field: str = Field(description="The item's field at Meta.")
     message: str
+    action: str = Field(description="What to do about it, as a sentence.")
 
 
 class NextRequestView(View):
@@ -211,13 +229,28 @@ class MetaItemDetail(View):
                 next_step=reason.next_step if reason else None,
             ),
             issues=[
-                ItemIssue(code=issue.code, field=issue.field, message=issue.sentence)
+                ItemIssue(
+                    code=issue.code,
+                    field=issue.field,
+                    message=issue.sentence,
+                    action=entry_of(issue.code).action,
+                )
                 for issue in detail.issues
             ],
             mapped_item_data=detail.mapped,
             next_request=NextRequestView.model_validate(detail.next_request) if detail.next_request else None,
             href=href("/admin/meta/items", item.variant_id),
         )
+
+
+def _explained(code: str | None, said: str | None) -> dict[str, Any]:
+    """What the table says of a code, for the fields beside it."""
+    entry = None if code is None else explain(code, said)
+    return {
+        "error_category": entry.category if entry else None,
+        "error_explanation": entry.sentence if entry else None,
+        "error_action": entry.action if entry else None,
+    }
 
 
 def _variant(item: CatalogItem) -> ItemVariant:
@@ -269,6 +302,7 @@ def _sync_state(view: SyncStateView, detail: ItemDetail) -> ItemSyncState:
         confirmed_at=view.confirmed_at,
         last_error=view.last_error,
         error_code=state.code,
+        **_explained(state.code, view.last_error),
         attempts=state.attempts,
         retry_at=view.retry_at,
         in_flight=state.in_flight is not None,
