@@ -56,6 +56,7 @@ async def test_a_timeline_in_pages(world: World, synced: Caller) -> None:
 
 
 async def test_what_meta_shows_now(world: World, synced: Caller) -> None:
+    shown: dict[str, Any] = {}
     for _ in range(5):  # Meta names its usage after a few calls only.
         shown = await synced.data("GET", "/admin/meta/items/v1/meta-status")
     assert (shown["found"], shown["retailerId"], shown["catalogId"]) == (True, "v1", DEMO_CATALOG_ID)

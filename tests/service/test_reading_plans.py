@@ -28,6 +28,9 @@ _STATEMENTS: dict[str, Executable] = {
     "first_page": reading._FIRST_PAGE,
     "next_page": reading._NEXT_PAGE,
     "job": job_statements.INSERT,
+    "chosen": reading._CHOSEN,
+    "facts": job_statements.FACTS,
+    "withdraw": job_statements.WITHDRAW,
 }
 _GIVEN: dict[str, Any] = {
     "store_id": "s",
@@ -39,6 +42,11 @@ _GIVEN: dict[str, Any] = {
     "type": "bootstrap",
     "description": None,
     "requested_by": None,
+    "scope": "{}",
+    "action": "look",
+    "lane": 2,
+    "dry_run": False,
+    "variant_ids": "{v0,v11,v222,v33,v444,v55,v66,v77,v88,v999,v1000,v9999}",
 }
 
 
@@ -188,6 +196,15 @@ async def test_a_small_read_does_not_read_a_large_store(tables: Tables, is_known
         rows, pages = await tables.pages(name, most=10)
         assert rows == expected
         assert pages < 2 * _PAGES_PER_ROW * rows, name
+
+
+@pytest.mark.parametrize("known", _KNOWN)
+async def test_a_job_looks_its_items_up_by_their_names(tables: Tables, known: str) -> None:
+    await _fill_as_known(tables, known)
+    for name, expected in (("chosen", 9), ("facts", 12), ("withdraw", 1)):
+        rows, pages = await tables.pages(name, most=12)
+        assert rows == expected, name
+        assert pages < _PAGES_PER_ROW * 12, name
 
 
 @pytest.mark.parametrize("is_known", [False, True])

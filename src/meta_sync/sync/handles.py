@@ -15,6 +15,7 @@ from meta_sync.core.db import Database
 from meta_sync.core.errors import NotFoundError
 from meta_sync.core.paging import MAX_PAGE_ROWS, CursorCodec, require_page_within_reach
 from meta_sync.sync.attempts import OUTCOME, AttemptOutcome
+from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.models import DELETE_HASH
 
 __all__ = [
@@ -170,6 +171,7 @@ class HandlesService:
         statement = f"SELECT {_COLUMNS} {source}{place} ORDER BY b.batch_id DESC LIMIT :limit OFFSET :offset"
         given = values if before is None else {**values, "before": before}
         async with self._database.store(store_id) as connection:
+            await expect_lookups(connection)
             rows = await connection.execute(text(statement), {**given, "limit": limit + 1, "offset": offset})
             found = [_summary(row) for row in rows]
             total = await _count(connection, source, values)
@@ -204,6 +206,7 @@ class HandlesService:
         after, offset = self._place(scope, cursor, page, limit)
         values: dict[str, Any] = {"store_id": store_id, "batch_id": number}
         async with self._database.store(store_id) as connection:
+            await expect_lookups(connection)
             row = (await connection.execute(_ONE, values)).one_or_none()
             if row is None:
                 raise _not_found()
