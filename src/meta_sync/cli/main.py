@@ -14,6 +14,7 @@ from meta_sync.cli import (
     console,
     demo,
     error_commands,
+    item_commands,
     platform_commands,
     process_commands,
     schema_commands,
@@ -46,6 +47,7 @@ for _module in (
     catalog_commands,
     sync_commands,
     error_commands,
+    item_commands,
 ):
     _module.add_to(app)
 
