@@ -15,7 +15,7 @@ from meta_sync.core.clock import utc_now
 from meta_sync.core.db import Database
 from meta_sync.core.errors import NotFoundError, ValidationFailedError
 from meta_sync.core.paging import CursorCodec
-from meta_sync.sync import item_queries, items
+from meta_sync.sync import item_filters, item_queries, items
 from meta_sync.sync.item_queries import ItemFilter, ItemSort, search_pattern
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.models import DecisionKind, Method, Presence, Status
@@ -142,6 +142,58 @@ async def test_filters_with_totals_and_cursors(world: World, service: ItemsServi
         assert await by_cursor(service, world, wanted, 2) == expected, wanted
         stable = replace(wanted, sort=ItemSort.VARIANT_ID)
         assert await by_cursor(service, world, stable, 2) == sorted(expected), wanted
+
+
+@pytest.mark.parametrize("few", [0, 3])
+@pytest.mark.parametrize("is_every_row_written", [False, True])
+async def test_a_walk_finds_what_looking_up_finds(
+    world: World,
+    service: ItemsService,
+    monkeypatch: pytest.MonkeyPatch,
+    few: int,
+    is_every_row_written: bool,
+) -> None:
+    """Where many match, each row is looked at; where few do, the few are looked up: the list is the same."""
+    await fill(world)
+    if is_every_row_written:
+        await execute(
+            world,
+            "INSERT INTO sync_state (link_id, variant_id, store_id, status) "
+            "SELECT l.link_id, v.variant_id, v.store_id, 'never_synced' FROM catalog_links AS l, variants AS v "
+            "ON CONFLICT DO NOTHING",
+        )
+    await world.put("p07", variant("v07"), status="draft")
+    await execute(world, "UPDATE intents SET lane = 2 WHERE variant_id < 'v06'")
+    # One waits for the batch that is under way.
+    await execute(
+        world,
+        "INSERT INTO batches (store_id, link_id, graph_host, catalog_id, state, lane, body_bytes, link_epoch,"
+        " mapping_epoch, sent, created_on) SELECT :store_id, link_id, 'h', '1', 'open', 0, 1, 1, 1, 1, now()"
+        " FROM catalog_links",
+    )
+    await execute(
+        world, "UPDATE intents SET parked_by = (SELECT batch_id FROM batches) WHERE variant_id = 'v01'"
+    )
+    asked = [wanted for wanted, _ in FILTERS]
+    asked += [ItemFilter(lane=lane) for lane in Lane]
+    asked += [ItemFilter(eligible_only=True), ItemFilter(eligible_only=True, status=Status.NEVER_SYNCED)]
+    asked += [ItemFilter(lane=Lane.BULK, search="v0", eligible_only=True), ItemFilter()]
+    for wanted in (replace(one, sort=sort) for one in asked for sort in ItemSort):
+        monkeypatch.setattr(item_filters, "FEW", 10_000)
+        looked_up = await service.list(world.store_id, wanted, limit=100)
+        monkeypatch.setattr(item_filters, "FEW", few)
+        walked = await service.list(world.store_id, wanted, limit=100)
+        assert walked.items == looked_up.items, wanted
+        assert walked.total == looked_up.total or not walked.is_total_exact
+        expected = [item.variant_id for item in looked_up.items]
+        assert await by_cursor(service, world, wanted, 2) == expected, wanted
+        assert await by_page(service, world, wanted, 3) == expected, wanted
+        # A cursor of one way goes on in the other.
+        first = await service.list(world.store_id, wanted, limit=2)
+        monkeypatch.setattr(item_filters, "FEW", 10_000)
+        if first.next_cursor:
+            rest = await service.list(world.store_id, wanted, limit=100, cursor=first.next_cursor)
+            assert [item.variant_id for item in [*first.items, *rest.items]] == expected, wanted
 
 
 async def test_the_lane_of_what_waits(world: World, service: ItemsService) -> None:
