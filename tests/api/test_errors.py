@@ -231,7 +231,7 @@ async def test_a_database_that_is_really_away(world: World) -> None:
 
 async def test_what_meta_said_goes_along(store: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     meta = {
-        "fbType": "OAuthException", "fbCode": 190, "fbSubcode": None, "fbTraceId": "A1", "category": "authentication",
+        "fbType": "OAuthException", "fbCode": 190, "fbSubcode": None, "fbTraceId": "A1", "fbMessage": "No.", "category": "authentication",
     }  # fmt: skip
 
     refusal = ServiceError("Meta refused.", code="meta_graph_error", status=502, meta=meta)

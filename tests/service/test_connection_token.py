@@ -82,7 +82,7 @@ async def test_each_reason_for_a_refusal_has_its_own_sentence(world: World) -> N
     cases = [
         ("has expired", "authentication", add(expires_at=NOW.timestamp() - 1).value),
         ("is not valid", "authentication", "EAAnobodyEverIssuedThis"),
-        ("is not valid. Generate a new one and set it here. Meta says:", "authentication", killed),
+        ("is not valid. Generate a new one and set it here.", "authentication", killed),
         ("is of the kind PAGE", "authentication", add(token_type="PAGE").value),
         ("permission catalog_management.", "permission", add(scopes=["business_management"]).value),
         ("permission business_management.", "permission", add(scopes=["catalog_management"]).value),
@@ -94,6 +94,9 @@ async def test_each_reason_for_a_refusal_has_its_own_sentence(world: World) -> N
         assert sentence in error.message
         assert error.meta is not None
         assert error.meta["category"] == category
+        assert error.meta["fbMessage"] is None or error.meta["fbMessage"] not in error.message
+        if token == killed:
+            assert "session" in error.meta["fbMessage"].lower()
 
 
 async def test_a_token_of_another_app_is_refused(world: World) -> None:

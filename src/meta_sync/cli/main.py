@@ -77,6 +77,9 @@ def main() -> None:
         sys.exit(_REFUSED)
     except ServiceError as error:
         console.note(f"meta-sync: {error.message}")
+        said = error.meta.get("fbMessage") if error.meta else None
+        if said:
+            console.note(f"  Meta says: {said}")
         for detail in error.details:
             # An error about one field has said all of it in its sentence.
             if detail.message.rstrip(".") not in error.message:

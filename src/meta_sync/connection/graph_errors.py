@@ -41,23 +41,35 @@ def service_error(error: GraphError) -> ServiceError:
         return ServiceError(_ASSET_LOST, code="meta_account_error", status=400, meta=meta)
     if isinstance(error, CredentialsError | PermissionMissingError | BlockedError):
         return ServiceError(
-            f"Meta refused the call: {error.message} {error.reaction}",
+            f"Meta refused the call. {error.reaction}",
             code="meta_account_error",
             status=400,
             meta=meta,
         )
     if error.facts.has_envelope:
-        sentence = f"Meta reported an error: {error.message} {error.reaction}"
+        sentence = f"Meta reported an error. {error.reaction}"
     else:
         sentence = f"{error.message} Try again in a minute."
     return ServiceError(sentence, code="meta_graph_error", status=502, meta=meta)
 
 
 def account_error(
-    message: str, *, category: str, code: int | None = None, subcode: int | None = None
+    message: str,
+    *,
+    category: str,
+    code: int | None = None,
+    subcode: int | None = None,
+    said: str | None = None,
 ) -> ServiceError:
-    """A refusal for a reason in the Meta account that we found ourselves, from what Meta told us."""
-    meta = {"fbType": None, "fbCode": code, "fbSubcode": subcode, "fbTraceId": None, "category": category}
+    """A refusal for a reason in the Meta account that we found ourselves, from what Meta told us (``said``)."""
+    meta = {
+        "fbType": None,
+        "fbCode": code,
+        "fbSubcode": subcode,
+        "fbTraceId": None,
+        "fbMessage": said,
+        "category": category,
+    }
     return ServiceError(message, code="meta_account_error", status=400, meta=meta)
 
 

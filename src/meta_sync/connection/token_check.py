@@ -34,12 +34,12 @@ def require_usable_token(info: TokenInfo, *, app_id: str, now: datetime) -> Toke
             subcode=info.error_subcode,
         )
     if not info.is_valid:
-        said = f" Meta says: {info.error_message}" if info.error_message else ""
         raise account_error(
-            f"The access token is not valid. Generate a new one and set it here.{said}",
+            "The access token is not valid. Generate a new one and set it here.",
             category="authentication",
             code=info.error_code,
             subcode=info.error_subcode,
+            said=info.error_message,
         )
     if info.app_id != app_id:
         raise account_error(

@@ -44,7 +44,8 @@ class ServiceError(Exception):
     details
         Faults by field, for input errors.
     meta
-        What Meta said, for failures of the Graph API: ``fbType``, ``fbCode``, ``fbSubcode``, ``fbTraceId``, ``category``.
+        What Meta said, for failures of the Graph API: ``fbType``, ``fbCode``, ``fbSubcode``, ``fbTraceId``,
+        ``fbMessage`` (word for word), ``category``.
     retry_after_seconds
         When to come back, for 429 and 503.
     """

@@ -148,6 +148,7 @@ class GraphError(Exception):
             "fbCode": self.facts.code,
             "fbSubcode": self.facts.subcode,
             "fbTraceId": self.facts.fb_trace_id,
+            "fbMessage": self.facts.message if self.facts.has_envelope else None,
             "category": self.category,
         }
 

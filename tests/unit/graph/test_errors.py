@@ -224,6 +224,7 @@ def test_every_fact_is_kept() -> None:
         "fbCode": 190,
         "fbSubcode": 463,
         "fbTraceId": "AbC",
+        "fbMessage": "Error validating access token",
         "category": "authentication",
     }
     assert error.to_log_context()["error"] == "CredentialsError"

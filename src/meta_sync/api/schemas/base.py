@@ -156,6 +156,7 @@ class MetaErrorBody(View):
     fb_code: int | None
     fb_subcode: int | None
     fb_trace_id: str | None
+    fb_message: str | None = Field(description="What Meta said, word for word.")
     category: Category
 
 
