@@ -27,12 +27,21 @@ _COUNTERS = "adds up counters, which only the API shows"
 
 _CHOSEN = "of a job over chosen items; the simulated people start jobs over all"
 
+_DRY = "of a dry run, which sends nothing"
+
 _WITHOUT_TWIN = {
     "meta_sync.catalog.repository._STOCK_OWNERS": "read for events, which end in the same writes as other edits",
     "meta_sync.connection.repository._LINKS_WITH_KIND": "the common part of other statements",
+    "meta_sync.sync.handles._CALLS": _READ_BY_THE_API,
+    "meta_sync.sync.handles._ONE": _READ_BY_THE_API,
     "meta_sync.sync.item_detail._LAST_PUSHED_HASH": _READ_BY_THE_API,
-    "meta_sync.sync.item_queries._FOUND": _READ_BY_THE_API,
+    "meta_sync.sync.item_filters._ELIGIBLE": _READ_BY_THE_API,
+    "meta_sync.sync.item_filters._FOUND": _READ_BY_THE_API,
+    "meta_sync.sync.item_filters._OF_PRODUCT": _READ_BY_THE_API,
+    "meta_sync.sync.item_filters._TOMBSTONES": _READ_BY_THE_API,
+    "meta_sync.sync.item_filters._WAITING": _READ_BY_THE_API,
     "meta_sync.sync.item_queries._ITEM_ROWS": _READ_BY_THE_API,
+    "meta_sync.sync.item_queries._LIVE": _READ_BY_THE_API,
     "meta_sync.sync.item_queries._STATE_COUNTS": _READ_BY_THE_API,
     "meta_sync.sync.item_queries._STATUS_COUNT": _READ_BY_THE_API,
     "meta_sync.sync.items._PRODUCT_SYNC": _READ_BY_THE_API,
@@ -42,9 +51,15 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.job_actions._LOCK_IN_FLIGHT": _CHOSEN,
     "meta_sync.sync.job_actions._RESYNC": _CHOSEN,
     "meta_sync.sync.job_actions._RETRY": _CHOSEN,
-    "meta_sync.sync.job_scope._OF_PRODUCTS": _CHOSEN,
+    "meta_sync.sync.job_dry_run._FINDINGS": _DRY,
+    "meta_sync.sync.job_dry_run._NOTE": _DRY,
+    "meta_sync.sync.job_dry_run._PAYLOADS": _DRY,
+    "meta_sync.sync.job_dry_run._RESULT": _DRY,
+    "meta_sync.sync.job_runner.FAIL": _DRY,
     "meta_sync.sync.job_scope.SCOPE": _CHOSEN,
+    "meta_sync.sync.job_scope._OF_PRODUCTS": _CHOSEN,
     "meta_sync.sync.jobs._COUNT": _READ_BY_THE_API,
+    "meta_sync.sync.jobs._FINDINGS": _READ_BY_THE_API,
     "meta_sync.sync.jobs._KNOWN": _READ_BY_THE_API,
     "meta_sync.sync.jobs._LIST": _READ_BY_THE_API,
     "meta_sync.sync.jobs._LIST_AFTER": _READ_BY_THE_API,
@@ -64,6 +79,7 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.sweep._OLD_ROWS": _PURGE,
     "meta_sync.sync.sweep._PARTITIONS": _PARTITIONS,
     "meta_sync.sync.sweep._WAIT_LITTLE": _PARTITIONS,
+    "meta_sync.sync.timeline._KNOWN": _READ_BY_THE_API,
 }
 
 

@@ -29,6 +29,7 @@ from meta_sync.api.routes import (
     health,
     imports,
     items,
+    jobs,
     platform,
 )
 from meta_sync.core.errors import ServiceError
@@ -46,9 +47,11 @@ _ROUTERS = (
     imports.routes,
     feeds.routes,
     connection.routes,
+    # Before the items, of which one might be called "bulk".
+    jobs.routes,
     items.routes,
-    errors.routes,
     handles.routes,
+    errors.routes,
     health.routes,
     documents.routes,
 )

@@ -27,8 +27,9 @@ TAGS = [
     {"name": "Imports", "description": "Feed files of any size."},
     {"name": "Connection", "description": "The connection to Meta, the settings, and the sync as a whole."},
     {"name": "Items", "description": "What of the store's variants is at Meta, and why."},
-    {"name": "History", "description": "Batches with their items, and what happened to a store."},
     {"name": "Errors", "description": "What went wrong, what it means, and what to do about it."},
+    {"name": "Jobs", "description": "Long work over the items of a store: started, watched, called off."},
+    {"name": "History", "description": "Batches with their items, and what happened to a store."},
     {"name": "Health", "description": "For orchestrators."},
 ]
 

@@ -14,6 +14,7 @@ __all__ = [
     "FeedIdPath",
     "ImportIdPath",
     "ItemLimitQuery",
+    "JobIdPath",
     "KeyIdPath",
     "LimitQuery",
     "PageQuery",
@@ -31,6 +32,7 @@ VariantIdPath = Annotated[str, Path(alias="variantId", description=_OWN_ID), Aft
 StoreIdPath = Annotated[str, Path(alias="storeId"), AfterValidator(read_path_id)]
 KeyIdPath = Annotated[str, Path(alias="keyId"), AfterValidator(read_path_id)]
 FeedIdPath = Annotated[str, Path(alias="feedId"), AfterValidator(read_path_id)]
+JobIdPath = Annotated[str, Path(alias="jobId"), AfterValidator(read_path_id)]
 ImportIdPath = Annotated[str, Path(alias="importId"), AfterValidator(read_path_id)]
 
 PageQuery = Annotated[

@@ -16,6 +16,7 @@ __all__ = [
     "UNFINISHED",
     "JobAction",
     "JobCounts",
+    "JobFinding",
     "JobOrder",
     "JobPage",
     "JobScope",
@@ -228,6 +229,19 @@ class JobView:
             return None
         left = self.total - (self.looked_at if self.dry_run else self.counts.ended)
         return self.seen_at + timedelta(minutes=max(left, 0) / rate)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinding:
+    """One item that a dry run would send."""
+
+    variant_id: str
+    product_id: str
+    retailer_id: str | None
+    decision: str
+    reason: str | None
+    changes: dict[str, list[str | None]]
+    """By field, what Meta confirmed last and what would be sent."""
 
 
 @dataclass(frozen=True, slots=True)

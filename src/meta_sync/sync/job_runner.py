@@ -20,10 +20,11 @@ from meta_sync.sync.context import Standstill, StoreContext, load_context
 from meta_sync.sync.decide import decide
 from meta_sync.sync.drain import database_time
 from meta_sync.sync.job_actions import ask_for
+from meta_sync.sync.job_dry_run import note_findings
 from meta_sync.sync.job_follow import JobFollower
 from meta_sync.sync.job_models import JobAction, LeasedJob
 from meta_sync.sync.job_scope import JobReader, is_in_scope, needs_intent
-from meta_sync.sync.job_statements import ADVANCE, LEASE, LINK_GONE, UNLEASE
+from meta_sync.sync.job_statements import ADVANCE, FAIL, LEASE, LINK_GONE, UNLEASE
 from meta_sync.sync.mapping import Mapper
 from meta_sync.sync.models import ItemState, Link
 
@@ -35,6 +36,10 @@ _PAGE = 2_000
 _MOST_AHEAD = 5_000
 """Items of a job under way whose look cannot be taken back. It asks for more when fewer wait, so that little is left to be
 sent when it is called off."""
+
+_NOT_DECIDED = (
+    "The settings are not complete, or Meta cannot be reached with them, so nothing can be decided."
+)
 
 _DECIDED_FIRST = frozenset({"reevaluation", "sync"})
 """Types of jobs that ask only for items that differ; others leave it to the drain to find out."""
@@ -100,7 +105,11 @@ class JobRunner:
             last = page[-1][0].variant_id if page else job.cursor
             link = Link(active.link_id, active.epoch, active.was_empty)
             page = [(item, state) for item, state in page if is_in_scope(item, state, link)]
-            variant_ids = await self._wanted(connection, job, context, link, page)
+            if job.dry_run and isinstance(context, Standstill):
+                said = {"job_id": job.job_id, "fence": job.fence, "error": _NOT_DECIDED}
+                await connection.execute(FAIL, said)
+                return
+            variant_ids = [] if job.dry_run else await self._wanted(connection, job, context, link, page)
             advanced = await connection.scalar(
                 ADVANCE,
                 {
@@ -117,6 +126,9 @@ class JobRunner:
             # Without it the job was sent back to its first row, called off, or is no longer ours.
             if advanced is not None and variant_ids:
                 await ask_for(connection, job, variant_ids)
+            if advanced is not None and job.dry_run and isinstance(context, StoreContext):
+                now = await database_time(connection)
+                await note_findings(connection, job, context, page, now=now, is_last=read < _PAGE)
             await self._give_back(connection, job, 0)
 
     async def _wanted(

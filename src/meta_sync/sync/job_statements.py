@@ -15,6 +15,7 @@ __all__ = [
     "DROP_PAGES",
     "ENQUEUE",
     "FACTS",
+    "FAIL",
     "FINISH",
     "HOLD",
     "INSERT",
@@ -240,5 +241,11 @@ LINK_GONE = text(
     UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
         message = 'The store uses another catalog now.'
     WHERE job_id = :job_id AND fence = :fence
+    """
+)
+FAIL = text(
+    """
+    UPDATE jobs SET status = 'error', finished_at = now(), leased_until = NULL, stage = 'done', error = :error
+    WHERE job_id = :job_id AND fence = :fence AND status = 'running'
     """
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.item_queries import status_count
 from meta_sync.sync.job_models import (
     JobAction,
+    JobFinding,
     JobOrder,
     JobPage,
     JobScope,
@@ -69,6 +71,15 @@ _KNOWN = {
         """
     ),
 }
+
+
+_FINDINGS = text(
+    """
+    SELECT variant_id, product_id, retailer_id, decision, reason, changes FROM job_findings
+    WHERE store_id = :store_id AND job_id = :job_id AND variant_id > :after ORDER BY variant_id LIMIT :most
+    """
+).columns(changes=JSONB)
+_FINDINGS_AT_ONCE = 500
 
 
 async def insert_job(
@@ -162,14 +173,15 @@ class JobService:
                     total=total,
                 )
         except IntegrityError:
-            running = await self._running(store_id, order.type)
+            running = await self.running(store_id, order.type)
             raise ConflictError(
                 f"A {order.type} is running already: {running}. Wait for it, or cancel it."
             ) from None
         await self._queue.wake(JobName.JOBS)
         return OrderedJob(started, not_found)
 
-    async def _running(self, store_id: str, kind: str) -> str | None:
+    async def running(self, store_id: str, kind: str) -> str | None:
+        """The id of the store's unfinished job of a type."""
         async with self._database.store(store_id) as connection:
             found: str | None = await connection.scalar(RUNNING, {"store_id": store_id, "type": kind})
             return found
@@ -220,6 +232,19 @@ class JobService:
             total = await connection.scalar(_COUNT, {**given, "most": MAX_PAGE_ROWS + 1})
         jobs = [_view(row) for row in rows[:limit]]
         return JobPage(jobs, int(total or 0), len(rows) > limit)
+
+    async def report(self, store_id: str, job_id: str) -> AsyncIterator[JobFinding]:
+        """What a dry run would send, in the order of the ids, read in pages without holding a transaction open."""
+        after = ""
+        while True:
+            given = {"store_id": store_id, "job_id": job_id, "after": after, "most": _FINDINGS_AT_ONCE}
+            async with self._database.store(store_id) as connection:
+                rows = (await connection.execute(_FINDINGS, given)).all()
+            for row in rows:
+                yield JobFinding(*row)
+            if len(rows) < _FINDINGS_AT_ONCE:
+                return
+            after = rows[-1][0]
 
     async def cancel(self, store_id: str, job_id: str) -> JobView:
         """Stop a job: it asks for nothing more, takes back what nobody else asked for, and ends what is at Meta.
