@@ -267,3 +267,14 @@ async def test_a_dry_run_without_settings_says_so(world: World, store: Caller) -
     job = await store.data("GET", started["href"])
     assert (job["status"], job["counts"]["cancelled"]) == ("error", 3)
     assert "not complete" in job["error"]
+
+
+async def test_an_item_called_bulk_is_one_item(world: World, store: Caller) -> None:
+    await _fill(world, store)
+    await store.data("PUT", "/catalog/products/odd", json=product_body("bulk"))
+    await world.run()
+    item = await store.data("GET", "/admin/meta/items/bulk")
+    assert item["href"].startswith("/admin/meta/items/~")
+    await store.data("POST", f"{item['href']}/resync")
+    assert (await store.data("GET", item["href"]))["pendingIntent"] is not None
+    assert (await store("GET", JOBS)).json()["metadata"]["total"] == 1, "the first sync, and no other job"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from types import TracebackType
 from typing import Any, Self
 
@@ -9,8 +10,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from meta_sync.catalog.ingest.imports import ImportView
 from meta_sync.cli import console
+from meta_sync.sync.job_models import JobView
 
-__all__ = ["ImportProgress", "SyncProgress", "is_settled"]
+__all__ = ["ImportProgress", "JobProgress", "SyncProgress", "is_settled", "job_sentence"]
 
 _WORDS = (
     ("synced", "synced"),
@@ -85,6 +87,80 @@ class SyncProgress:
         elif sentence != self._last:
             console.say(f"  {settled}/{self._total or counts['total']} settled: {sentence}")
         self._last = sentence
+
+
+_JOB_WORDS = (
+    ("unchanged", "unchanged"),
+    ("synced", "synced"),
+    ("submitted", "at Meta"),
+    ("enqueued", "waiting"),
+    ("failed", "failed"),
+    ("skipped", "skipped"),
+    ("cancelled", "cancelled"),
+)
+_STAGES = {
+    "waiting": "waits for a worker",
+    "enqueuing": "looks for what differs",
+    "syncing": "is sent",
+    "done": "done",
+}
+
+
+class JobProgress:
+    """Shows how far a job is: stage, percent, rate and when it may be over; a context manager."""
+
+    def __init__(self) -> None:
+        screen = console.screen()
+        self._last = ""
+        self._bar = (
+            Progress(
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}"),
+                console=screen,
+            )
+            if screen.is_terminal
+            else None
+        )
+        self._task = self._bar.add_task("", total=100) if self._bar is not None else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, job: JobView, *, standstill: str | None = None) -> None:
+        """Show how far the job is by now, and why nothing is sent if nothing is."""
+        sentence = job_sentence(job, standstill=standstill)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=job.percent, description=sentence)
+        elif sentence != self._last:
+            console.say(f"  {job.percent} %, {sentence}")
+        self._last = sentence
+
+
+def job_sentence(job: JobView, *, standstill: str | None = None) -> str:
+    """Where a job stands, in one line."""
+    counts = job.counts
+    told = ", ".join(
+        f"{getattr(counts, name):,} {word}" for name, word in _JOB_WORDS if getattr(counts, name)
+    )
+    parts = [_STAGES.get(job.stage, job.stage) if job.status == "running" else job.status]
+    parts.append(f"{counts.total:,} items" + (f": {told}" if told else ""))
+    if job.rate_per_minute is not None and not job.is_over:
+        parts.append(f"{job.rate_per_minute:,.0f} a minute")
+    if job.estimated_finish_at is not None:
+        parts.append(f"until about {job.estimated_finish_at.astimezone(UTC):%H:%M} UTC")
+    if standstill is not None and not job.is_over:
+        parts.append(f"paused: {standstill}")
+    return "; ".join(parts)
 
 
 _IMPORT_WORDS = ("created", "changed", "unchanged", "skipped", "failed", "deleted")

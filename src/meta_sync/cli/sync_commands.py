@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
+from dataclasses import asdict
 from datetime import UTC
 from typing import Annotated, Any
 
@@ -12,13 +14,14 @@ from sqlalchemy import func, select, text
 
 from meta_sync.cli import console
 from meta_sync.cli.options import JsonOutput, StoreId, read_settings
-from meta_sync.cli.progress import SyncProgress, is_settled
+from meta_sync.cli.progress import JobProgress, job_sentence
 from meta_sync.cli.running import run
 from meta_sync.cli.session import Session, open_session
 from meta_sync.core.config import Settings
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError
 from meta_sync.sync.codes import entry_of
+from meta_sync.sync.job_models import JobAction, JobOrder, JobView
 from meta_sync.sync.models import Status
 from meta_sync.sync.status import StoreStatus
 from meta_sync.sync.tables import worker_heartbeats
@@ -78,27 +81,94 @@ def _sync(
     *,
     store: StoreId,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show the counts until everything is settled.")
+        bool,
+        typer.Option("--watch", help="Show how far the job is until it is over. Ctrl-C leaves it running."),
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Send also what Meta has as it should be.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Send nothing; say what would be sent, and how long it would take."),
+    ] = False,
+    json: JsonOutput = False,
 ) -> None:
-    """Look at every variant of a store again. What Meta has confirmed already costs no call."""
+    """Look at every variant of a store again. What Meta has confirmed already costs no call.
 
-    async def sync(settings: Settings) -> None:
+    With --watch or --dry-run the exit code is 1 when items failed, or the job ended in another way than by its work.
+    """
+
+    async def sync(settings: Settings) -> JobView:
         async with open_session(settings) as session:
             await session.factory.stores().get(store)
-            try:
-                started = await session.factory.jobs().start_bootstrap(store, requested_by="command line")
-            except ConflictError as error:
-                if not watch or error.code != ConflictError.code:
-                    raise
-                # It is running already, which is as good a thing to watch.
-                console.say(error.message)
-            else:
-                console.say(f"Started the job {started.job_id} over {started.total} variants.")
-            if watch:
-                await _watch(session, store)
+            action = JobAction.FORCE if force else JobAction.LOOK
+            order = JobOrder("sync", action=action, dry_run=dry_run, requested_by="command line")
+            job = await _start_or_join(session, store, order, join=watch and not dry_run)
+            if not json:
+                console.say(f"The job {job.job_id} is about {job.total:,} variants.")
+            if watch or dry_run:
+                return await _watch(session, store, job.job_id, quiet=json)
+            return job
 
-    run(sync(read_settings()))
+    job = run(sync(read_settings()))
+    if json:
+        console.print_json(_job_as_json(job))
+    elif dry_run:
+        _say_dry_run(job)
+    elif watch:
+        console.say(f"The job is over: {job_sentence(job)}.")
+    if job.is_over and job.status != "success":
+        raise typer.Exit(1)
+
+
+async def _start_or_join(session: Session, store_id: str, order: JobOrder, *, join: bool) -> JobView:
+    """A new job, or the one that runs already, which is as good a thing to watch."""
+    jobs = session.factory.jobs()
+    try:
+        job_id: str | None = (await jobs.start(store_id, order)).started.job_id
+    except ConflictError as error:
+        job_id = await jobs.running(store_id, order.type) if join else None
+        if job_id is None:
+            raise
+        console.note(error.message)
+    assert job_id is not None
+    return await jobs.get(store_id, job_id)
+
+
+def _job_as_json(job: JobView) -> dict[str, Any]:
+    """A job for a machine, in the words of the API."""
+    return {
+        "jobId": job.job_id,
+        "status": job.status,
+        "stage": job.stage,
+        "percent": job.percent,
+        "counts": asdict(job.counts),
+        "ratePerMinute": job.rate_per_minute,
+        "estimatedFinishAt": job.estimated_finish_at,
+        "message": job.message,
+        "error": job.error,
+        "dryRun": job.result if job.dry_run else None,
+    }
+
+
+def _say_dry_run(job: JobView) -> None:
+    result = job.result
+    if job.status != "success" or result is None:
+        console.say(f"The dry run did not end: {job.error or job.message or job.status}")
+        return
+    decisions = {
+        **dict.fromkeys(("create", "update", "delete", "unchanged", "skip"), 0),
+        **result["decisions"],
+    }
+    console.say(
+        "Nothing was sent. A sync would "
+        + ", ".join(f"{name} {decisions[name]:,}" for name in ("create", "update", "delete", "skip"))
+        + f" and leave {decisions['unchanged']:,} alone."
+    )
+    for reason, count in sorted(result["reasons"].items(), key=lambda one: -one[1]):
+        console.say(f"  skipped for {reason}: {count:,}")
+    console.say(
+        f"Calls to Meta: {result['calls']:,} of up to {result['batchSize']:,} items; the last one in about"
+        f" {result['minutes']:,.0f} minutes."
+    )
 
 
 def _distrust(
@@ -133,19 +203,26 @@ def _distrust(
     run(distrust(read_settings()))
 
 
-async def _watch(session: Session, store_id: str) -> None:
-    """Until the job and everything it set off are over."""
+async def _watch(session: Session, store_id: str, job_id: str, *, quiet: bool) -> JobView:
+    """Show the job until it is over."""
     jobs, status = session.factory.jobs(), session.factory.status()
     if not await _worker_runs(session.context.database):
         console.note("No worker runs, so nothing will move. Start one with meta-sync up or meta-sync worker.")
-    with SyncProgress() as progress:
-        while True:
-            newest = await jobs.list(store_id, limit=5)
-            view = _as_json(await status.status(store_id))
-            progress.show(view)
-            if is_settled(view) and all(job.finished_at is not None for job in newest):
-                return
-            await asyncio.sleep(_LOOK_SECONDS)
+    with JobProgress() if not quiet else nullcontext() as progress:
+        try:
+            while True:
+                job = await jobs.get(store_id, job_id)
+                if progress is not None:
+                    stopped = _standstill(_as_json(await status.status(store_id)))
+                    progress.show(job, standstill=stopped or None)
+                if job.is_over:
+                    return job
+                await asyncio.sleep(_LOOK_SECONDS)
+        except asyncio.CancelledError:
+            console.note(
+                f"The job {job_id} goes on by itself. Look again with: meta-sync sync --store {store_id} --watch"
+            )
+            raise
 
 
 async def _worker_runs(database: Database) -> bool:
