@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -31,6 +33,18 @@ def test_down_and_up_again(postgres_server: EmbeddedPostgres) -> None:
         command.downgrade(_config(url), "base")
         command.upgrade(_config(url), "head")
         command.check(_config(url))
+
+
+async def test_a_migration_that_was_broken_off_is_run_again(
+    postgres_server: EmbeddedPostgres,
+) -> None:
+    with fresh_database(postgres_server) as url:
+        await asyncio.to_thread(command.downgrade, _config(url), "0004")
+        name = url.split("/")[3].split("?", maxsplit=1)[0]
+        # An index that was built in part stays behind under its name.
+        postgres_server.psql(name, "CREATE INDEX sync_state_code_idx ON sync_state (status)")
+        await upgrade(url)
+        await asyncio.to_thread(command.check, _config(url))
 
 
 async def test_upgrade_twice_changes_nothing(database_url: str, database: Database) -> None:
