@@ -339,3 +339,17 @@ async def test_the_list_of_jobs(world: World) -> None:
     assert [job.type for job in only.jobs] == ["bootstrap"]
     assert (await world.jobs.page(world.store_id, status="error")).total == 0
     assert (await world.jobs.page("store_other")).total == 0
+
+
+async def test_what_has_ended_is_counted_before_all_is_asked_for(world: World) -> None:
+    await _synced(world, 9)
+    await _make_differ(world)
+    job_id = await _start(world)
+    pipeline = world.pipeline()
+    await pipeline.jobs_tick()
+    await pipeline.drain_tick()
+    while await one(world, "SELECT count(*) FROM batches WHERE state <> 'over'"):
+        await pipeline.poll_tick()
+    await pipeline.jobs_tick()
+    job = await world.jobs.get(world.store_id, job_id)
+    assert (job.stage, job.counts.enqueued, job.counts.synced, job.counts.total) == ("enqueuing", 3, 3, 9)

@@ -93,6 +93,7 @@ class JobFollower:
         ended = progress.ended
         undecided = ended.get(Stand.UNDECIDED, 0)
         moved = {
+            "let_go": len(page.variant_ids) - len(progress.open_ids) - sum(ended.values()),
             "submitted": progress.submitted - page.submitted,
             "synced": ended.get(Stand.SYNCED, 0),
             "failed": ended.get(Stand.FAILED, 0) + undecided,

@@ -163,7 +163,7 @@ class JobView:
     total: int
     looked_at: int
     enqueued: int
-    """Asked to be decided so far, whatever has become of it."""
+    """Asked to be decided so far, whatever has become of it, but for what was taken back."""
     unchanged: int
     error: str | None
     requested_by: str | None
@@ -192,16 +192,17 @@ class JobView:
         """Where the items stand: whatever the instant, the counts are at most the total, and at the end they are it."""
         known = self.unchanged + self.synced + self.failed + self.skipped
         submitted = 0 if self.is_over else self.submitted
+        waiting = 0 if self.is_over else self.enqueued + self.unchanged - known - submitted
         is_called_off = self.status in {"cancelling", "cancelled", "error"}
         return JobCounts(
             total=self.total,
-            enqueued=0 if is_called_off else self.enqueued + self.unchanged - known - submitted,
+            enqueued=waiting,
             unchanged=self.unchanged,
             submitted=submitted,
             synced=self.synced,
             failed=self.failed,
             skipped=self.skipped,
-            cancelled=self.total - known - submitted if is_called_off else 0,
+            cancelled=self.total - known - submitted - waiting if is_called_off else 0,
         )
 
     @property

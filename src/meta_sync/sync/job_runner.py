@@ -78,6 +78,9 @@ class JobRunner:
         await retry_transaction(lambda: self._page(job))
         await failpoint("job.after_page")
         await self._queue.wake(JobName.DRAIN)
+        # What was asked for first may have ended by now; long before the last page is asked for, in a large store.
+        if not job.dry_run:
+            await self._follower.look(job, most=1)
         return True
 
     async def _follow(self, job: LeasedJob) -> bool:

@@ -151,11 +151,11 @@ UNLEASE = text(
     WHERE job_id = :job_id AND fence = :fence AND status IN ('running', 'cancelling')
     """
 )
-# Pages not seen for the longest first.
+# Those looked at, or asked for, the longest ago first.
 PAGES = text(
     """
     SELECT first_id, variant_ids, enqueued_at, last_batch_id, submitted FROM job_pages
-    WHERE job_id = :job_id ORDER BY seen_at NULLS FIRST, first_id LIMIT :most
+    WHERE job_id = :job_id ORDER BY COALESCE(seen_at, enqueued_at), first_id LIMIT :most
     """
 )
 # Each row is found by its key, in the form that core.lookups explains.
@@ -187,7 +187,7 @@ HOLD = text(
 )
 COUNT = text(
     """
-    UPDATE jobs SET submitted = submitted + :submitted, synced = synced + :synced, failed = failed + :failed,
+    UPDATE jobs SET enqueued = enqueued - :let_go, submitted = submitted + :submitted, synced = synced + :synced, failed = failed + :failed,
         skipped = skipped + :skipped, undecided = undecided + :undecided
     WHERE job_id = :job_id
     """

@@ -223,7 +223,7 @@ def unlease(t: Transaction, p: Mapping[str, Any]) -> Rows:
 def pages(t: Transaction, p: Mapping[str, Any]) -> Rows:
     found = sorted(
         (row for row in t.job_pages if row["job_id"] == p["job_id"]),
-        key=lambda row: (row["seen_at"] is not None, row["seen_at"] or 0, row["first_id"]),
+        key=lambda row: (row["seen_at"] or row["enqueued_at"], row["first_id"]),
     )
     names = ("first_id", "variant_ids", "enqueued_at", "last_batch_id", "submitted")
     return Rows(tuple(row[name] for name in names) for row in found[: p["most"]])
@@ -275,7 +275,8 @@ def count(t: Transaction, p: Mapping[str, Any]) -> Rows:
     if row is None:
         return Rows(rowcount=0)
     names = ("submitted", "synced", "failed", "skipped", "undecided")
-    t.jobs.update(row, **{name: row[name] + p[name] for name in names})
+    enqueued = row["enqueued"] - p["let_go"]
+    t.jobs.update(row, enqueued=enqueued, **{name: row[name] + p[name] for name in names})
     return Rows(rowcount=1)
 
 
