@@ -206,6 +206,11 @@ SHOWN = {
     "https://shop.example/f?s3cret": "https://shop.example/f?***",
     "https://shop.example/apikey/abc/lang/en": "https://shop.example/apikey/***/lang/en",
     "https://shop.example/x/4f9b2c7d8e1a0b3c5d6e/feed.xml": "https://shop.example/x/***/feed.xml",
+    "https://shop.example/x/4f9b2c7d8e1a0b3c5d6e.xml": "https://shop.example/x/***.xml",
+    "https://shop.example/x/4f9b2c7d8e1a0b3c5d6e.csv.gz": "https://shop.example/x/***.csv.gz",
+    "https://shop.example/x/%34f9b2c7d8e1a0b3c5d6e:7": "https://shop.example/x/***",
+    "https://shop.example/secret/4711.xml": "https://shop.example/secret/***.xml",
+    "https://shop.example/products-of-the-whole-shop.csv": "https://shop.example/products-of-the-whole-shop.csv",
     "http://[2606:4700::1111]:443/": "http://[2606:4700::1111]:443/",
 }
 
@@ -220,6 +225,9 @@ def test_names_of_files() -> None:
     assert read_web_address("https://s.example/a/my%20feed.csv?x=1").file_name == "my feed.csv"
     assert read_web_address("https://s.example/a/feed").file_name is None
     assert read_web_address("https://s.example/").file_name is None
+    # It is shown, and some shops write the key to their feed there.
+    assert read_web_address("https://s.example/a/4f9b2c7d8e1a0b3c5d6e.xml").file_name == "***.xml"
+    assert read_web_address("https://s.example/token/4711.xml").file_name == "***.xml"
 
 
 @pytest.fixture
