@@ -300,3 +300,30 @@ async def test_a_stream_stays_alive_and_has_an_end() -> None:
     assert pieces[0].startswith("retry: ")
     assert [event["event"] for event in events("".join(pieces))] == ["progress"]
     assert pieces.count(": still here\n\n") > 1
+
+
+async def test_who_asks_again_is_told_when_nothing_moved(api: Api, store: Caller) -> None:
+    started = await store.data("POST", "/catalog/imports?format=google-csv", 202, content=feed(row("a")))
+    first = await store("GET", started["href"])
+    tag = first.headers["etag"]
+    assert tag.startswith('W/"')
+    assert tag.endswith('"')
+    for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+        again = await store("GET", started["href"], headers={"If-None-Match": known})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+    for other in ('W/"other"', tag.strip('W/"'), '""', ""):
+        again = await store("GET", started["href"], headers={"If-None-Match": other})
+        assert (again.status_code, again.headers["etag"], again.json()) == (200, tag, first.json())
+    await finished(api, store, started)
+    moved = await store("GET", started["href"], headers={"If-None-Match": tag})
+    assert (moved.status_code, moved.json()["data"]["status"]) == (200, "success")
+    assert moved.headers["etag"] != tag
+
+
+async def test_a_tag_shows_nobody_an_import_of_another_store(api: Api, store: Caller) -> None:
+    started = await store.data("POST", "/catalog/imports?format=google-csv", 202, content=feed(row("a")))
+    other = await api.factory.stores().create("Other")
+    for caller, status in ((api.nobody, 401), (await api.caller(other.store_id), 404)):
+        response = await caller("GET", started["href"], headers={"If-None-Match": "*"})
+        assert response.status_code == status

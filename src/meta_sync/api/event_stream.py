@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.responses import StreamingResponse
 
+from meta_sync.api.etags import digest_of
 from meta_sync.core.outages import is_outage
 
 __all__ = ["EventStreamResponse", "StreamTimes", "follow"]
@@ -69,7 +69,7 @@ async def follow(
             if not is_outage(error):
                 raise
             content, is_over = b"", False
-        state = hashlib.sha256(content).hexdigest()[:16]
+        state = digest_of(content)
         moved = bool(content) and state != said
         if moved or is_over:
             yield _event("done" if is_over else "progress", state, content)

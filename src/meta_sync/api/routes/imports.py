@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import Query
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from meta_sync.access.models import Permission
 from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
+from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
 from meta_sync.api.event_stream import EventStreamResponse, follow
 from meta_sync.api.parameters import ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
@@ -159,12 +160,19 @@ async def list_imports(context: Context, page: PageQuery = 1, limit: LimitQuery 
     "/catalog/imports/{importId}",
     operation_id="getImport",
     summary="Read an import",
-    description="How far the import is, what it did, and its first 100 errors.",
+    description=(
+        "How far the import is, what it did, and its first 100 errors. Whoever asks again and again sends the `ETag` of the"
+        " last answer as `If-None-Match`."
+    ),
+    response_model=ImportAnswer,
+    responses=NOT_MODIFIED,
 )
 @requires(Permission.PRODUCTS_READ)
-async def get_import(context: Context, import_id: ImportIdPath) -> ImportAnswer:
-    view = await context.factory.imports().get(context.store_id, import_id)
-    return answer(ImportAnswer, Import.of(view))
+async def get_import(
+    context: Context, import_id: ImportIdPath, response: Response, if_none_match: IfNoneMatch = None
+) -> ImportAnswer | Response:
+    found = Import.of(await context.factory.imports().get(context.store_id, import_id))
+    return unless_known(answer(ImportAnswer, found), found, if_none_match, response)
 
 
 @routes.get(
