@@ -120,3 +120,18 @@ def test_formats_by_name() -> None:
     assert format_by_name("google-tsv") is FORMATS["google-tsv"]
     with pytest.raises(FileRefusedError, match="google-rss, google-csv, google-tsv, woocommerce-csv"):
         format_by_name("shopify")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Location,Incoming,Available,On hand\n"
+        b"mug,Mug,Title,Default Title,M-1,,,Shop,0,5,5\n",
+        b"Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Main Street,Warehouse\n"
+        b"mug,Mug,Title,Default Title,M-1,,,5,not stocked\n",
+    ],
+    ids=["rows", "columns"],
+)
+def test_shopifys_stock_is_named_for_what_it_is(head: bytes) -> None:
+    with pytest.raises(FileRefusedError, match=r"Shopify's export of stock by location .* Export Products"):
+        detect(head, "inventory_export.csv")

@@ -116,9 +116,9 @@ def test_what_is_left_out_and_what_fails(outcome: Outcome) -> None:
 def test_what_the_merchant_is_told(outcome: Outcome) -> None:
     told = [(warning.row, warning.field, warning.item_id, warning.rule) for warning in outcome.warnings]
     assert told == [
-        (2, "Variant Barcode", "lamp-arc__Black__1=2c=5_m", "remark"),
-        (8, "Variant Inventory Policy", "old-vase", "remark"),
-        (9, "Google Shopping / Condition", "hidden-bowl", "remark"),
+        (2, "Variant Barcode", "lamp-arc__Black__1=2c=5_m", "rounded_code"),
+        (8, "Variant Inventory Policy", "old-vase", "unknown_word"),
+        (9, "Google Shopping / Condition", "hidden-bowl", "unknown_word"),
         (12, "Handle", None, "no_product"),
         (15, "Handle", None, "no_product"),
         (16, "Variant Price", "tea", "no_price"),

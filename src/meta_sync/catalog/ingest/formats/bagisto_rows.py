@@ -197,7 +197,8 @@ class BagistoRows:
         variant.thumbnail, variant.images = (pictures[0] if pictures else None), pictures[1:]
         if not _flag(reader, "status"):
             variant.availability, variant.inventory = "out of stock", InventoryInput(track_inventory=False)
-            reader.warn("status", "The variant is switched off in the shop, so it counts as out of stock.")
+            message = "The variant is switched off in the shop, so it counts as out of stock."
+            reader.warn("status", message, rule="switched_off")
 
     def _product(self, reader: RowReader, sku: str) -> ProductInput:
         name, brand = reader.text("name"), reader.text("brand")
@@ -269,7 +270,7 @@ def _inventory(reader: RowReader) -> InventoryInput | None:
         try:
             counts = [read_quantity(part.rpartition("=")[2]) for part in cell.text.split(",") if part.strip()]
         except UnreadableValueError as error:
-            raise RowFaultError(cell.column, str(error), value=cell.text) from None
+            raise RowFaultError(cell.column, str(error), rule=error.rule, value=cell.text) from None
         quantity = min(sum(counts), _MOST_QUANTITY) if counts else None
     is_managed = _flag(reader, "manage_stock")
     if quantity is None and is_managed:
