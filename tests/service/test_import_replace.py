@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -416,3 +417,36 @@ async def test_what_an_import_left_behind_is_swept(i: ImportBench) -> None:
     )
     await i.runner.sweep()
     assert await i.b.rows("SELECT import_id FROM import_seen") == [(waiting,)]
+
+
+def _timed(*ids: str, day: int = 3) -> bytes:
+    """Products of one item each as NDJSON, last changed on a day in May."""
+    bodies = (
+        {"id": one, "title": one, "updatedAt": f"2026-05-{day:02}T10:00:00Z", "variants": [{"id": f"{one}1"}]}
+        for one in ids
+    )
+    return b"".join(json.dumps(body).encode() + b"\n" for body in bodies)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_what_was_left_out_once_comes_back_though_its_source_did_not_touch_it(
+    i: ImportBench, *, dry_run: bool
+) -> None:
+    await i.replace(_timed("a", "b", "c", "d"))
+    assert counted(await i.replace(_timed("a", "b", "c"))) == (0, 0, 3, 0, 0, 1)
+    view = await i.replace(_timed("a", "b", "c", "d"), dry_run=dry_run)
+    assert (view.status, counted(view)) == ("success", (1, 0, 3, 0, 0, 0))
+    assert await i.live() == ["a1", "b1", "c1", *([] if dry_run else ["d1"])]
+
+
+@pytest.mark.parametrize(("mode", "day"), [("replace", 2), ("upsert", 2), ("upsert", 3)])
+async def test_news_from_before_a_deletion_is_left_out_and_called_that(
+    i: ImportBench, mode: str, day: int
+) -> None:
+    """It used to be said of such a row that its product was not in the file."""
+    await i.run(_timed("a"))
+    await i.b.catalog.delete_product("s", "a")
+    view = await i.run(_timed("a", day=day), mode=mode)
+    assert (view.status, counted(view)) == ("success", (0, 0, 0, 1, 0, 0))
+    assert [finding.rule for finding in await i.report(view.import_id)] == ["stale"]
+    assert await i.live() == []

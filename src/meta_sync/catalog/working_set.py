@@ -136,25 +136,33 @@ class WorkingSet:
         for variant_id in variant_ids:
             self._delete_variant(variant_id)
 
-    def merge_product(self, given: ProductInput) -> Applied:
-        """Apply the fields of a product and leave its variants alone; a body older than the row changes nothing."""
+    def merge_product(self, given: ProductInput, *, revives: bool = False) -> Applied:
+        """Apply the fields of a product and leave its variants alone; a body older than the row changes nothing.
+
+        ``revives``: what was deleted comes back also with the clock that it had then.
+        """
         before = self.products.get(given.id)
-        if _is_stale(given, before):
+        if before is not None and _is_over(
+            before.clock, given.updated_at, deleted=before.deleted and not revives
+        ):
             return Applied(given.id, len(self._live[given.id]), stale=True)
         return self._put_product(given, before)
 
     def merge_variant(
-        self, product_id: str, given: VariantInput, *, clock: datetime | None = None
+        self, product_id: str, given: VariantInput, *, clock: datetime | None = None, revives: bool = False
     ) -> MergeOutcome:
         """Apply one variant to a product that exists, leaving its other variants alone.
 
-        ``clock`` is the source time that the row gives its product.
+        ``clock`` is the source time that the row gives its product; ``revives`` as in `merge_product`.
         """
         product = self.products.get(product_id)
-        if product is None or product.deleted:
+        if product is None:
             return MergeOutcome.NO_PRODUCT
+        if product.deleted:
+            is_late = _is_over(product.clock, clock, deleted=not revives)
+            return MergeOutcome.STALE if is_late else MergeOutcome.NO_PRODUCT
         before = self.variants.get(given.id)
-        if is_older(clock, product.clock) or _has_later_news(before, clock):
+        if is_older(clock, product.clock) or _has_later_news(before, clock, revives=revives):
             return MergeOutcome.STALE
         is_new = before is None or before.deleted
         if before is not None and not is_new and before.product_id == product_id:
@@ -322,9 +330,9 @@ def _is_stale(given: ProductInput, before: ProductState | None) -> bool:
     return before is not None and _is_over(before.clock, given.updated_at, deleted=before.deleted)
 
 
-def _has_later_news(variant: VariantState | None, clock: datetime | None) -> bool:
+def _has_later_news(variant: VariantState | None, clock: datetime | None, *, revives: bool = False) -> bool:
     """Whether the store was told of the variant itself later than the body's clock."""
-    return variant is not None and _is_over(variant.clock, clock, deleted=variant.deleted)
+    return variant is not None and _is_over(variant.clock, clock, deleted=variant.deleted and not revives)
 
 
 def _is_over(stored: datetime | None, clock: datetime | None, *, deleted: bool) -> bool:

@@ -28,7 +28,7 @@ from meta_sync.catalog.products_write import save_working_set
 from meta_sync.catalog.repository import load_working_set
 from meta_sync.catalog.states import ProductState, product_state
 from meta_sync.catalog.validation import MAX_VARIANTS, validate_product
-from meta_sync.catalog.working_set import MergeOutcome, WorkingSet
+from meta_sync.catalog.working_set import Applied, MergeOutcome, WorkingSet
 
 __all__ = ["Chunk"]
 
@@ -66,7 +66,7 @@ class Chunk:
             if entry.product.id in new:
                 new.discard(entry.product.id)
                 self.tally.products += 1
-                working.merge_product(self._owned(entry.product))
+                self._merge_product(working, entry.product)
         return await self._save(working, findings)
 
     async def write_items(self, entries: Sequence[Parsed]) -> int:
@@ -124,10 +124,12 @@ class Chunk:
         product_changed = False
         if not entry.product_is_partial and product_id in new_products:
             new_products.discard(product_id)
-            product_changed = working.merge_product(self._owned(entry.product)).row_changed
+            product_changed = self._merge_product(working, entry.product).row_changed
         elif product_id in self._named_products:
             self._stand_in(working, entry)
-        outcome = working.merge_variant(product_id, entry.variant, clock=entry.product.updated_at)
+        outcome = working.merge_variant(
+            product_id, entry.variant, clock=entry.product.updated_at, revives=self.lease.replaces
+        )
         if (refused := _refused(entry, outcome)) is not None:
             return self.tally.note(refused)
         self.tally.variants += 1
@@ -155,9 +157,13 @@ class Chunk:
         if stored is not None and not stored.deleted:
             return
         if not entry.product_is_partial:
-            working.merge_product(self._owned(entry.product))
+            self._merge_product(working, entry.product)
         else:
             working.products[entry.product.id] = _alive(stored, self._owned(entry.product))
+
+    def _merge_product(self, working: WorkingSet, product: ProductInput) -> Applied:
+        # A replacing file may have left the product out and name it again, without a change at its source meanwhile.
+        return working.merge_product(self._owned(product), revives=self.lease.replaces)
 
     def _owned(self, product: ProductInput) -> ProductInput:
         """The product as this import's source owns it."""
