@@ -235,6 +235,22 @@ async def test_variations_before_their_parent_find_it(
     assert (await i.b.snapshot(), i.b.sink.calls) == (before, [])
 
 
+async def test_a_parent_that_cannot_be_stored_is_named_and_is_no_item(i: ImportBench) -> None:
+    """What the figures add up to is the items of the file, of which it is none."""
+    long = "9" * 201
+    view = await i.run(
+        woo(
+            f"{long},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,",
+            f"11,variation,,Shirt - S,1,,1,1,10,,https://x.example/s.jpg,id:{long}",
+            "1,simple,,Mug,1,Text,1,5,3,Kitchen,https://x.example/m.jpg,",
+        )
+    )
+    assert (view.status, counted(view)) == ("partial", (1, 0, 0, 0, 1))
+    assert [(error.row, error.item_id) for error in view.errors] == [(1, None), (2, "11")]
+    view = await i.run(woo(f"{long},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,"))
+    assert (view.status, counted(view)) == ("partial", (0, 0, 0, 0, 0))
+
+
 async def test_variations_of_a_stored_parent_leave_it_as_it_is(i: ImportBench) -> None:
     await i.b.catalog.put_product("s", product("10", variant("11", 5), title="Stored", source="api"))
     view = await i.run(woo("11,variation,,Shirt - S,1,,1,1,10,,https://x.example/s.jpg,id:10"))

@@ -92,7 +92,7 @@ def ending_of(run: ImportRun) -> Ending:
     if tally.failed and not went_in:
         sentences.insert(0, "No row of the file could be imported; the errors say why.")
         return Ending("error", " ".join(sentences))
-    is_partial = bool(tally.failed or tally.held_back)
+    is_partial = bool(tally.failed or tally.failed_parents or tally.held_back)
     return Ending("partial" if is_partial else "success", " ".join(sentences) or None)
 
 

@@ -54,7 +54,7 @@ class Chunk:
             if not isinstance(entry, ImportedParent):
                 continue
             if failure := self._fault(entry.row, entry.product, None):
-                findings.append(self.tally.note(failure))
+                findings.append(self.tally.note_parent(failure))
             else:
                 good.append(entry)
         new = await mark_seen(self.connection, self.lease, "p", [entry.product.id for entry in good])
