@@ -14,6 +14,7 @@ from meta_sync.catalog.models import Lane
 from meta_sync.core.db import Database
 from meta_sync.core.failpoints import arm, disarm_all
 from meta_sync.core.queue import JobName
+from meta_sync.sync import sweep
 from tests.support.catalog import product, variant
 from tests.support.imports import ImportBench, counted, feed, open_imports, rows_of
 
@@ -417,6 +418,28 @@ async def test_what_an_import_left_behind_is_swept(i: ImportBench) -> None:
     )
     await i.runner.sweep()
     assert await i.b.rows("SELECT import_id FROM import_seen") == [(waiting,)]
+
+
+async def test_what_was_left_behind_while_no_worker_ran_goes_with_its_import(
+    i: ImportBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody imports by the command alone, and its process is killed at the very end."""
+    view = await i.run(feed(*rows_of(*TEN)))
+    await i.sql(
+        "INSERT INTO import_seen (store_id, import_id, kind, id)"
+        f" SELECT 's', '{view.import_id}', 'v', n::text FROM generate_series(1, 5) AS n"
+    )
+    await i.sql("UPDATE imports SET finished_at = now() - interval '31 days'")
+    monkeypatch.setattr(sweep, "_SEEN_AT_ONCE", 3)
+
+    async def left() -> tuple[int, int]:
+        async with i.b.database.platform() as connection:
+            await sweep.purge(connection)
+        (found,) = await i.b.rows("SELECT (SELECT count(*) FROM import_seen), (SELECT count(*) FROM imports)")
+        return found[0], found[1]
+
+    assert await left() == (2, 1)
+    assert await left() == (0, 0)
 
 
 def _timed(*ids: str, day: int = 3) -> bytes:

@@ -107,6 +107,18 @@ _OLD_CALLS = text(
       AND NOT EXISTS (SELECT FROM batches AS b WHERE b.batch_id = c.batch_id)
     """
 )
+_SEEN_AT_ONCE = 50_000
+# Dropped when an import ends, or soon after; this is what its process left behind while no worker ran for days.
+_OLD_SEEN = text(
+    """
+    WITH old AS (
+        SELECT s.import_id, s.kind, s.id FROM imports AS i JOIN import_seen AS s ON s.import_id = i.import_id
+        WHERE i.finished_at < now() - interval '30 days' LIMIT :most
+    )
+    DELETE FROM import_seen AS s USING old
+    WHERE s.import_id = old.import_id AND s.kind = old.kind AND s.id = old.id
+    """
+)
 _OLD_ROWS = (
     text("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'"),
     # An event that comes again later than this is taken anew; its time still tells that it is old.
@@ -126,7 +138,12 @@ _OLD_ROWS = (
         WHERE i.import_id = f.import_id AND i.finished_at < now() - interval '30 days'
         """
     ),
-    text("DELETE FROM imports WHERE finished_at < now() - interval '30 days'"),
+    text(
+        """
+        DELETE FROM imports AS i WHERE i.finished_at < now() - interval '30 days'
+          AND NOT EXISTS (SELECT FROM import_seen AS s WHERE s.import_id = i.import_id)
+        """
+    ),
     # An address that was fetched once goes with its import.
     text(
         """
@@ -189,6 +206,7 @@ async def purge(connection: AsyncConnection) -> bool:
     await connection.execute(_FREE_ORPHANS)
     deleted = (await connection.execute(_OLD_BATCHES)).rowcount
     await connection.execute(_OLD_CALLS)
+    await connection.execute(_OLD_SEEN, {"most": _SEEN_AT_ONCE})
     for statement in _OLD_ROWS:
         await connection.execute(statement)
     return deleted == _OLD_AT_ONCE
