@@ -94,7 +94,7 @@ class FeedService:
         ValidationFailedError
             The address cannot be asked, or the format, mode, source or credentials are not valid.
         ConflictError
-            The store has no currency yet, the mode is not offered, or too many such imports wait.
+            The store has no currency yet, or too many such imports wait.
         NotFoundError
             There is no such store.
         """
@@ -196,7 +196,7 @@ class FeedService:
         ValidationFailedError
             The address cannot be asked, a value is not valid, or the feed's password would go to another server.
         ConflictError
-            The store has another feed of that source, or the mode is not offered.
+            The store has another feed of that source.
         NotFoundError
             There is no such feed.
         """

@@ -264,8 +264,6 @@ def check_request(format_name: str | None, mode: str, source: str | None) -> Non
     ------
     ValidationFailedError
         The format or mode is not known, or the source cannot be stored.
-    ConflictError
-        The mode is not offered.
     """
     if mode not in _MODES:
         raise _invalid("mode", f"must be one of: {', '.join(_MODES)}")
