@@ -66,6 +66,11 @@ async def test_the_same_key_begins_one_import(store: Caller) -> None:
     first = await store.data("POST", "/catalog/imports", 202, **again)
     assert await store.data("POST", "/catalog/imports", 202, **again) == first
     assert (await store("GET", "/catalog/imports")).json()["metadata"]["total"] == 1
+    # As many bytes, but another file.
+    again["json"] = {"url": URL.replace("feed", "deef")}
+    assert len(again["json"]["url"]) == len(URL) != 0
+    assert again["json"]["url"] != URL
+    assert_error(await store("POST", "/catalog/imports", **again), 409, "CONFLICT")
 
 
 BAD_IMPORTS: dict[str, tuple[Any, str]] = {
