@@ -63,6 +63,12 @@ class ShopifyProducts:
         product: ProductInput | None = None
         fault: RowFaultError | None = None
         try:
+            if "title" in self._meanings and "title" not in head.cells:
+                # Its names of options are missing with it, and so is whether it is for sale.
+                message = (
+                    f"The row that describes the product {quoted(block.handle)} is missing or cannot be read."
+                )
+                raise RowFaultError("Title", message, rule="missing_parent", value=block.handle)
             product = self._product(reader, block.handle, head)
         except RowFaultError as error:
             fault = error
@@ -106,7 +112,8 @@ class ShopifyProducts:
         except RowFaultError as error:
             yield error.failure(row.number, item_id)
             return
-        yield ImportedVariant(row.number, product, variant)
+        # Without a column of titles the file changes items of products that the store knows.
+        yield ImportedVariant(row.number, product, variant, product_is_partial="title" not in self._meanings)
         for warning in (*product_warnings, *reader.warnings):
             warning.item_id = item_id if warning.row else None
             yield warning
