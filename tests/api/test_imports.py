@@ -156,7 +156,8 @@ async def test_an_upload_that_broke_off_does_not_wait_for_ever(api: Api, store: 
 
 
 async def test_the_report_is_safe_to_open(api: Api, store: Caller) -> None:
-    content = feed(row('"=HYPERLINK(""http://evil"",""x"")"', price="free"), row("@b", price="-1"), row("ok"))
+    formula = row("evil", price="free").replace("evil", '"=HYPERLINK(""http://evil"",""x"")"', 1)
+    content = feed(formula, row("@b", price="-1"), row("ok"))
     started = await store.data(
         "POST",
         "/catalog/imports?format=google-csv",
