@@ -530,6 +530,28 @@ async def test_two_workers_never_fetch_one_feed_at_once(f: FeedBench) -> None:
     assert len(f.server.heard) == 3
 
 
+async def test_one_store_takes_no_second_place_in_the_same_moment(f: FeedBench) -> None:
+    """Its slow servers would hold up the feeds of all other stores."""
+    await f.create(source="one")
+    await f.create(source="two")
+    database = f.b.database
+
+    async def leased_meanwhile() -> object:
+        async with database.platform() as connection:
+            return await feeds_rows.lease_feed(connection)
+
+    async with database.platform() as connection:
+        assert await feeds_rows.lease_feed(connection) is not None
+        second = asyncio.create_task(leased_meanwhile())
+
+        async def has_looked() -> bool:
+            waiting = await f.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            return second.done() or bool(waiting)
+
+        await eventually(has_looked)
+    assert await second is None
+
+
 @pytest.mark.parametrize("once", [True, False])
 async def test_a_worker_that_comes_back_from_the_dead_writes_nothing(f: FeedBench, *, once: bool) -> None:
     stale = Gate(plain(csv_feed(row("old"), *(row(f"old{n}") for n in range(50)))))

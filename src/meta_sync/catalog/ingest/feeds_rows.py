@@ -44,7 +44,9 @@ FEED_LEASE_SECONDS = 120
 _BUSY_SECONDS = 30
 """A feed whose last import still runs is looked at again after this time."""
 
-# One fetch per store at a time, so that one store's slow servers do not hold up every other store's feeds.
+# One fetch per store at a time, so that one store's slow servers do not hold up every other store's feeds. Leasing is
+# rare and short: one at a time, or two workers would each take one of two feeds.
+_LEASING_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('meta_sync feed leases', 0))")
 _LEASE = text(
     """
     UPDATE import_feeds SET leased_until = now() + make_interval(secs => :seconds), fence = fence + 1
@@ -149,6 +151,7 @@ class _Result:
 
 async def lease_feed(connection: AsyncConnection) -> FeedLease | None:
     """Take the feed that has been due the longest, or ``None``. A dead worker's lease is free when it ends."""
+    await connection.execute(_LEASING_LOCK)
     row = (await connection.execute(_LEASE, {"seconds": FEED_LEASE_SECONDS})).first()
     if row is None:
         return None
