@@ -6,7 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from sqlalchemy import text
@@ -65,13 +65,13 @@ class ImportBench:
         self.service = ImportService(b.database, b.queue, max_upload_bytes=10_000_000)
         self.runner = ImportRunner(b.database, b.sink, b.queue, lambda: b.now)
 
-    async def uploaded(self, content: bytes, **fields: str) -> str:
+    async def uploaded(self, content: bytes, **fields: Any) -> str:
         import_id = await self.service.create("s", file_name=fields.pop("file_name", "feed.csv"), **fields)
         await self.service.append_chunk("s", import_id, 0, content)
         await self.service.finish_upload("s", import_id)
         return import_id
 
-    async def run(self, content: bytes, **fields: str) -> ImportView:
+    async def run(self, content: bytes, **fields: Any) -> ImportView:
         import_id = await self.uploaded(content, **fields)
         assert await self.runner.run_next()
         return await self.service.get("s", import_id)

@@ -63,12 +63,6 @@ class ShopifyProducts:
         product: ProductInput | None = None
         fault: RowFaultError | None = None
         try:
-            if "title" in self._meanings and "title" not in head.cells:
-                # Its names of options are missing with it, and so is whether it is for sale.
-                message = (
-                    f"The row that describes the product {quoted(block.handle)} is missing or cannot be read."
-                )
-                raise RowFaultError("Title", message, rule="missing_parent", value=block.handle)
             product = self._product(reader, block.handle, head)
         except RowFaultError as error:
             fault = error
@@ -120,6 +114,10 @@ class ShopifyProducts:
 
     def _product(self, reader: RowReader, handle: str, head: Head) -> ProductInput:
         title, description, vendor = reader.text("title"), reader.text("description"), reader.text("vendor")
+        if title is None and "title" in self._meanings:
+            # The names of its options are missing with it, and so is whether it is for sale.
+            message = f"The row that describes the product {quoted(handle)} is missing or cannot be read."
+            raise RowFaultError("Title", message, rule="missing_parent", value=handle)
         status, visibility = _publication(reader)
         pictures = split_images(head.addresses())
         if head.has_more_pictures:
