@@ -137,12 +137,13 @@ _END = text(
 )
 _DELETE_CHUNKS = text("DELETE FROM import_chunks WHERE import_id = :import_id")
 _SEEN_AT_ONCE = 50_000
+# By row id: of a table that grew since it was analysed the planner expects one row, and would compare each with each.
 _FORGET_SEEN = text(
     """
-    WITH oldest AS (SELECT kind, id FROM import_seen WHERE import_id = :import_id LIMIT :most),
-    gone AS (
-        DELETE FROM import_seen AS s USING oldest
-        WHERE s.import_id = :import_id AND s.kind = oldest.kind AND s.id = oldest.id RETURNING 1
+    WITH gone AS (
+        DELETE FROM import_seen WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM import_seen WHERE import_id = :import_id LIMIT :most
+        )) AND import_id = :import_id RETURNING 1
     )
     SELECT count(*) FROM gone
     """
