@@ -145,6 +145,9 @@ def test_import_says_what_became_of_the_file_by_its_exit_code(run: Run, store: s
     assert refused.code == 1
     assert json.loads(refused.output)["status"] == "error"
 
+    (tmp_path / "empty.csv").touch()
+    assert "The file is empty." in run("import", str(tmp_path / "empty.csv"), "--store", store).errors
+
 
 def test_a_fault_of_one_field_is_said_once(run: Run) -> None:
     assert run("stores", "create", "Shop", "--currency", "EURO").errors.count("ISO 4217") == 1

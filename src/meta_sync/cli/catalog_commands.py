@@ -22,7 +22,7 @@ from meta_sync.cli.progress import ImportProgress
 from meta_sync.cli.running import run
 from meta_sync.cli.session import open_session
 from meta_sync.core.config import Settings
-from meta_sync.core.errors import InvalidRequestError
+from meta_sync.core.errors import InvalidRequestError, ServiceError
 from meta_sync.factory import Factory
 
 __all__ = ["add_to"]
@@ -145,7 +145,11 @@ async def _upload(factory: Factory, options: _Options, path: Path) -> str:
         allow_mass_delete=options.allow_mass_delete,
         requested_by=_REQUESTED_BY,
     )
-    await imports.upload(options.store_id, import_id, _pieces(path))
+    try:
+        await imports.upload(options.store_id, import_id, _pieces(path))
+    except ServiceError as error:
+        await imports.abandon(options.store_id, import_id, error.message)
+        raise
     return import_id
 
 

@@ -176,6 +176,11 @@ class ImportService:
         await self.append_chunk(store_id, import_id, number, bytes(buffer))
         await self.finish_upload(store_id, import_id)
 
+    async def abandon(self, store_id: str, import_id: str, reason: str) -> None:
+        """End an import whose file did not come whole, so that it neither waits nor keeps what came of it."""
+        async with self._database.store(store_id) as connection:
+            await end_import(connection, import_id, 0, status="error", message=reason)
+
     async def finish_upload(self, store_id: str, import_id: str) -> None:
         """Put the import in line. A file in no known format ends the import at once; its message says why.
 
