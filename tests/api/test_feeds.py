@@ -61,6 +61,23 @@ async def test_the_query_completes_the_body(store: Caller) -> None:
     assert (view["source"], view["format"]) == ("body", "google-csv")
 
 
+async def test_a_switch_is_on_wherever_it_was_asked_for_and_null_says_nothing(store: Caller) -> None:
+    query = "?dryRun=true&allowMassDelete=true&source=query&mode=replace"
+    for said in (False, None):
+        body = {"url": URL, "dryRun": said, "allowMassDelete": said, "source": None, "mode": None}
+        started = await store.data("POST", f"/catalog/imports{query}", 202, json=body)
+        view = await store.data("GET", started["href"])
+        assert (view["dryRun"], view["allowMassDelete"]) == (True, True)
+        assert (view["source"], view["mode"]) == ("query", "replace")
+    body = {"url": URL, "dryRun": True}
+    started = await store.data("POST", "/catalog/imports?dryRun=false", 202, json=body)
+    assert (await store.data("GET", started["href"]))["dryRun"]
+    # What is no switch at all is refused, whatever the query says.
+    for word in ("no", "", 0):
+        wrong = await store("POST", f"/catalog/imports{query}", json={"url": URL, "dryRun": word})
+        assert assert_error(wrong, 400, "VALIDATION_ERROR")["details"][0]["field"] == "dryRun"
+
+
 async def test_the_same_key_begins_one_import(store: Caller) -> None:
     again = {"json": {"url": URL}, "headers": {"Idempotency-Key": "once"}}
     first = await store.data("POST", "/catalog/imports", 202, **again)

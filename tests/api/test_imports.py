@@ -144,6 +144,15 @@ async def test_a_dry_run_asked_for_in_the_query_is_one_by_address_too(store: Cal
     assert (view["dryRun"], view["mode"], view["allowMassDelete"]) == (True, "replace", False)
 
 
+async def test_a_form_does_not_take_a_switch_of_the_query_back(store: Caller) -> None:
+    off = (('name="dryRun"', "", b"false"), ('name="allowMassDelete"', "", b"0"))
+    started = await store.data(
+        "POST", "/catalog/imports?dryRun=true&allowMassDelete=true&format=google-csv", 202, **form(*off, FILE)
+    )
+    view = await store.data("GET", started["href"])
+    assert (view["dryRun"], view["allowMassDelete"]) == (True, True)
+
+
 async def test_an_upload_that_broke_off_does_not_wait_for_ever(api: Api, store: Caller) -> None:
     whole = form(FILE)
     await store("POST", "/catalog/imports?format=google-csv", **{**whole, "content": whole["content"][:-20]})

@@ -155,7 +155,9 @@ class _FormReader:
         if name not in {"dryRun", "allowMassDelete"}:
             setattr(self.options, _FIELDS[name], value)
         elif value.lower() in _SWITCHES:
-            setattr(self.options, _FIELDS[name], _SWITCHES[value.lower()])
+            # On wherever it is asked for: a form does not take back what its address says.
+            is_on = getattr(self.options, _FIELDS[name]) or _SWITCHES[value.lower()]
+            setattr(self.options, _FIELDS[name], is_on)
         else:
             raise _bad_field(name, "must be true or false")
 

@@ -39,12 +39,14 @@ __all__ = ["routes"]
 
 routes = router("Imports")
 
+_SWITCH = "On where the query or the body says `true`."
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": (
             "The file, as one part of a form called `file` or as the whole body, or as JSON the address to fetch it from."
+            " What the JSON leaves out or says as null is taken from the query."
         ),
         "content": {
             "application/json": {"schema": ImportByAddress.model_json_schema()},
@@ -56,8 +58,8 @@ _BODY: dict[str, Any] = {
                         "format": {"type": "string"},
                         "mode": {"type": "string", "enum": ["upsert", "replace"]},
                         "source": {"type": "string"},
-                        "dryRun": {"type": "boolean"},
-                        "allowMassDelete": {"type": "boolean"},
+                        "dryRun": {"type": "boolean", "description": _SWITCH},
+                        "allowMassDelete": {"type": "boolean", "description": _SWITCH},
                         "file": {"type": "string", "format": "binary"},
                     },
                 }
@@ -100,9 +102,12 @@ async def create_import(
     file_name: Annotated[
         str | None, Query(alias="fileName", max_length=255, description="Helps to recognise the format.")
     ] = None,
-    dry_run: Annotated[bool, Query(alias="dryRun", description="Only say what would change.")] = False,
+    dry_run: Annotated[
+        bool, Query(alias="dryRun", description=f"Only say what would change. {_SWITCH}")
+    ] = False,
     allow_mass_delete: Annotated[
-        bool, Query(alias="allowMassDelete", description="Delete however much the file leaves out.")
+        bool,
+        Query(alias="allowMassDelete", description=f"Delete however much the file leaves out. {_SWITCH}"),
     ] = False,
 ) -> StartedImportAnswer:
     options = UploadOptions(format, mode, source, file_name, dry_run, allow_mass_delete)
