@@ -502,3 +502,12 @@ async def test_abandoned_uploads_are_ended(i: ImportBench) -> None:
         "uploading",
     )
     assert await i.b.rows("SELECT 1 FROM import_chunks") == []
+
+
+async def test_a_format_that_was_named_wrongly_is_corrected(i: ImportBench) -> None:
+    view = await i.run(feed(("a", "1.00 USD")), format="shopify-csv")
+    assert view.status == "error"
+    assert view.message == (
+        "The file is not in the format shopify-csv that was asked for; it is recognised as google-csv."
+        " Import it without naming a format."
+    )

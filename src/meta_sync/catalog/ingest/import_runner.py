@@ -189,7 +189,7 @@ class ImportRunner:
             if run.lease.replaces and not run.tally.deletion_done:
                 await self._delete_absent(run)
         except FileRefusedError as refusal:
-            return Ending("error", refusal_sentence(refusal, run))
+            return Ending("error", await asyncio.to_thread(refusal_sentence, refusal, run))
         except ImportOverdueError:
             return Ending("error", overdue_sentence(run))
         return ending_of(run)
