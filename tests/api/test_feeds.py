@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from meta_sync.cli import catalog_commands
 from tests.support.api import Api, Caller, assert_error
 from tests.support.feed_server import FeedServer, Heard, feed_server, plain
 
@@ -44,6 +46,22 @@ async def test_an_import_by_address(api: Api, store: Caller, server: FeedServer)
     view = await store.data("GET", started["href"])
     assert (view["status"], view["source"], view["fileName"]) == ("success", "erp", "feed.csv")
     assert view["counts"]["created"] == 1
+
+
+async def test_the_command_fetches_its_own_address(api: Api, store: Caller, server: FeedServer) -> None:
+    async def away(_: Heard) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    server.answers |= {"/slow.csv": away, "/feed.csv": plain(CONTENT)}
+    await store.data("POST", "/catalog/feeds", 201, json={**FEED, "url": server.url("/slow.csv")})
+    started = await store.data("POST", "/catalog/imports", 202, json={"url": server.url()})
+    async with asyncio.timeout(30):
+        view = await catalog_commands._run_to_end(
+            api.factory, api.world.store_id, started["importId"], quiet=True
+        )
+    assert view.status == "success"
+    assert [heard.path for heard in server.heard] == ["/feed.csv"]
 
 
 async def test_a_fetch_that_fails_says_why(api: Api, store: Caller, server: FeedServer) -> None:

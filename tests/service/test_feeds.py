@@ -552,6 +552,25 @@ async def test_one_store_takes_no_second_place_in_the_same_moment(f: FeedBench) 
     assert await second is None
 
 
+async def test_a_command_fetches_its_own_and_waits_for_nobody(f: FeedBench) -> None:
+    """It runs in a process of its own, so it takes no place from others' feeds."""
+    f.server.answers |= {"/slow.csv": Gate(b""), "/feed.csv": plain(csv_feed(row("a")))}
+    due_longest = await f.service.create("t", f.input(url=f.server.url("/slow.csv")))
+    await f.create(url=f.server.url("/slow.csv"))
+    under_way = asyncio.create_task(f.fetcher().fetch_next())
+    other = asyncio.create_task(f.fetcher().fetch_next())
+    await eventually(lambda: len(f.server.heard) == 2)
+    import_id = await f.once()
+    assert not await f.fetcher().fetch_next()
+    assert await f.fetcher().fetch_next(import_id=import_id)
+    assert (await f.view(import_id)).status == "queued"
+    assert not await f.fetcher().fetch_next(import_id=import_id)
+    for task in (under_way, other):
+        task.cancel()
+    await asyncio.gather(under_way, other, return_exceptions=True)
+    assert (await f.service.get("t", due_longest.feed_id)).checked_at is None
+
+
 @pytest.mark.parametrize("once", [True, False])
 async def test_a_worker_that_comes_back_from_the_dead_writes_nothing(f: FeedBench, *, once: bool) -> None:
     stale = Gate(plain(csv_feed(row("old"), *(row(f"old{n}") for n in range(50)))))
@@ -713,7 +732,8 @@ async def test_idle_feeds_are_not_read(f: FeedBench) -> None:
     await f.sql("ANALYZE import_feeds")
     async with f.b.database.platform() as connection:
         plan = await connection.execute(
-            text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + str(feeds_rows._LEASE)), {"seconds": 1}
+            text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + str(feeds_rows._LEASE)),
+            {"seconds": 1, "import_id": None},
         )
         (found,) = plan.scalar_one()
     assert found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 100

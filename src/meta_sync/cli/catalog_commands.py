@@ -183,7 +183,7 @@ async def _run_to_end(factory: Factory, store_id: str, import_id: str, *, quiet:
 
     async def work() -> None:
         while not (view := await imports.get(store_id, import_id)).is_over:
-            is_fetched = view.status == "fetching" and await fetcher.fetch_next()
+            is_fetched = view.status == "fetching" and await fetcher.fetch_next(import_id=import_id)
             if not (is_fetched or await runner.run(import_id) or await runner.run_next()):
                 await asyncio.sleep(_LOOK_SECONDS)
 

@@ -99,10 +99,10 @@ class FeedFetcher:
         self._limits = limits
         self._draw = draw
 
-    async def fetch_next(self) -> bool:
-        """Fetch the feed that has been due the longest; ``False`` when none is."""
+    async def fetch_next(self, *, import_id: str | None = None) -> bool:
+        """Fetch the feed that has been due the longest, or the file of one import; ``False`` when it is not due."""
         async with self._database.platform() as connection:
-            lease = await rows.lease_feed(connection)
+            lease = await rows.lease_feed(connection, import_id)
         if lease is None:
             return False
         try:

@@ -44,8 +44,9 @@ FEED_LEASE_SECONDS = 120
 _BUSY_SECONDS = 30
 """A feed whose last import still runs is looked at again after this time."""
 
-# One fetch per store at a time, so that one store's slow servers do not hold up every other store's feeds. Leasing is
-# rare and short: one at a time, or two workers would each take one of two feeds.
+# One fetch per store at a time, so that one store's slow servers do not hold up every other store's feeds; whoever asks
+# for the file of one import has a process of its own and waits for none. Leasing is rare and short: one at a time, or two
+# workers would each take one of two feeds.
 _LEASING_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('meta_sync feed leases', 0))")
 _LEASE = text(
     """
@@ -53,9 +54,9 @@ _LEASE = text(
     WHERE feed_id = (
         SELECT f.feed_id FROM import_feeds AS f
         WHERE f.next_at <= now() AND (f.leased_until IS NULL OR f.leased_until <= now())
-          AND NOT EXISTS (
+          AND (f.last_import_id = CAST(:import_id AS text) OR CAST(:import_id AS text) IS NULL AND NOT EXISTS (
             SELECT FROM import_feeds AS other
-            WHERE other.store_id = f.store_id AND other.next_at <= now() AND other.leased_until > now())
+            WHERE other.store_id = f.store_id AND other.next_at <= now() AND other.leased_until > now()))
         ORDER BY f.next_at, f.feed_id
         LIMIT 1 FOR UPDATE SKIP LOCKED
     )
@@ -149,10 +150,14 @@ class _Result:
     last_modified: str | None = None
 
 
-async def lease_feed(connection: AsyncConnection) -> FeedLease | None:
-    """Take the feed that has been due the longest, or ``None``. A dead worker's lease is free when it ends."""
+async def lease_feed(connection: AsyncConnection, import_id: str | None = None) -> FeedLease | None:
+    """Take the feed that has been due the longest (or that of an import), or ``None``.
+
+    A dead worker's lease is free when it ends.
+    """
     await connection.execute(_LEASING_LOCK)
-    row = (await connection.execute(_LEASE, {"seconds": FEED_LEASE_SECONDS})).first()
+    parameters = {"seconds": FEED_LEASE_SECONDS, "import_id": import_id}
+    row = (await connection.execute(_LEASE, parameters)).first()
     if row is None:
         return None
     lease = FeedLease(*row)
