@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from meta_sync.catalog.ingest import feeds_rows
+from meta_sync.catalog.ingest import feeds_fetch, feeds_rows
 from meta_sync.catalog.ingest.feeds import FeedInput, FeedService, FeedView
 from meta_sync.catalog.ingest.feeds_fetch import FeedFetcher, FetchLimits
 from meta_sync.catalog.ingest.feeds_policy import (
@@ -342,6 +342,44 @@ async def test_a_replace_needs_a_proved_end(f: FeedBench) -> None:
     f.server.answers["/feed.csv"] = b"HTTP/1.1 200 OK\r\n\r\n" + csv_feed(row("b"))
     await f.fetch()
     assert (await f.service.get("s", feed.feed_id)).last_result == "imported"
+
+
+async def test_a_file_whose_end_is_not_proved_goes_in_with_a_remark(
+    f: FeedBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = HEAD.encode() + row("a").encode() + b"b,cut\n"
+    f.server.answers["/feed.csv"] = b"HTTP/1.1 200 OK\r\n\r\n" + content
+    import_id = await f.once()
+
+    # Workers that die and those after them: the remark is made once.
+    for place in ("feed.after_chunk", "feed.before_finish"):
+
+        async def dies(name: str, place: str = place) -> None:
+            if name == place:
+                raise OSError("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(feeds_fetch, "failpoint", dies)
+            with pytest.raises(OSError, match="away"):
+                await f.fetch()
+        await f.expire_leases()
+    await f.fetch()
+    assert await f.runner.run(import_id)
+    view = await f.view(import_id)
+    assert (view.status, view.counts["created"], view.counts["failed"]) == ("partial", 1, 1)
+    found = [one async for one in f.imports.report("s", import_id)]
+    assert [(one.row, one.kind, one.rule) for one in found] == [
+        (0, "warning", "unproved_end"),
+        (2, "failure", "ragged_row"),
+    ]
+    assert found[0].message == (
+        "The server did not say how long the file is, so it cannot be known whether it is whole."
+    )
+    f.server.answers["/feed.csv"] = plain(csv_feed(row("a")))
+    import_id = await f.once()
+    await f.fetch()
+    assert await f.runner.run(import_id)
+    assert [one async for one in f.imports.report("s", import_id)] == []
 
 
 async def test_a_slow_body_ends_with_the_time_for_it(f: FeedBench) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from sqlalchemy import bindparam, insert, select, text
+from sqlalchemy import bindparam, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.ingest.feeds_models import (
@@ -18,7 +18,8 @@ from meta_sync.catalog.ingest.feeds_models import (
     url_context,
 )
 from meta_sync.catalog.ingest.import_rows import LeaseLostError
-from meta_sync.catalog.tables import imports
+from meta_sync.catalog.ingest.import_tally import Tally
+from meta_sync.catalog.tables import import_findings, imports
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.ids import new_id
 
@@ -43,6 +44,8 @@ FEED_LEASE_SECONDS = 120
 
 _BUSY_SECONDS = 30
 """A feed whose last import still runs is looked at again after this time."""
+
+_UNPROVED_END = "The server did not say how long the file is, so it cannot be known whether it is whole."
 
 # One fetch per store at a time, so that one store's slow servers do not hold up every other store's feeds; whoever asks
 # for the file of one import has a process of its own and waits for none. Leasing is rare and short: one at a time, or two
@@ -254,8 +257,10 @@ async def append_chunk(
     )
 
 
-async def complete_import(connection: AsyncConnection, lease: FeedLease, import_id: str) -> None:
-    """Say that every piece of the file is there.
+async def complete_import(
+    connection: AsyncConnection, lease: FeedLease, import_id: str, *, is_end_proved: bool
+) -> None:
+    """Say that every piece of the file is there; where nobody can know, a remark in the report says that.
 
     Raises
     ------
@@ -265,6 +270,31 @@ async def complete_import(connection: AsyncConnection, lease: FeedLease, import_
     await renew_feed_lease(connection, lease)
     if (await connection.execute(_COMPLETE, {"import_id": import_id})).first() is None:
         raise LeaseLostError
+    if not is_end_proved:
+        await _remark_unproved_end(connection, lease, import_id)
+
+
+async def _remark_unproved_end(connection: AsyncConnection, lease: FeedLease, import_id: str) -> None:
+    """Write the first line of the report, and count it, so that the run's lines go on behind it."""
+    tally = Tally()
+    remark = tally.line("warning", 0, column="file", message=_UNPROVED_END, item_id=None, rule="unproved_end")
+    assert remark is not None
+    number, kind, row, column, message, _, rule, _ = remark
+    await connection.execute(
+        insert(import_findings).values(
+            store_id=lease.store_id,
+            import_id=import_id,
+            finding_number=number,
+            kind=kind,
+            row=row,
+            field=column,
+            message=message,
+            rule=rule,
+        )
+    )
+    await connection.execute(
+        update(imports).where(imports.c.import_id == import_id).values(counts=tally.to_stored())
+    )
 
 
 async def record_imported(
