@@ -453,6 +453,33 @@ async def test_secrets_can_be_encrypted_anew_and_are_not_lost_in_silence(f: Feed
     assert (await f.service.get("s", feed.feed_id)).last_result == "imported"
 
 
+@pytest.mark.parametrize("status", [200, 404, 503])
+async def test_an_address_fetched_once_is_forgotten_when_it_is_over(f: FeedBench, status: int) -> None:
+    f.server.answers["/feed.csv"] = plain(csv_feed(row("a")), status)
+    await f.create(username="user", password=SecretStr(PASSWORD), url=f.server.url("/kept.csv"))
+    await f.fetch()
+    import_id = await f.once(username="user", password=SecretStr(PASSWORD))
+    await f.fetch()
+    if status == 503:
+        # It is needed for the next attempt, and forgotten after the last.
+        ((url, password),) = await f.sql(
+            "SELECT url, password FROM import_feeds WHERE interval_seconds IS NULL"
+        )
+        assert (len(url) > 40, len(password) > 20) == (True, True)
+        for _ in range(MOST_ATTEMPTS_ONCE - 1):
+            await f.sql("UPDATE import_feeds SET next_at = now() WHERE interval_seconds IS NULL")
+            assert await f.fetcher().fetch_next(import_id=import_id)
+    found = await f.sql(
+        "SELECT url, password, shown_url, last_import_id FROM import_feeds WHERE next_at IS NULL"
+    )
+    assert [tuple(one) for one in found] == [(b"", None, f.server.url(), import_id)]
+    newer = Cipher([SecretStr(generate_encryption_key()), SecretStr(f.key)])
+    async with f.b.database.platform() as connection:
+        assert await feeds_rows.rotate_feed_secrets(connection, newer) == 1
+    kept = await f.sql("SELECT url, password FROM import_feeds WHERE next_at IS NOT NULL")
+    assert all(len(url) > 40 and len(password) > 20 for url, password in kept)
+
+
 async def test_what_a_feed_may_be(f: FeedBench) -> None:
     cases: dict[str, dict[str, Any]] = {
         "url": {"url": "ftp://shop.example/"},

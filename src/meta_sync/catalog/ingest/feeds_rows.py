@@ -118,11 +118,15 @@ _COMPLETE = text(
     UPDATE imports SET status = 'uploading' WHERE import_id = :import_id AND status = 'fetching' RETURNING 1
     """
 )
+# What was fetched once and is not fetched again needs its secrets no more; its row stays as long as its import.
 _RECORD = text(
     """
     UPDATE import_feeds SET leased_until = NULL, checked_at = now(), last_result = :result, last_message = :message,
         failures = :failures, etag = coalesce(:etag, etag), last_modified = coalesce(:last_modified, last_modified),
-        next_at = CASE WHEN enabled THEN now() + make_interval(secs => CAST(:seconds AS double precision)) END
+        next_at = CASE WHEN enabled THEN now() + make_interval(secs => CAST(:seconds AS double precision)) END,
+        url = CASE WHEN interval_seconds IS NULL AND CAST(:seconds AS double precision) IS NULL THEN '' ELSE url END,
+        password = CASE WHEN interval_seconds IS NULL AND CAST(:seconds AS double precision) IS NULL THEN NULL
+            ELSE password END
     WHERE feed_id = :feed_id AND fence = :fence
     RETURNING 1
     """
@@ -136,7 +140,7 @@ _DROP = text(
     RETURNING 1
     """
 )
-_SECRETS = text("SELECT feed_id, url, password FROM import_feeds ORDER BY feed_id FOR UPDATE")
+_SECRETS = text("SELECT feed_id, url, password FROM import_feeds WHERE url <> '' ORDER BY feed_id FOR UPDATE")
 _SET_SECRETS = text("UPDATE import_feeds SET url = :url, password = :password WHERE feed_id = :feed_id")
 
 
