@@ -32,6 +32,15 @@ def no_failpoints() -> Iterator[None]:
 
 
 TEN = [f"i{number}" for number in range(10)]
+WOO = "ID,Type,SKU,Name,Published,Description,In stock?,Stock,Regular price,Categories,Images,Parent\n"
+
+
+def _variation(item: int, parent: int) -> str:
+    return f"{item},variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:{parent}\n"
+
+
+def _parent(item: int) -> str:
+    return f"{item},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,\n"
 
 
 async def test_what_the_file_leaves_out_is_deleted_with_its_intents(i: ImportBench) -> None:
@@ -140,6 +149,73 @@ async def test_what_the_file_takes_over_from_another_source_is_not_deleted_at_on
     view = await i.replace(feed(*rows_of(*TEN), *rows_of("a", group="g")), source="main")
     assert counted(view)[-1] == 0
     assert await i.live() == ["a", "b", *TEN]
+
+
+async def test_items_of_a_shared_product_stay_whose_they_are(i: ImportBench) -> None:
+    """The product belongs to whoever named it last, each of its items to whoever named that one."""
+    await i.run(feed(*rows_of("a1", "a2", group="g"), *rows_of(*TEN[:5])), source="one")
+    await i.b.catalog.put_product("s", product("api-made", variant("y1"), variant("y2")))
+    i.b.sink.take()
+    two = feed(*rows_of("a1", group="g"), *rows_of("y1", group="api-made"), *rows_of(*TEN[5:]))
+    await i.run(two, source="two")
+    i.b.sink.take()
+    before = await i.b.snapshot()
+    # Two has 7 items, of which it names all: what others have in its products is none of them.
+    assert counted(await i.replace(two, source="two")) == (0, 0, 7, 0, 0, 0)
+    assert (await i.b.snapshot(), i.b.sink.calls) == (before, [])
+    assert await i.live() == ["a1", "a2", *TEN, "y1", "y2"]
+
+    # Of the same product one source drops the item that is its own; the product is the other's.
+    view = await i.replace(feed(*rows_of(*TEN[:5])), source="one")
+    assert (view.status, counted(view)) == ("success", (0, 0, 5, 0, 0, 1))
+    assert await i.live() == ["a1", *TEN, "y1", "y2"]
+    view = await i.replace(feed(*rows_of("y1", group="api-made"), *rows_of(*TEN[5:])), source="two")
+    assert counted(view) == (0, 0, 6, 0, 0, 1)
+    assert await i.b.rows("SELECT product_id FROM products WHERE deleted_at IS NOT NULL") == [("g",)]
+
+
+async def test_an_item_goes_back_to_its_first_source_when_that_names_it_again(i: ImportBench) -> None:
+    whole = feed(*rows_of("a1", "a2", "a3", "a4", group="g"))
+    await i.run(whole, source="one")
+    await i.run(feed(*rows_of("a1", "a2", group="g")), source="two")
+    assert (await i.replace(whole, source="one")).status == "success"
+    assert await i.b.rows("SELECT DISTINCT source FROM variants") == [(None,)]
+    assert counted(await i.replace(feed(*rows_of("z")), source="two")) == (1, 0, 0, 0, 0, 0)
+    assert counted(await i.replace(feed(*rows_of("a2", "a3", "a4", group="g")), source="one"))[-1] == 1
+    assert await i.live() == ["a2", "a3", "a4", "z"]
+
+
+async def test_whose_an_item_is_changes_nothing_that_anybody_sees(i: ImportBench) -> None:
+    """A file of variations only: their product belongs to another source and stays as it is."""
+    whole = WOO + _parent(100) + "".join(_variation(item, 100) for item in (101, 102))
+    await i.run(whole.encode(), source="one")
+    variations = (WOO + _variation(101, 100)).encode()
+    i.b.sink.take()
+    before = await i.b.rows("SELECT variant_id, version, updated_at FROM variants ORDER BY 1")
+    tried = await i.replace(variations, source="two", dry_run=True)
+    assert counted(tried) == (0, 0, 1, 0, 0, 0)
+    assert counted(await i.replace(variations, source="two")) == (0, 0, 1, 0, 0, 0)
+    assert await i.b.rows("SELECT variant_id, source FROM variants ORDER BY 1") == [
+        ("101", "two"),
+        ("102", None),
+    ]
+    assert await i.b.rows("SELECT variant_id, version, updated_at FROM variants ORDER BY 1") == before
+    assert i.b.sink.calls == []
+    # The item that two has is the only one that it can leave out, and the only one that one cannot.
+    view = await i.replace((WOO + _parent(100) + _variation(102, 100)).encode(), source="one")
+    assert (counted(view), await i.live()) == ((0, 0, 1, 0, 0, 0), ["101", "102"])
+    view = await i.replace(feed(*rows_of("z")), source="two", allow_mass_delete=True)
+    assert (counted(view), await i.live()) == ((1, 0, 0, 0, 0, 1), ["102", "z"])
+
+
+async def test_a_body_takes_its_product_with_all_that_it_names(i: ImportBench) -> None:
+    await i.run(feed(*rows_of("a1", "a2", group="g"), *rows_of(*TEN)), source="one")
+    await i.run(feed(*rows_of("a1", group="g")), source="two")
+    await i.b.catalog.put_product("s", product("g", variant("a1"), variant("a2")))
+    assert await i.b.rows("SELECT DISTINCT source FROM variants") == [(None,)]
+    for source in ("one", "two"):
+        await i.replace(feed(*rows_of(*TEN)), source=source, allow_mass_delete=True)
+    assert await i.live() == ["a1", "a2", *TEN]
 
 
 @pytest.mark.parametrize("where", ["import.after_survey", "import.after_chunk", "import.before_deletion"])
@@ -261,17 +337,6 @@ async def test_a_file_that_breaks_off_is_refused_before_anything_is_written(i: I
     assert view.message is not None
     assert view.message.endswith("Nothing was imported and nothing deleted.")
     assert await i.b.snapshot() == before
-
-
-WOO = "ID,Type,SKU,Name,Published,Description,In stock?,Stock,Regular price,Categories,Images,Parent\n"
-
-
-def _variation(item: int, parent: int) -> str:
-    return f"{item},variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:{parent}\n"
-
-
-def _parent(item: int) -> str:
-    return f"{item},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,\n"
 
 
 async def test_a_product_that_the_file_still_names_stays_without_its_items(i: ImportBench) -> None:

@@ -128,7 +128,11 @@ class Chunk:
         elif product_id in self._named_products:
             self._stand_in(working, entry)
         outcome = working.merge_variant(
-            product_id, entry.variant, clock=entry.product.updated_at, revives=self.lease.replaces
+            product_id,
+            entry.variant,
+            clock=entry.product.updated_at,
+            revives=self.lease.replaces,
+            source=self.lease.source,
         )
         if (refused := _refused(entry, outcome)) is not None:
             return self.tally.note(refused)
