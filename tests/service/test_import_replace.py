@@ -354,6 +354,26 @@ async def test_a_product_that_the_file_still_names_stays_without_its_items(i: Im
     assert await i.b.snapshot() == before
 
 
+async def test_a_product_without_items_goes_unless_the_file_names_it(i: ImportBench) -> None:
+    items = "".join(_variation(item, 100) for item in (101, 102))
+    await i.run((WOO + _parent(100) + items + _parent(200) + _parent(300)).encode(), source="one")
+    await i.run((WOO + _parent(400)).encode(), source="two")
+    i.b.sink.take()
+    import_id = await i.uploaded(
+        (WOO + _parent(100) + items + _parent(200)).encode(), source="one", mode="replace"
+    )
+    arm("import.before_deletion", "raise")
+    assert await i.runner.run(import_id)
+    disarm_all()
+    # Made since the file was read: not what it leaves out.
+    await i.b.catalog.put_product("s", product("fresh", source="one"))
+    await i.expire_leases()
+    assert await i.runner.run(import_id)
+    assert counted(await i.service.get("s", import_id)) == (0, 0, 2, 0, 0, 0)
+    gone = await i.b.rows("SELECT product_id FROM products WHERE deleted_at IS NOT NULL")
+    assert (gone, i.b.sink.calls) == ([("300",)], [])
+
+
 async def test_large_deletions_go_in_groups_within_one_transaction(
     i: ImportBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from meta_sync.core.failpoints import failpoint
 
 __all__ = ["Deletion", "DeletionHeldError", "check_whole", "list_absent", "note_named"]
 
-_NAMED, _ABSENT = "n", "a"
+_NAMED, _ABSENT, _EMPTY = "n", "a", "e"
 """Kinds of ``import_seen``."""
 _PAGE_PRODUCTS = 2_000
 _GROUP_VARIANTS = 4_000
@@ -74,6 +74,9 @@ _NOTE_ABSENT = text(
     noted AS (
         INSERT INTO import_seen (store_id, import_id, kind, id)
         SELECT :store_id, :import_id, '{_ABSENT}', variant_id FROM live WHERE named IS NULL
+        UNION ALL
+        SELECT :store_id, :import_id, '{_EMPTY}', product_id FROM page
+        WHERE source = :source AND (SELECT true {_LIVE_OF_PAGE} LIMIT 1) IS NULL
         ON CONFLICT (import_id, kind, id) DO NOTHING
     )
     SELECT (SELECT max(product_id) FROM page), count(*), count(*) FILTER (WHERE named IS NULL) FROM live
@@ -87,7 +90,9 @@ _COUNT_ABSENT = text(
         (SELECT count(*) {_OWN_OF_PAGE}),
         (SELECT count(*) {_OWN_OF_PAGE}
            AND (SELECT true FROM import_seen AS a
-                WHERE a.import_id = :import_id AND a.kind = '{_ABSENT}' AND a.id = v.variant_id))
+                WHERE a.import_id = :import_id AND a.kind = '{_ABSENT}' AND a.id = v.variant_id)),
+        (SELECT true FROM import_seen AS e
+         WHERE e.import_id = :import_id AND e.kind = '{_EMPTY}' AND e.id = page.product_id)
     FROM page
     ORDER BY page.product_id
     """
@@ -137,7 +142,7 @@ def _named_by(entry: Parsed) -> str | None:
 async def check_whole(
     connection: AsyncConnection, lease: ImportLease, tally: Tally, *, most_share: float
 ) -> None:
-    """Note what the file leaves out, and judge the import as a whole: the tally says what is wrong with it.
+    """Note what the file leaves out and which products have nothing, and judge the import as a whole: the tally says what is wrong with it.
 
     ``most_share``: the largest part of the source's items that one import may delete, unless it is allowed to.
     """
@@ -170,7 +175,10 @@ def _percent(part: int, whole: int) -> str:
 
 
 async def _note_absent(connection: AsyncConnection, lease: ImportLease) -> tuple[int, int]:
-    """How many live items the source has, and how many of them the file does not name; the latter are noted."""
+    """How many live items the source has, and how many of them the file does not name.
+
+    The latter are noted, and so are the source's products without any item.
+    """
     live = absent = 0
     after = ""
     while True:
@@ -218,7 +226,7 @@ class Deletion:
             if not page:
                 break
             live += sum(row[2] for row in page)
-            for product_ids in _groups([(row[0], row[1]) for row in page if row[3]]):
+            for product_ids in _groups([(row[0], row[1]) for row in page if row[3] or row[4]]):
                 await self._delete(product_ids)
                 await failpoint("import.within_deletion")
             after = page[-1][0]
@@ -248,7 +256,7 @@ class Deletion:
         gone = await seen(self.connection, self.lease, _ABSENT, own)
         # A product that the file names stays though it has nothing to sell, or the next import would make it again.
         kept = await seen(self.connection, self.lease, "p", product_ids)
-        kept |= set(product_ids) - live.keys()
+        kept |= set(product_ids) - live.keys() - await seen(self.connection, self.lease, _EMPTY, product_ids)
         for product_id, product in working.products.items():
             is_own = product.source == self.lease.source and product_id not in kept
             if is_own and live[product_id] <= gone:
