@@ -46,6 +46,7 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.sweep._OLD_BATCHES": _PURGE,
     "meta_sync.sync.sweep._OLD_CALLS": _PURGE,
     "meta_sync.sync.sweep._OLD_ROWS": _PURGE,
+    "meta_sync.sync.sweep._OLD_SEEN": _PURGE,
     "meta_sync.sync.sweep._PARTITIONS": _PARTITIONS,
     "meta_sync.sync.sweep._WAIT_LITTLE": _PARTITIONS,
 }
