@@ -312,6 +312,40 @@ async def test_a_stream_stays_alive_and_has_an_end() -> None:
     assert pieces.count(": still here\n\n") > 1
 
 
+async def test_a_store_follows_few_imports_at_once(
+    api: Api, store: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "_TIMES", StreamTimes(look=0.01, idle_look=0.01))
+    streams = api.app.state.streams = event_stream.OpenStreams(most_per_store=2)
+    started = await store.data("POST", "/catalog/imports?format=google-csv", 202, content=feed(row("a")))
+    path = started["href"] + "/stream"
+
+    async def open_now(number: int) -> None:
+        deadline = asyncio.get_running_loop().time() + 20
+        while True:
+            if streams.open_of(api.world.store_id) == number:
+                return
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+
+    following = [asyncio.create_task(store("GET", path)) for _ in range(2)]
+    await open_now(2)
+    refused = await store("GET", path)
+    assert "2 imports at once" in assert_error(refused, 429, "RATE_LIMITED")["message"]
+    assert int(refused.headers["retry-after"]) > 0
+    # Another store has its own places, and one that went away gives its place back.
+    other = await api.factory.stores().create("Other")
+    with streams.place(other.store_id):
+        following.pop().cancel()
+        await open_now(1)
+    following.append(asyncio.create_task(store("GET", path)))
+    await open_now(2)
+    await finished(api, store, started)
+    for response in await asyncio.gather(*following):
+        assert (response.status_code, events(response.text)[-1]["event"]) == (200, "done")
+    assert (streams.open_of(api.world.store_id), streams.open_of(other.store_id)) == (0, 0)
+
+
 async def test_who_asks_again_is_told_when_nothing_moved(api: Api, store: Caller) -> None:
     started = await store.data("POST", "/catalog/imports?format=google-csv", 202, content=feed(row("a")))
     first = await store("GET", started["href"])

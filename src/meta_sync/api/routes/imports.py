@@ -14,9 +14,9 @@ from starlette.responses import Response, StreamingResponse
 from meta_sync.access.models import Permission
 from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
-from meta_sync.api.documentation import errors
+from meta_sync.api.documentation import ERROR_SENTENCES, errors
 from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
-from meta_sync.api.event_stream import EventStreamResponse, follow
+from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, OpenStreams, follow
 from meta_sync.api.parameters import ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
@@ -186,12 +186,17 @@ async def get_import(
     summary="Follow an import",
     description=(
         "Server-sent events: `progress` with the import whenever it moved, `done` with it once it is over. `Last-Event-ID`"
-        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again."
+        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again. A store has"
+        f" {MOST_STREAMS} of them at once."
     ),
     response_class=EventStreamResponse,
     status_code=200,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."}
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."},
+        429: {
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "description": ERROR_SENTENCES[429],
+        },
     },
 )
 @requires(Permission.PRODUCTS_READ)
@@ -203,7 +208,9 @@ async def stream_import(context: Context, import_id: ImportIdPath, request: Requ
         view = await imports.get(context.store_id, import_id)
         return Import.of(view).model_dump_json(by_alias=True).encode(), view.is_over
 
-    return EventStreamResponse(follow(look, last_event_id=request.headers.get("last-event-id")))
+    told = follow(look, last_event_id=request.headers.get("last-event-id"))
+    streams: OpenStreams = request.app.state.streams
+    return EventStreamResponse(told, place=streams.place(context.store_id))
 
 
 @routes.get(
