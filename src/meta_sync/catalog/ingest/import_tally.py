@@ -104,6 +104,8 @@ class Tally:
             self.skipped += 1
         elif isinstance(finding, RowWarning):
             kind = "warning"
+        elif not finding.is_item:
+            self.failed_parents += 1
         else:
             self.failed += 1
         return self._finding(kind, finding)

@@ -43,9 +43,9 @@ class RowFaultError(Exception):
         self.rule = rule
         self.value = value
 
-    def failure(self, row: int, item_id: str | None) -> RowFailure:
+    def failure(self, row: int, item_id: str | None, *, is_item: bool = True) -> RowFailure:
         """The fault as a finding."""
-        return RowFailure(row, self.column, self.message, item_id, self.rule, self.value)
+        return RowFailure(row, self.column, self.message, item_id, self.rule, self.value, is_item)
 
 
 def too_long_failure(

@@ -9,7 +9,13 @@ from typing_extensions import override
 
 from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
-from meta_sync.catalog.ingest.formats.bagisto_rows import BagistoFile, BagistoRows, is_bagisto, meaning_of
+from meta_sync.catalog.ingest.formats.bagisto_rows import (
+    BagistoFile,
+    BagistoRows,
+    is_bagisto,
+    is_parent,
+    meaning_of,
+)
 from meta_sync.catalog.ingest.formats.table_columns import TableColumns
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
@@ -52,6 +58,9 @@ class BagistoCsv(ImportFormat):
             rows = BagistoRows(self.name, context, known)
             for record in table.records():
                 if record.fault:
-                    yield columns.failure(record, "sku")
+                    failure = columns.failure(record, "sku")
+                    if columns.holds(record, "type"):
+                        failure.is_item = not is_parent(columns.cells(record))
+                    yield failure
                 else:
                     yield from rows.read(record.number, columns.cells(record))

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from meta_sync.catalog.ingest.describe import describe, root_element
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
-from meta_sync.catalog.ingest.formats.bagisto_rows import BagistoFile, BagistoRows, meaning_of
+from meta_sync.catalog.ingest.formats.bagisto_rows import BagistoFile, BagistoRows, is_parent, meaning_of
 from meta_sync.catalog.ingest.reader import Cell, too_long_failure
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
@@ -68,6 +68,7 @@ class BagistoXml(ImportFormat):
                 skus = cells.get("sku")
                 failure = too_long_failure(row, cells, context, skus[0].text if skus else None)
                 if failure is not None:
+                    failure.is_item = not is_parent(cells)
                     yield failure
                 else:
                     yield from rows.read(row, cells)

@@ -109,7 +109,13 @@ def _read(record: Record, columns: TableColumns, families: _Families, rows: _Row
             yield RowWarning(record.number, fault.column, fault.message, sku, fault.rule, fault.value)
         return
     if record.fault:
-        yield columns.failure(record, "sku")
+        failure = columns.failure(record, "sku")
+        if columns.holds(record, "type", "variations"):
+            named = columns.first(record, "type").casefold()
+            failure.is_item = not (
+                named == "configurable" or (not named and columns.first(record, "variations"))
+            )
+        yield failure
     else:
         yield from rows.read(record.number, columns, record)
 
@@ -195,7 +201,7 @@ class _Rows:
         try:
             parsed = self._row(reader, sku)
         except RowFaultError as fault:
-            yield fault.failure(row, sku)
+            yield fault.failure(row, sku, is_item=kind_of(reader)[0] != "configurable")
             return
         yield parsed
         for warning in reader.warnings:

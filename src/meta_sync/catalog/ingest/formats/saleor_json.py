@@ -126,7 +126,9 @@ class _Rows:
         """One product or variant."""
         if one.pk is None or one.shown_pk is None:
             message = "The object has no key, so it could not be found again."
-            yield RowFailure(one.row, "pk", message, rule="missing_id")
+            yield RowFailure(
+                one.row, "pk", message, rule="missing_id", is_item=one.model != "product.product"
+            )
             return
         warnings: list[RowWarning] = []
         try:
@@ -136,7 +138,8 @@ class _Rows:
                 parsed = self._variant(one, one.pk, one.shown_pk, warnings)
         except RowFaultError as fault:
             # A product's key is no item's, and may be the number of a variant of another product.
-            yield fault.failure(one.row, one.shown_pk if one.model != "product.product" else None)
+            is_item = one.model != "product.product"
+            yield fault.failure(one.row, one.shown_pk if is_item else None, is_item=is_item)
             return
         yield parsed
         yield from warnings

@@ -73,9 +73,7 @@ class SpreeCsv(ImportFormat):
             rows = _Rows(self.name, context, columns, survey)
             for record in table.records():
                 if record.fault:
-                    yield columns.failure(
-                        record, "sku", "slug", "option", make_id=lambda record: _named(survey.facts(record))
-                    )
+                    yield rows.failure(record)
                 else:
                     yield from rows.read(record)
 
@@ -90,6 +88,23 @@ class _Rows:
         self._survey = survey
         self._zone = ZoneInfo(context.timezone)
         self._notes = FileNotes()
+
+    def failure(self, record: Record) -> RowFailure:
+        """Why a record with a fault cannot be used."""
+        ids = ("sku", "slug", "option")
+        if not self._columns.holds(record, *ids):
+            return record.failure(None)
+        facts = self._survey.facts(record)
+        is_parent = (
+            self._columns.holds(record, "name") and not facts.says_only_a_price and self._is_parent(facts)
+        )
+        failure = record.failure((facts.slug if is_parent else _named(facts)) or None)
+        failure.is_item = not is_parent
+        return failure
+
+    def _is_parent(self, facts: RowFacts) -> bool:
+        """Whether the row is a product of which other rows are the items."""
+        return bool(facts.slug) and not facts.options and self._survey.has_variants(facts.slug)
 
     def read(self, record: Record) -> Iterator[Parsed]:
         """What one row is: a product, an item, a finding, or nothing where it belongs to an item of another row."""
@@ -127,7 +142,7 @@ class _Rows:
 
     def _described(self, record: Record, facts: RowFacts) -> Iterator[Parsed]:
         reader = self._columns.reader(record, self._context, self._zone, self._notes)
-        is_parent = not facts.options and self._survey.has_variants(facts.slug)
+        is_parent = self._is_parent(facts)
         item_id = facts.slug if is_parent else _item_id(facts)
         parsed: Parsed
         try:
@@ -141,7 +156,7 @@ class _Rows:
                 variant = self._variant(reader, facts, item_id)
                 parsed = ImportedVariant(reader.row, product, variant, product_is_partial=True)
         except RowFaultError as fault:
-            yield fault.failure(reader.row, item_id)
+            yield fault.failure(reader.row, item_id, is_item=not is_parent)
             return
         yield parsed
         for warning in reader.warnings:

@@ -94,13 +94,23 @@ class WooCommerceCsv(ImportFormat):
         rows = _Rows(self.name, context, parents, has_ids="id" in table.header.known)
         for record in table.records():
             if record.fault:
-                yield columns.failure(record, "id", "sku")
+                failure = columns.failure(record, "id", "sku")
+                failure.is_item = not (
+                    columns.holds(record, "type")
+                    and _is_parent(set(kind_words(columns.first(record, "type"))))
+                )
+                yield failure
             else:
                 yield from rows.read(columns.reader(record, context, rows.zone, rows.notes))
 
 
 def _is_export(known: frozenset[str]) -> bool:
     return known >= _NEEDED and bool(known & {"id", "sku"}) and len(known & _PROOF) >= 2
+
+
+def _is_parent(kinds: set[str]) -> bool:
+    """Whether a row of these kinds is a product whose variations are the items."""
+    return bool(kinds & _VARIABLE) and not kinds & _VARIATION
 
 
 def _parents(table: Table, columns: Columns) -> dict[str, str]:
@@ -132,10 +142,11 @@ class _Rows:
 
     def read(self, reader: WooReader) -> Iterator[Parsed]:
         item_id = reader.item_id
+        kinds = set(kind_words(reader.text("type") or ""))
         try:
-            parsed = self._row(reader, set(kind_words(reader.text("type") or "")))
+            parsed = self._row(reader, kinds)
         except RowFaultError as fault:
-            yield fault.failure(reader.row, item_id)
+            yield fault.failure(reader.row, item_id, is_item=not _is_parent(kinds))
             return
         yield parsed
         for warning in reader.warnings:
@@ -153,7 +164,7 @@ class _Rows:
             raise RowFaultError("ID", message, rule="missing_id")
         if kinds & _VARIATION:
             return self._variation(reader, reader.item_id)
-        if kinds & _VARIABLE:
+        if _is_parent(kinds):
             return ImportedParent(reader.row, self._product(reader, reader.item_id))
         if kinds & _SINGLE or not kinds - {"", "virtual", "downloadable"}:
             product = self._product(reader, reader.item_id)
