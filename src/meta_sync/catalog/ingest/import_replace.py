@@ -256,6 +256,7 @@ class Deletion:
         gone = await seen(self.connection, self.lease, _ABSENT, own)
         # A product that the file names stays though it has nothing to sell, or the next import would make it again.
         kept = await seen(self.connection, self.lease, "p", product_ids)
+        kept |= await seen(self.connection, self.lease, "f", product_ids)
         kept |= set(product_ids) - live.keys() - await seen(self.connection, self.lease, _EMPTY, product_ids)
         for product_id, product in working.products.items():
             is_own = product.source == self.lease.source and product_id not in kept

@@ -295,8 +295,8 @@ async def mark_seen(
 ) -> set[str]:
     """Note ids; those that were not noted under this kind before.
 
-    ``v``: variants and ``p``: products whose row was met, ``n``: items that the file names anywhere, ``a``: items that it
-    leaves out.
+    ``v``: variants and ``p``: products whose row was met, ``f``: products whose row failed, ``n``: items that the file
+    names anywhere, ``a``: items that it leaves out, ``e``: products without items.
     """
     if not ids:
         return set()
