@@ -150,6 +150,8 @@ async def test_with_replace_it_tells_what_would_go(i: ImportBench) -> None:
         "one import may delete at most 30%. It would be refused. If the file is whole and this is meant, import it again "
         "with allowMassDelete."
     )
+    view = await i.replace(feed(), dry_run=True)
+    assert (view.status, view.error_code, counted(view)) == ("error", "CONFLICT", (0, 0, 0, 0, 0, 0))
     view = await i.replace(feed(*rows_of(*ids[:3])), dry_run=True, allow_mass_delete=True)
     assert (view.status, counted(view)) == ("success", (0, 0, 3, 0, 0, 7))
     view = await i.replace(feed(*rows_of(*ids[:8]), ("", "1.00 USD")), dry_run=True)

@@ -284,9 +284,10 @@ def _groups(products: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
 
 
 async def list_absent(connection: AsyncConnection, lease: ImportLease, tally: Tally) -> None:
-    """In a dry run: count and list what would be deleted."""
+    """In a dry run: count and list what would be deleted, of a file that leaves out too much with leave to do so."""
     tally.deletion_done = True
-    if tally.held_back is not None:
+    # Without items no leave helps.
+    if tally.held_back is not None or not tally.named:
         return
     tally.deleted = tally.absent
     parameters = {"import_id": lease.import_id, "most": _LISTED_AT_ONCE}
