@@ -233,4 +233,9 @@ async def test_pages_of_feeds(store: Caller) -> None:
         await store.data("POST", "/catalog/feeds", 201, json={**FEED, "source": f"s{number}"})
     page = (await store.get("/catalog/feeds", page=2, limit=2)).json()
     assert [one["source"] for one in page["data"]] == ["s2"]
-    assert page["metadata"]["total"] == 3
+    assert (page["metadata"]["total"], page["metadata"]["totalIsExact"]) == (3, True)
+    assert page["metadata"]["nextCursor"] is None
+    first = (await store.get("/catalog/feeds", limit=2)).json()
+    second = (await store.get("/catalog/feeds", limit=2, cursor=first["metadata"]["nextCursor"])).json()
+    assert second["data"] == page["data"]
+    assert (second["metadata"]["page"], second["metadata"]["nextCursor"]) == (None, None)

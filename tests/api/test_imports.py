@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from meta_sync.api import event_stream, uploads
 from meta_sync.api.event_stream import StreamTimes
+from meta_sync.core import paging, timed_list
 from tests.support.api import Api, Caller, assert_error
 
 HEAD = "id,title,description,availability,condition,price,link,image_link,brand\n"
@@ -142,6 +143,47 @@ async def test_a_dry_run_asked_for_in_the_query_is_one_by_address_too(store: Cal
     )
     view = await store.data("GET", started["href"])
     assert (view["dryRun"], view["mode"], view["allowMassDelete"]) == (True, "replace", False)
+
+
+async def test_a_long_list_of_imports_is_read_to_its_end(
+    api: Api, store: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (paging, timed_list):
+        monkeypatch.setattr(module, "MAX_PAGE_ROWS", 6)
+    async with api.world.database.platform() as connection:
+        # Three of each moment, so that the time alone is no place.
+        await connection.execute(
+            text(
+                "INSERT INTO imports (store_id, import_id, status, mode, created_at) SELECT :store_id, 'i' || n,"
+                " 'success', 'upsert', now() - n / 3 * interval '1 minute' FROM generate_series(1, 8) AS n"
+            ),
+            {"store_id": api.world.store_id},
+        )
+    read: list[str] = []
+    parameters: dict[str, Any] = {"limit": 3}
+    for page in (1, None, None):
+        answered = (await store.get("/catalog/imports", **parameters)).json()
+        read += [one["importId"] for one in answered["data"]]
+        metadata = answered["metadata"]
+        assert (metadata["page"], metadata["total"], metadata["totalIsExact"]) == (page, 6, False)
+        parameters["cursor"] = metadata["nextCursor"]
+    assert parameters["cursor"] is None
+    assert read == [f"i{number}" for number in range(1, 9)]
+    second = (await store.get("/catalog/imports", limit=3, page=2)).json()
+    assert [one["importId"] for one in second["data"]] == read[3:6]
+    assert second["metadata"]["nextCursor"]
+    deep = assert_error(await store.get("/catalog/imports", limit=3, page=3), 400, "VALIDATION_ERROR")
+    assert "cursor" in deep["message"]
+    # A cursor of another list or store, or one that was made up, is none of this one.
+    other = await api.caller((await api.factory.stores().create("Other")).store_id)
+    cursor = second["metadata"]["nextCursor"]
+    for caller, path, given in (
+        (other, "imports", cursor),
+        (store, "feeds", cursor),
+        (store, "imports", "x"),
+    ):
+        response = await caller.get(f"/catalog/{path}", cursor=given)
+        assert assert_error(response, 400, "VALIDATION_ERROR")["details"][0]["field"] == "cursor"
 
 
 async def test_a_form_does_not_take_a_switch_of_the_query_back(store: Caller) -> None:

@@ -152,7 +152,7 @@ async def test_an_import_by_address_goes_all_the_way(f: FeedBench) -> None:
     )
     assert len(f.server.heard) == 1
     # It is no feed of the store's.
-    assert await f.service.list("s") == ([], 0)
+    assert (await f.service.list("s")).rows == []
     ((feed_id, stored, shown),) = await f.sql("SELECT feed_id, url, shown_url FROM import_feeds")
     with pytest.raises(NotFoundError):
         await f.service.get("s", feed_id)
@@ -514,8 +514,8 @@ async def test_stores_see_only_their_own_feeds(f: FeedBench) -> None:
             await act("t", feed.feed_id)
     with pytest.raises(NotFoundError):
         await f.service.update("t", feed.feed_id, {"enabled": False})
-    assert await f.service.list("t") == ([], 0)
-    assert await f.service.list("s") == ([feed], 1)
+    assert (await f.service.list("t")).rows == []
+    assert (await f.service.list("s")).rows == [feed]
 
 
 async def test_changes(f: FeedBench) -> None:

@@ -339,9 +339,9 @@ async def test_another_store_sees_nothing_of_an_import(i: ImportBench) -> None:
         await i.service.append_chunk("t", view.import_id, 0, b"x")
     with pytest.raises(NotFoundError):
         _ = [finding async for finding in i.service.report("t", view.import_id)]
-    assert await i.service.list("t") == ([], 0)
-    views, total = await i.service.list("s")
-    assert ([one.import_id for one in views], total) == ([view.import_id], 1)
+    assert (await i.service.list("t")).rows == []
+    found = await i.service.list("s")
+    assert ([one.import_id for one in found.rows], found.total) == ([view.import_id], 1)
 
 
 async def test_imports_of_one_source_wait_for_each_other_and_others_do_not(

@@ -17,7 +17,7 @@ from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import ERROR_SENTENCES, errors
 from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
 from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, OpenStreams, follow
-from meta_sync.api.parameters import ImportIdPath, LimitQuery, PageQuery
+from meta_sync.api.parameters import CursorQuery, ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
@@ -33,7 +33,7 @@ from meta_sync.api.security import requires
 from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form, whole_body
 from meta_sync.catalog.ingest.imports import ImportFinding
 from meta_sync.core.errors import ServiceError
-from meta_sync.core.paging import require_page_within_reach
+from meta_sync.core.timed_list import Position
 
 __all__ = ["routes"]
 
@@ -155,10 +155,22 @@ async def _take_in(context: RequestContext, options: UploadOptions, pieces: Asyn
     description="Newest first, without their errors.",
 )
 @requires(Permission.PRODUCTS_READ)
-async def list_imports(context: Context, page: PageQuery = 1, limit: LimitQuery = 50) -> ImportPage:
-    require_page_within_reach(page, limit)
-    found, total = await context.factory.imports().list(context.store_id, page, limit)
-    return paged(ImportPage, [Import.of(view) for view in found], page=page, limit=limit, total=total)
+async def list_imports(
+    context: Context, page: PageQuery = 1, limit: LimitQuery = 50, cursor: CursorQuery = None
+) -> ImportPage:
+    scope = f"imports\n{context.store_id}"
+    after = Position.read(context.cursors, scope, cursor)
+    found = await context.factory.imports().list(context.store_id, page, limit, after=after)
+    return paged(
+        ImportPage,
+        [Import.of(view) for view in found.rows],
+        page=page,
+        limit=limit,
+        cursor=cursor,
+        total=found.total,
+        total_is_exact=found.is_total_exact,
+        next_cursor=found.next_cursor(context.cursors, scope),
+    )
 
 
 @routes.get(

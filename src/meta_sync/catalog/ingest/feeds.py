@@ -27,6 +27,7 @@ from meta_sync.core.outbound import OutboundClient, RefusedAddressError
 from meta_sync.core.outbound_address import WebAddress
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.core.text import text_fault
+from meta_sync.core.timed_list import Position, TimedList, TimedPage
 
 __all__ = ["FeedInput", "FeedService", "FeedView"]
 
@@ -62,6 +63,9 @@ _VIEW_COLUMNS = (
     import_feeds.c.failures,
     import_feeds.c.created_at,
     import_feeds.c.updated_at,
+)
+_LIST = TimedList(
+    _VIEW_COLUMNS, import_feeds.c.created_at, import_feeds.c.feed_id, lambda row: FeedView(*row)
 )
 
 
@@ -162,18 +166,19 @@ class FeedService:
         await self._queue.wake(JobName.IMPORTS)
         return view
 
-    async def list(self, store_id: str, page: int = 1, limit: int = 50) -> tuple[list[FeedView], int]:
-        """A page of the store's scheduled feeds, oldest first, and how many there are."""
+    async def list(
+        self, store_id: str, page: int = 1, limit: int = 50, *, after: Position | None = None
+    ) -> TimedPage[FeedView]:
+        """A page of the store's scheduled feeds, oldest first; a position rules over ``page``.
+
+        Raises
+        ------
+        ValidationFailedError
+            The page lies beyond what pages reach.
+        """
+        conditions = (import_feeds.c.store_id == store_id, import_feeds.c.interval_seconds.is_not(None))
         async with self._database.store(store_id) as connection:
-            total = await _count(connection, store_id)
-            rows = await connection.execute(
-                select(*_VIEW_COLUMNS)
-                .where(import_feeds.c.store_id == store_id, import_feeds.c.interval_seconds.is_not(None))
-                .order_by(import_feeds.c.created_at, import_feeds.c.feed_id)
-                .limit(limit)
-                .offset((page - 1) * limit)
-            )
-            return [FeedView(*row) for row in rows], total
+            return await _LIST.page(connection, *conditions, page=page, limit=limit, after=after)
 
     async def get(self, store_id: str, feed_id: str) -> FeedView:
         """One scheduled feed.
