@@ -459,7 +459,7 @@ async def test_an_address_fetched_once_is_forgotten_when_it_is_over(f: FeedBench
     await f.create(username="user", password=SecretStr(PASSWORD), url=f.server.url("/kept.csv"))
     await f.fetch()
     import_id = await f.once(username="user", password=SecretStr(PASSWORD))
-    await f.fetch()
+    assert await f.fetcher().fetch_next(import_id=import_id)
     if status == 503:
         # It is needed for the next attempt, and forgotten after the last.
         ((url, password),) = await f.sql(
