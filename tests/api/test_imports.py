@@ -413,3 +413,15 @@ async def test_a_tag_shows_nobody_an_import_of_another_store(api: Api, store: Ca
     for caller, status in ((api.nobody, 401), (await api.caller(other.store_id), 404)):
         response = await caller("GET", started["href"], headers={"If-None-Match": "*"})
         assert response.status_code == status
+
+
+@pytest.mark.parametrize("switch", ["dryrun", "dry_run", "colour"])
+async def test_a_switch_that_is_spelt_wrongly_imports_nothing(store: Caller, switch: str) -> None:
+    files = {"file": ("feed.csv", feed(row("a")), "text/csv")}
+    in_query = await store("POST", f"/catalog/imports?{switch}=true", files=files)
+    assert_error(in_query, 400, "VALIDATION_ERROR")
+    in_form = await store("POST", "/catalog/imports", files=files, data={switch: "true"})
+    assert_error(in_form, 400, "VALIDATION_ERROR")
+    for answer in (in_query, in_form):
+        assert answer.json()["details"][0]["field"] == switch
+        assert "dryRun" in answer.json()["message"]

@@ -139,8 +139,11 @@ class _FormReader:
 
     def _on_part_end(self) -> None:
         name = self._part.name
-        if name not in _FIELDS:
+        if name == "file":
             return
+        if name not in _FIELDS:
+            # A switch that is spelt wrongly must not turn a dry run into a real one.
+            raise _bad_field(name, f"is no option of an import; they are {', '.join(_FIELDS)}")
         try:
             value = self._part.value.decode("utf-8")
         except UnicodeDecodeError:

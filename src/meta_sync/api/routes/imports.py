@@ -32,7 +32,7 @@ from meta_sync.api.schemas.imports import (
 from meta_sync.api.security import requires
 from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form, whole_body
 from meta_sync.catalog.ingest.imports import ImportFinding
-from meta_sync.core.errors import ServiceError
+from meta_sync.core.errors import ErrorDetail, ServiceError, ValidationFailedError
 from meta_sync.core.timed_list import Position
 
 __all__ = ["routes"]
@@ -40,6 +40,7 @@ __all__ = ["routes"]
 routes = router("Imports")
 
 _SWITCH = "On where the query or the body says `true`."
+_OPTIONS = ("format", "mode", "source", "fileName", "dryRun", "allowMassDelete")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -110,6 +111,7 @@ async def create_import(
         Query(alias="allowMassDelete", description=f"Delete however much the file leaves out. {_SWITCH}"),
     ] = False,
 ) -> StartedImportAnswer:
+    _refuse_unknown(request)
     options = UploadOptions(format, mode, source, file_name, dry_run, allow_mass_delete)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
@@ -125,6 +127,16 @@ async def create_import(
         import_id=import_id, status=started.status, href=href("/catalog/imports", import_id)
     )
     return answer(StartedImportAnswer, result, 202)
+
+
+def _refuse_unknown(request: Request) -> None:
+    """A switch that is spelt wrongly must not turn a dry run into a real import."""
+    unknown = [name for name in request.query_params if name not in _OPTIONS]
+    if unknown:
+        raise ValidationFailedError(
+            f"{unknown[0][:100]} is no option of an import; they are {', '.join(_OPTIONS)}.",
+            details=[ErrorDetail(name[:100], "is no option of an import") for name in unknown[:20]],
+        )
 
 
 async def _take_in(context: RequestContext, options: UploadOptions, pieces: AsyncIterator[bytes]) -> str:

@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.catalog.ingest.detect import detect, format_by_name
 from meta_sync.catalog.ingest.import_rows import end_import
 from meta_sync.catalog.ingest.import_views import (
-    _VIEW_COLUMNS,
+    IMPORT_COLUMNS,
     ImportFinding,
     ImportView,
-    _view,
+    import_view,
     page_of_findings,
     read_import,
 )
@@ -51,7 +51,7 @@ CHUNK_BYTES = 1024 * 1024
 _HEAD_BYTES = 64 * 1024
 """What a format is recognised by."""
 _MODES = ("upsert", "replace")
-_LIST = TimedList(_VIEW_COLUMNS, imports.c.created_at, imports.c.import_id, _view, newest_first=True)
+_LIST = TimedList(IMPORT_COLUMNS, imports.c.created_at, imports.c.import_id, import_view, newest_first=True)
 
 
 _INSERT_CHUNK = text(
