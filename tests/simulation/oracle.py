@@ -16,6 +16,7 @@ from tests.simulation.world import STORE, SimulatedWorld
 __all__ = ["is_quiet", "judge"]
 
 _MOST_ITEMS = 1000
+_OF_A_DELETION = b"DELETE"
 
 
 def is_quiet(world: SimulatedWorld) -> bool:
@@ -39,9 +40,12 @@ def _stays_unnamed(world: SimulatedWorld, variant_id: str) -> bool:
 
 
 def _stays_guilty(world: SimulatedWorld, row: Mapping[str, Any]) -> bool:
-    """Whether it is tried again once a day for good, because Meta never says whether it is the item."""
+    """Whether it is tried again once a day for good, because Meta never says whether it is the item.
+
+    A deletion carries nothing that Meta could refuse: it must succeed in the end.
+    """
     is_poisonous = world.plan.poison and _is_poisonous(world, row["variant_id"])
-    return is_poisonous and row["status"] == "failed"
+    return is_poisonous and row["status"] == "failed" and row["retry_hash"] != _OF_A_DELETION
 
 
 def _is_poisonous(world: SimulatedWorld, variant_id: str) -> bool:
