@@ -9,6 +9,7 @@ from typing import Any
 
 from meta_sync.sync.context import StoreContext, load_context
 from meta_sync.sync.mapping import MappedItem, Mapper
+from meta_sync.sync.models import DELETE_HASH
 from meta_sync.sync.reading import read_items
 from tests.simulation.people import FOREIGN_TITLES
 from tests.simulation.world import STORE, SimulatedWorld
@@ -16,7 +17,6 @@ from tests.simulation.world import STORE, SimulatedWorld
 __all__ = ["is_quiet", "judge"]
 
 _MOST_ITEMS = 1000
-_OF_A_DELETION = b"DELETE"
 
 
 def is_quiet(world: SimulatedWorld) -> bool:
@@ -45,7 +45,7 @@ def _stays_guilty(world: SimulatedWorld, row: Mapping[str, Any]) -> bool:
     A deletion carries nothing that Meta could refuse: it must succeed in the end.
     """
     is_poisonous = world.plan.poison and _is_poisonous(world, row["variant_id"])
-    return is_poisonous and row["status"] == "failed" and row["retry_hash"] != _OF_A_DELETION
+    return is_poisonous and row["status"] == "failed" and row["retry_hash"] != DELETE_HASH
 
 
 def _is_poisonous(world: SimulatedWorld, variant_id: str) -> bool:
