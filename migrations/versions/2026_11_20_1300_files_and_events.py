@@ -1,7 +1,8 @@
 """Imports that replace, try out and fetch; feeds by address; clocks per field group and receipts of events.
 
 Goes out before the code that needs it. New columns are nullable or have a constant default, so no table is rewritten, and
-no index is built over rows that exist; the two widened checks read the imports of the last 30 days and their findings.
+no index has entries for rows that exist; the one of the variants' sources reads their table once to find that it has
+none, and the two widened checks read the imports of the last 30 days and their findings.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ def upgrade() -> None:
     op.add_column("products", sa.Column("basics_updated_at", sa.DateTime(timezone=True)))
     op.add_column("variants", sa.Column("source_updated_at", sa.DateTime(timezone=True)))
     op.add_column("variants", sa.Column("media_updated_at", sa.DateTime(timezone=True)))
+    op.add_column("variants", sa.Column("source", sa.Text))
+    op.create_index(
+        "variants_source_idx",
+        "variants",
+        ["store_id", "source", "product_id"],
+        postgresql_where=sa.text("source IS NOT NULL"),
+    )
     op.add_column("inventory", sa.Column("figures_updated_at", sa.DateTime(timezone=True)))
     op.add_column("inventory", sa.Column("policy_updated_at", sa.DateTime(timezone=True)))
     op.add_column(
@@ -130,7 +138,8 @@ def downgrade() -> None:
         op.drop_column("import_findings", column)
     for column in ("error_code", "feed_id", "allow_mass_delete", "dry_run"):
         op.drop_column("imports", column)
-    for column in ("media_updated_at", "source_updated_at"):
+    op.drop_index("variants_source_idx", "variants")
+    for column in ("source", "media_updated_at", "source_updated_at"):
         op.drop_column("variants", column)
     for column in ("policy_updated_at", "figures_updated_at"):
         op.drop_column("inventory", column)

@@ -106,6 +106,7 @@ async def test_the_limit_while_streaming(live: Live) -> None:
         )
         assert_error(response, 413, "PAYLOAD_TOO_LARGE")
         assert "20000 bytes" in response.json()["message"]
+        assert response.json()["message"].endswith("Catalogs of any size go to /catalog/imports.")
 
 
 async def test_the_limit_of_batches_and_imports_is_their_own(live: Live) -> None:
@@ -123,6 +124,7 @@ async def test_the_limit_of_batches_and_imports_is_their_own(live: Live) -> None
             "/catalog/imports?format=google-csv", content=body * 3, headers={"Content-Type": "text/csv"}
         )
         assert_error(response, 413, "PAYLOAD_TOO_LARGE")
+        assert response.json()["message"].endswith("Compress the file with gzip, or send it in parts.")
 
 
 async def test_a_sender_that_stops(live: Live) -> None:

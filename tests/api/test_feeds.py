@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from meta_sync.cli import catalog_commands
 from tests.support.api import Api, Caller, assert_error
 from tests.support.feed_server import FeedServer, Heard, feed_server, plain
 
@@ -46,6 +48,22 @@ async def test_an_import_by_address(api: Api, store: Caller, server: FeedServer)
     assert view["counts"]["created"] == 1
 
 
+async def test_the_command_fetches_its_own_address(api: Api, store: Caller, server: FeedServer) -> None:
+    async def away(_: Heard) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    server.answers |= {"/slow.csv": away, "/feed.csv": plain(CONTENT)}
+    await store.data("POST", "/catalog/feeds", 201, json={**FEED, "url": server.url("/slow.csv")})
+    started = await store.data("POST", "/catalog/imports", 202, json={"url": server.url()})
+    async with asyncio.timeout(30):
+        view = await catalog_commands._run_to_end(
+            api.factory, api.world.store_id, started["importId"], quiet=True
+        )
+    assert view.status == "success"
+    assert [heard.path for heard in server.heard] == ["/feed.csv"]
+
+
 async def test_a_fetch_that_fails_says_why(api: Api, store: Caller, server: FeedServer) -> None:
     started = await store.data("POST", "/catalog/imports", 202, json={"url": server.url("/none.csv")})
     assert await api.factory.feed_fetcher().fetch_next()
@@ -61,11 +79,33 @@ async def test_the_query_completes_the_body(store: Caller) -> None:
     assert (view["source"], view["format"]) == ("body", "google-csv")
 
 
+async def test_a_switch_is_on_wherever_it_was_asked_for_and_null_says_nothing(store: Caller) -> None:
+    query = "?dryRun=true&allowMassDelete=true&source=query&mode=replace"
+    for said in (False, None):
+        body = {"url": URL, "dryRun": said, "allowMassDelete": said, "source": None, "mode": None}
+        started = await store.data("POST", f"/catalog/imports{query}", 202, json=body)
+        view = await store.data("GET", started["href"])
+        assert (view["dryRun"], view["allowMassDelete"]) == (True, True)
+        assert (view["source"], view["mode"]) == ("query", "replace")
+    body = {"url": URL, "dryRun": True}
+    started = await store.data("POST", "/catalog/imports?dryRun=false", 202, json=body)
+    assert (await store.data("GET", started["href"]))["dryRun"]
+    # What is no switch at all is refused, whatever the query says.
+    for word in ("no", "", 0):
+        wrong = await store("POST", f"/catalog/imports{query}", json={"url": URL, "dryRun": word})
+        assert assert_error(wrong, 400, "VALIDATION_ERROR")["details"][0]["field"] == "dryRun"
+
+
 async def test_the_same_key_begins_one_import(store: Caller) -> None:
     again = {"json": {"url": URL}, "headers": {"Idempotency-Key": "once"}}
     first = await store.data("POST", "/catalog/imports", 202, **again)
     assert await store.data("POST", "/catalog/imports", 202, **again) == first
     assert (await store("GET", "/catalog/imports")).json()["metadata"]["total"] == 1
+    # As many bytes, but another file.
+    again["json"] = {"url": URL.replace("feed", "deef")}
+    assert len(again["json"]["url"]) == len(URL) != 0
+    assert again["json"]["url"] != URL
+    assert_error(await store("POST", "/catalog/imports", **again), 409, "CONFLICT")
 
 
 BAD_IMPORTS: dict[str, tuple[Any, str]] = {
@@ -193,4 +233,9 @@ async def test_pages_of_feeds(store: Caller) -> None:
         await store.data("POST", "/catalog/feeds", 201, json={**FEED, "source": f"s{number}"})
     page = (await store.get("/catalog/feeds", page=2, limit=2)).json()
     assert [one["source"] for one in page["data"]] == ["s2"]
-    assert page["metadata"]["total"] == 3
+    assert (page["metadata"]["total"], page["metadata"]["totalIsExact"]) == (3, True)
+    assert page["metadata"]["nextCursor"] is None
+    first = (await store.get("/catalog/feeds", limit=2)).json()
+    second = (await store.get("/catalog/feeds", limit=2, cursor=first["metadata"]["nextCursor"])).json()
+    assert second["data"] == page["data"]
+    assert (second["metadata"]["page"], second["metadata"]["nextCursor"]) == (None, None)

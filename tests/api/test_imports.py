@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from meta_sync.api import event_stream, uploads
 from meta_sync.api.event_stream import StreamTimes
+from meta_sync.core import paging, timed_list
 from tests.support.api import Api, Caller, assert_error
 
 HEAD = "id,title,description,availability,condition,price,link,image_link,brand\n"
@@ -144,6 +145,56 @@ async def test_a_dry_run_asked_for_in_the_query_is_one_by_address_too(store: Cal
     assert (view["dryRun"], view["mode"], view["allowMassDelete"]) == (True, "replace", False)
 
 
+async def test_a_long_list_of_imports_is_read_to_its_end(
+    api: Api, store: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (paging, timed_list):
+        monkeypatch.setattr(module, "MAX_PAGE_ROWS", 6)
+    async with api.world.database.platform() as connection:
+        # Three of each moment, so that the time alone is no place.
+        await connection.execute(
+            text(
+                "INSERT INTO imports (store_id, import_id, status, mode, created_at) SELECT :store_id, 'i' || n,"
+                " 'success', 'upsert', now() - n / 3 * interval '1 minute' FROM generate_series(1, 8) AS n"
+            ),
+            {"store_id": api.world.store_id},
+        )
+    read: list[str] = []
+    parameters: dict[str, Any] = {"limit": 3}
+    for page in (1, None, None):
+        answered = (await store.get("/catalog/imports", **parameters)).json()
+        read += [one["importId"] for one in answered["data"]]
+        metadata = answered["metadata"]
+        assert (metadata["page"], metadata["total"], metadata["totalIsExact"]) == (page, 6, False)
+        parameters["cursor"] = metadata["nextCursor"]
+    assert parameters["cursor"] is None
+    assert read == [f"i{number}" for number in range(1, 9)]
+    second = (await store.get("/catalog/imports", limit=3, page=2)).json()
+    assert [one["importId"] for one in second["data"]] == read[3:6]
+    assert second["metadata"]["nextCursor"]
+    deep = assert_error(await store.get("/catalog/imports", limit=3, page=3), 400, "VALIDATION_ERROR")
+    assert "cursor" in deep["message"]
+    # A cursor of another list or store, or one that was made up, is none of this one.
+    other = await api.caller((await api.factory.stores().create("Other")).store_id)
+    cursor = second["metadata"]["nextCursor"]
+    for caller, path, given in (
+        (other, "imports", cursor),
+        (store, "feeds", cursor),
+        (store, "imports", "x"),
+    ):
+        response = await caller.get(f"/catalog/{path}", cursor=given)
+        assert assert_error(response, 400, "VALIDATION_ERROR")["details"][0]["field"] == "cursor"
+
+
+async def test_a_form_does_not_take_a_switch_of_the_query_back(store: Caller) -> None:
+    off = (('name="dryRun"', "", b"false"), ('name="allowMassDelete"', "", b"0"))
+    started = await store.data(
+        "POST", "/catalog/imports?dryRun=true&allowMassDelete=true&format=google-csv", 202, **form(*off, FILE)
+    )
+    view = await store.data("GET", started["href"])
+    assert (view["dryRun"], view["allowMassDelete"]) == (True, True)
+
+
 async def test_an_upload_that_broke_off_does_not_wait_for_ever(api: Api, store: Caller) -> None:
     whole = form(FILE)
     await store("POST", "/catalog/imports?format=google-csv", **{**whole, "content": whole["content"][:-20]})
@@ -156,7 +207,8 @@ async def test_an_upload_that_broke_off_does_not_wait_for_ever(api: Api, store: 
 
 
 async def test_the_report_is_safe_to_open(api: Api, store: Caller) -> None:
-    content = feed(row('"=HYPERLINK(""http://evil"",""x"")"', price="free"), row("@b", price="-1"), row("ok"))
+    formula = row("evil", price="free").replace("evil", '"=HYPERLINK(""http://evil"",""x"")"', 1)
+    content = feed(formula, row("@b", price="-1"), row("ok"))
     started = await store.data(
         "POST",
         "/catalog/imports?format=google-csv",
@@ -300,3 +352,76 @@ async def test_a_stream_stays_alive_and_has_an_end() -> None:
     assert pieces[0].startswith("retry: ")
     assert [event["event"] for event in events("".join(pieces))] == ["progress"]
     assert pieces.count(": still here\n\n") > 1
+
+
+async def test_a_store_follows_few_imports_at_once(
+    api: Api, store: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "_TIMES", StreamTimes(look=0.01, idle_look=0.01))
+    streams = api.app.state.streams = event_stream.OpenStreams(most_per_store=2)
+    started = await store.data("POST", "/catalog/imports?format=google-csv", 202, content=feed(row("a")))
+    path = started["href"] + "/stream"
+
+    async def open_now(number: int) -> None:
+        deadline = asyncio.get_running_loop().time() + 20
+        while True:
+            if streams.open_of(api.world.store_id) == number:
+                return
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.01)
+
+    following = [asyncio.create_task(store("GET", path)) for _ in range(2)]
+    await open_now(2)
+    refused = await store("GET", path)
+    assert "2 imports at once" in assert_error(refused, 429, "RATE_LIMITED")["message"]
+    assert int(refused.headers["retry-after"]) > 0
+    # Another store has its own places, and one that went away gives its place back.
+    other = await api.factory.stores().create("Other")
+    with streams.place(other.store_id):
+        following.pop().cancel()
+        await open_now(1)
+    following.append(asyncio.create_task(store("GET", path)))
+    await open_now(2)
+    await finished(api, store, started)
+    for response in await asyncio.gather(*following):
+        assert (response.status_code, events(response.text)[-1]["event"]) == (200, "done")
+    assert (streams.open_of(api.world.store_id), streams.open_of(other.store_id)) == (0, 0)
+
+
+async def test_who_asks_again_is_told_when_nothing_moved(api: Api, store: Caller) -> None:
+    started = await store.data("POST", "/catalog/imports?format=google-csv", 202, content=feed(row("a")))
+    first = await store("GET", started["href"])
+    tag = first.headers["etag"]
+    assert tag.startswith('W/"')
+    assert tag.endswith('"')
+    for known in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+        again = await store("GET", started["href"], headers={"If-None-Match": known})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+    for other in ('W/"other"', tag.strip('W/"'), '""', ""):
+        again = await store("GET", started["href"], headers={"If-None-Match": other})
+        assert (again.status_code, again.headers["etag"], again.json()) == (200, tag, first.json())
+    await finished(api, store, started)
+    moved = await store("GET", started["href"], headers={"If-None-Match": tag})
+    assert (moved.status_code, moved.json()["data"]["status"]) == (200, "success")
+    assert moved.headers["etag"] != tag
+
+
+async def test_a_tag_shows_nobody_an_import_of_another_store(api: Api, store: Caller) -> None:
+    started = await store.data("POST", "/catalog/imports?format=google-csv", 202, content=feed(row("a")))
+    other = await api.factory.stores().create("Other")
+    for caller, status in ((api.nobody, 401), (await api.caller(other.store_id), 404)):
+        response = await caller("GET", started["href"], headers={"If-None-Match": "*"})
+        assert response.status_code == status
+
+
+@pytest.mark.parametrize("switch", ["dryrun", "dry_run", "colour"])
+async def test_a_switch_that_is_spelt_wrongly_imports_nothing(store: Caller, switch: str) -> None:
+    files = {"file": ("feed.csv", feed(row("a")), "text/csv")}
+    in_query = await store("POST", f"/catalog/imports?{switch}=true", files=files)
+    assert_error(in_query, 400, "VALIDATION_ERROR")
+    in_form = await store("POST", "/catalog/imports", files=files, data={switch: "true"})
+    assert_error(in_form, 400, "VALIDATION_ERROR")
+    for answer in (in_query, in_form):
+        assert answer.json()["details"][0]["field"] == switch
+        assert "dryRun" in answer.json()["message"]

@@ -145,6 +145,9 @@ def test_import_says_what_became_of_the_file_by_its_exit_code(run: Run, store: s
     assert refused.code == 1
     assert json.loads(refused.output)["status"] == "error"
 
+    (tmp_path / "empty.csv").touch()
+    assert "The file is empty." in run("import", str(tmp_path / "empty.csv"), "--store", store).errors
+
 
 def test_a_fault_of_one_field_is_said_once(run: Run) -> None:
     assert run("stores", "create", "Shop", "--currency", "EURO").errors.count("ISO 4217") == 1
@@ -161,12 +164,32 @@ def test_import_shows_what_was_left_out_of_rows_that_went_in(run: Run, store: st
     ]
 
 
+def test_import_says_only_what_its_lines_are_about(run: Run, store: str, tmp_path: Path) -> None:
+    one = run("import", str(feed(tmp_path / "one.tsv", 1)), "--store", store, "--dry-run").output
+    assert "  1 row, 1 product, 1 variant: 1 created, 0 changed, 0 unchanged, 0 skipped, 0 failed\n" in one
+    assert "sku-0 (new)" in one
+    assert "Row 1 is" not in one
+
+    (tmp_path / "bodies.ndjson").write_text(
+        '{"id": "p", "title": "Lamp", "variants": [{"id": "v", "price": "1"}]}\n'
+    )
+    bodies = run("import", str(tmp_path / "bodies.ndjson"), "--store", store).output
+    assert "row 1, variants[0].price" in bodies
+    assert "header" not in bodies
+
+    (tmp_path / "names.txt").write_text("Alice\nBob\n")
+    refused = run("import", str(tmp_path / "names.txt"), "--store", store).output
+    assert refused.startswith("names.txt: error (unknown format)\n  The file does not begin with")
+    assert " rows" not in refused
+
+
 def test_import_replaces_and_shows_before_what_it_would_do(run: Run, store: str, tmp_path: Path) -> None:
     run("import", str(feed(tmp_path / "ten.tsv", 10)), "--store", store, "--source", "main")
     four = (str(feed(tmp_path / "four.tsv", 4)), "--store", store, "--source", "main", "--mode", "replace")
     refused = run("import", *four)
     assert refused.code == 1
     assert "leaves out 6 of the 10 items of the source main (60%)" in refused.output
+    assert "import it again with --allow-mass-delete." in refused.output
     tried = run("import", *four, "--dry-run", "--json")
     assert tried.code == 1
     view = json.loads(tried.output)

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from meta_sync.catalog.ingest import feeds_rows
+from meta_sync.catalog.ingest import feeds_fetch, feeds_rows
 from meta_sync.catalog.ingest.feeds import FeedInput, FeedService, FeedView
 from meta_sync.catalog.ingest.feeds_fetch import FeedFetcher, FetchLimits
 from meta_sync.catalog.ingest.feeds_policy import (
@@ -152,7 +152,7 @@ async def test_an_import_by_address_goes_all_the_way(f: FeedBench) -> None:
     )
     assert len(f.server.heard) == 1
     # It is no feed of the store's.
-    assert await f.service.list("s") == ([], 0)
+    assert (await f.service.list("s")).rows == []
     ((feed_id, stored, shown),) = await f.sql("SELECT feed_id, url, shown_url FROM import_feeds")
     with pytest.raises(NotFoundError):
         await f.service.get("s", feed_id)
@@ -344,6 +344,44 @@ async def test_a_replace_needs_a_proved_end(f: FeedBench) -> None:
     assert (await f.service.get("s", feed.feed_id)).last_result == "imported"
 
 
+async def test_a_file_whose_end_is_not_proved_goes_in_with_a_remark(
+    f: FeedBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = HEAD.encode() + row("a").encode() + b"b,cut\n"
+    f.server.answers["/feed.csv"] = b"HTTP/1.1 200 OK\r\n\r\n" + content
+    import_id = await f.once()
+
+    # Workers that die and those after them: the remark is made once.
+    for place in ("feed.after_chunk", "feed.before_finish"):
+
+        async def dies(name: str, place: str = place) -> None:
+            if name == place:
+                raise OSError("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(feeds_fetch, "failpoint", dies)
+            with pytest.raises(OSError, match="away"):
+                await f.fetch()
+        await f.expire_leases()
+    await f.fetch()
+    assert await f.runner.run(import_id)
+    view = await f.view(import_id)
+    assert (view.status, view.counts["created"], view.counts["failed"]) == ("partial", 1, 1)
+    found = [one async for one in f.imports.report("s", import_id)]
+    assert [(one.row, one.kind, one.rule) for one in found] == [
+        (0, "warning", "unproved_end"),
+        (2, "failure", "ragged_row"),
+    ]
+    assert found[0].message == (
+        "The server did not say how long the file is, so it cannot be known whether it is whole."
+    )
+    f.server.answers["/feed.csv"] = plain(csv_feed(row("a")))
+    import_id = await f.once()
+    await f.fetch()
+    assert await f.runner.run(import_id)
+    assert [one async for one in f.imports.report("s", import_id)] == []
+
+
 async def test_a_slow_body_ends_with_the_time_for_it(f: FeedBench) -> None:
     drops: list[bytes | float] = [part for _ in range(500) for part in (b"x", 0.02)]
     f.server.answers["/feed.csv"] = [b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", *drops]
@@ -415,6 +453,33 @@ async def test_secrets_can_be_encrypted_anew_and_are_not_lost_in_silence(f: Feed
     assert (await f.service.get("s", feed.feed_id)).last_result == "imported"
 
 
+@pytest.mark.parametrize("status", [200, 404, 503])
+async def test_an_address_fetched_once_is_forgotten_when_it_is_over(f: FeedBench, status: int) -> None:
+    f.server.answers["/feed.csv"] = plain(csv_feed(row("a")), status)
+    await f.create(username="user", password=SecretStr(PASSWORD), url=f.server.url("/kept.csv"))
+    await f.fetch()
+    import_id = await f.once(username="user", password=SecretStr(PASSWORD))
+    assert await f.fetcher().fetch_next(import_id=import_id)
+    if status == 503:
+        # It is needed for the next attempt, and forgotten after the last.
+        ((url, password),) = await f.sql(
+            "SELECT url, password FROM import_feeds WHERE interval_seconds IS NULL"
+        )
+        assert (len(url) > 40, len(password) > 20) == (True, True)
+        for _ in range(MOST_ATTEMPTS_ONCE - 1):
+            await f.sql("UPDATE import_feeds SET next_at = now() WHERE interval_seconds IS NULL")
+            assert await f.fetcher().fetch_next(import_id=import_id)
+    found = await f.sql(
+        "SELECT url, password, shown_url, last_import_id FROM import_feeds WHERE next_at IS NULL"
+    )
+    assert [tuple(one) for one in found] == [(b"", None, f.server.url(), import_id)]
+    newer = Cipher([SecretStr(generate_encryption_key()), SecretStr(f.key)])
+    async with f.b.database.platform() as connection:
+        assert await feeds_rows.rotate_feed_secrets(connection, newer) == 1
+    kept = await f.sql("SELECT url, password FROM import_feeds WHERE next_at IS NOT NULL")
+    assert all(len(url) > 40 and len(password) > 20 for url, password in kept)
+
+
 async def test_what_a_feed_may_be(f: FeedBench) -> None:
     cases: dict[str, dict[str, Any]] = {
         "url": {"url": "ftp://shop.example/"},
@@ -449,8 +514,8 @@ async def test_stores_see_only_their_own_feeds(f: FeedBench) -> None:
             await act("t", feed.feed_id)
     with pytest.raises(NotFoundError):
         await f.service.update("t", feed.feed_id, {"enabled": False})
-    assert await f.service.list("t") == ([], 0)
-    assert await f.service.list("s") == ([feed], 1)
+    assert (await f.service.list("t")).rows == []
+    assert (await f.service.list("s")).rows == [feed]
 
 
 async def test_changes(f: FeedBench) -> None:
@@ -528,6 +593,47 @@ async def test_two_workers_never_fetch_one_feed_at_once(f: FeedBench) -> None:
     assert await f.fetcher().fetch_next()
     assert not await f.fetcher().fetch_next()
     assert len(f.server.heard) == 3
+
+
+async def test_one_store_takes_no_second_place_in_the_same_moment(f: FeedBench) -> None:
+    """Its slow servers would hold up the feeds of all other stores."""
+    await f.create(source="one")
+    await f.create(source="two")
+    database = f.b.database
+
+    async def leased_meanwhile() -> object:
+        async with database.platform() as connection:
+            return await feeds_rows.lease_feed(connection)
+
+    async with database.platform() as connection:
+        assert await feeds_rows.lease_feed(connection) is not None
+        second = asyncio.create_task(leased_meanwhile())
+
+        async def has_looked() -> bool:
+            waiting = await f.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            return second.done() or bool(waiting)
+
+        await eventually(has_looked)
+    assert await second is None
+
+
+async def test_a_command_fetches_its_own_and_waits_for_nobody(f: FeedBench) -> None:
+    """It runs in a process of its own, so it takes no place from others' feeds."""
+    f.server.answers |= {"/slow.csv": Gate(b""), "/feed.csv": plain(csv_feed(row("a")))}
+    due_longest = await f.service.create("t", f.input(url=f.server.url("/slow.csv")))
+    await f.create(url=f.server.url("/slow.csv"))
+    under_way = asyncio.create_task(f.fetcher().fetch_next())
+    other = asyncio.create_task(f.fetcher().fetch_next())
+    await eventually(lambda: len(f.server.heard) == 2)
+    import_id = await f.once()
+    assert not await f.fetcher().fetch_next()
+    assert await f.fetcher().fetch_next(import_id=import_id)
+    assert (await f.view(import_id)).status == "queued"
+    assert not await f.fetcher().fetch_next(import_id=import_id)
+    for task in (under_way, other):
+        task.cancel()
+    await asyncio.gather(under_way, other, return_exceptions=True)
+    assert (await f.service.get("t", due_longest.feed_id)).checked_at is None
 
 
 @pytest.mark.parametrize("once", [True, False])
@@ -691,7 +797,8 @@ async def test_idle_feeds_are_not_read(f: FeedBench) -> None:
     await f.sql("ANALYZE import_feeds")
     async with f.b.database.platform() as connection:
         plan = await connection.execute(
-            text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + str(feeds_rows._LEASE)), {"seconds": 1}
+            text("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + str(feeds_rows._LEASE)),
+            {"seconds": 1, "import_id": None},
         )
         (found,) = plan.scalar_one()
     assert found["Plan"]["Shared Hit Blocks"] + found["Plan"]["Shared Read Blocks"] < 100

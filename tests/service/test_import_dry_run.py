@@ -111,6 +111,29 @@ async def test_variations_find_parents_that_only_the_file_has(
     assert ("1", "quantity on hand 5 -> 7") in {(line[2], line[4]) for line in told}
 
 
+async def test_a_product_that_fails_is_no_item_and_is_told_of_by_its_variations(i: ImportBench) -> None:
+    long_id = "x" * 300
+    content = WOO + (
+        "11,variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:10\n"
+        f"21,variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:{long_id}\n"
+        "31,variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:30\n"
+        "41,variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:40\n"
+        "1,simple,,Mug,1,Text,1,5,3,Kitchen,https://x.example/m.jpg,\n"
+        "10,variable,,Shirt,what,Text,1,,,Clothes,https://x.example/p.jpg,\n"
+        f"{long_id},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,\n"
+        f"30,variable,,{'x' * 100_001},1,Text,1,,,Clothes,https://x.example/p.jpg,\n"
+    )
+    for dry_run in (True, False):
+        view = await i.run(content.encode(), dry_run=dry_run)
+        assert (view.status, counted(view)) == ("partial", (1, 0, 0, 0, 4, 0))
+        told = {error.item_id: error.message for error in view.errors if error.rule == "no_product"}
+        assert told == {
+            "11": "The product 10 of this item is not in the store, and its row in the file did not go in.",
+            "31": "The product 30 of this item is not in the store, and its row in the file did not go in.",
+            "41": "The product 40 of this item is neither in the file nor in the store.",
+        }
+
+
 async def test_with_replace_it_tells_what_would_go(i: ImportBench) -> None:
     ids = [f"i{number}" for number in range(10)]
     await i.run(feed(*rows_of(*ids)))
@@ -127,6 +150,8 @@ async def test_with_replace_it_tells_what_would_go(i: ImportBench) -> None:
         "one import may delete at most 30%. It would be refused. If the file is whole and this is meant, import it again "
         "with allowMassDelete."
     )
+    view = await i.replace(feed(), dry_run=True)
+    assert (view.status, view.error_code, counted(view)) == ("error", "CONFLICT", (0, 0, 0, 0, 0, 0))
     view = await i.replace(feed(*rows_of(*ids[:3])), dry_run=True, allow_mass_delete=True)
     assert (view.status, counted(view)) == ("success", (0, 0, 3, 0, 0, 7))
     view = await i.replace(feed(*rows_of(*ids[:8]), ("", "1.00 USD")), dry_run=True)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import pytest
 
 from meta_sync.catalog.ingest import import_run, import_runner
+from meta_sync.catalog.ingest.import_rows import give_back, lease_import
 from meta_sync.catalog.ingest.rows import FormatContext, ImportedVariant, Parsed
 from meta_sync.catalog.models import ProductInput, VariantInput
 from meta_sync.core.db import Database
@@ -81,3 +82,26 @@ async def test_whoever_lost_the_lease_stops_looking(i: ImportBench, long_look: L
         await running
     assert long_look.was_cancelled
     assert await i.b.rows("SELECT 1 FROM variants") == []
+
+
+async def test_an_import_that_was_begun_is_not_overtaken_by_one_that_came_before_it(
+    i: ImportBench, database: Database
+) -> None:
+    """The slower upload is the older import; begun in the middle of the other it would see half of what that does."""
+    slow = await i.service.create("s", source="main")
+    await i.service.append_chunk("s", slow, 0, feed(("a", "1.00 USD")))
+    begun = await i.uploaded(feed(("a", "2.00 USD")), source="main")
+    async with database.platform() as connection:
+        assert await lease_import(connection, begun) is not None
+    await i.service.finish_upload("s", slow)
+    # A worker died, or writes one transaction that is longer than its lease.
+    await i.expire_leases()
+    assert not await i.runner.run(slow)
+    async with database.platform() as connection:
+        lease = await lease_import(connection, begun)
+        assert lease is not None
+        # Its process is stopped: the import waits as if it had not been started, and is still half-way.
+        await give_back(connection, lease)
+    assert not await i.runner.run(slow)
+    assert await i.runner.run(begun)
+    assert await i.runner.run(slow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from meta_sync.catalog.models import Lane
 from meta_sync.core.db import Database
 from meta_sync.core.failpoints import arm, disarm_all
 from meta_sync.core.queue import JobName
+from meta_sync.sync import sweep
 from tests.support.catalog import product, variant
 from tests.support.imports import ImportBench, counted, feed, open_imports, rows_of
 
@@ -30,6 +32,15 @@ def no_failpoints() -> Iterator[None]:
 
 
 TEN = [f"i{number}" for number in range(10)]
+WOO = "ID,Type,SKU,Name,Published,Description,In stock?,Stock,Regular price,Categories,Images,Parent\n"
+
+
+def _variation(item: int, parent: int) -> str:
+    return f"{item},variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:{parent}\n"
+
+
+def _parent(item: int) -> str:
+    return f"{item},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,\n"
 
 
 async def test_what_the_file_leaves_out_is_deleted_with_its_intents(i: ImportBench) -> None:
@@ -138,6 +149,73 @@ async def test_what_the_file_takes_over_from_another_source_is_not_deleted_at_on
     view = await i.replace(feed(*rows_of(*TEN), *rows_of("a", group="g")), source="main")
     assert counted(view)[-1] == 0
     assert await i.live() == ["a", "b", *TEN]
+
+
+async def test_items_of_a_shared_product_stay_whose_they_are(i: ImportBench) -> None:
+    """The product belongs to whoever named it last, each of its items to whoever named that one."""
+    await i.run(feed(*rows_of("a1", "a2", group="g"), *rows_of(*TEN[:5])), source="one")
+    await i.b.catalog.put_product("s", product("api-made", variant("y1"), variant("y2")))
+    i.b.sink.take()
+    two = feed(*rows_of("a1", group="g"), *rows_of("y1", group="api-made"), *rows_of(*TEN[5:]))
+    await i.run(two, source="two")
+    i.b.sink.take()
+    before = await i.b.snapshot()
+    # Two has 7 items, of which it names all: what others have in its products is none of them.
+    assert counted(await i.replace(two, source="two")) == (0, 0, 7, 0, 0, 0)
+    assert (await i.b.snapshot(), i.b.sink.calls) == (before, [])
+    assert await i.live() == ["a1", "a2", *TEN, "y1", "y2"]
+
+    # Of the same product one source drops the item that is its own; the product is the other's.
+    view = await i.replace(feed(*rows_of(*TEN[:5])), source="one")
+    assert (view.status, counted(view)) == ("success", (0, 0, 5, 0, 0, 1))
+    assert await i.live() == ["a1", *TEN, "y1", "y2"]
+    view = await i.replace(feed(*rows_of("y1", group="api-made"), *rows_of(*TEN[5:])), source="two")
+    assert counted(view) == (0, 0, 6, 0, 0, 1)
+    assert await i.b.rows("SELECT product_id FROM products WHERE deleted_at IS NOT NULL") == [("g",)]
+
+
+async def test_an_item_goes_back_to_its_first_source_when_that_names_it_again(i: ImportBench) -> None:
+    whole = feed(*rows_of("a1", "a2", "a3", "a4", group="g"))
+    await i.run(whole, source="one")
+    await i.run(feed(*rows_of("a1", "a2", group="g")), source="two")
+    assert (await i.replace(whole, source="one")).status == "success"
+    assert await i.b.rows("SELECT DISTINCT source FROM variants") == [(None,)]
+    assert counted(await i.replace(feed(*rows_of("z")), source="two")) == (1, 0, 0, 0, 0, 0)
+    assert counted(await i.replace(feed(*rows_of("a2", "a3", "a4", group="g")), source="one"))[-1] == 1
+    assert await i.live() == ["a2", "a3", "a4", "z"]
+
+
+async def test_whose_an_item_is_changes_nothing_that_anybody_sees(i: ImportBench) -> None:
+    """A file of variations only: their product belongs to another source and stays as it is."""
+    whole = WOO + _parent(100) + "".join(_variation(item, 100) for item in (101, 102))
+    await i.run(whole.encode(), source="one")
+    variations = (WOO + _variation(101, 100)).encode()
+    i.b.sink.take()
+    before = await i.b.rows("SELECT variant_id, version, updated_at FROM variants ORDER BY 1")
+    tried = await i.replace(variations, source="two", dry_run=True)
+    assert counted(tried) == (0, 0, 1, 0, 0, 0)
+    assert counted(await i.replace(variations, source="two")) == (0, 0, 1, 0, 0, 0)
+    assert await i.b.rows("SELECT variant_id, source FROM variants ORDER BY 1") == [
+        ("101", "two"),
+        ("102", None),
+    ]
+    assert await i.b.rows("SELECT variant_id, version, updated_at FROM variants ORDER BY 1") == before
+    assert i.b.sink.calls == []
+    # The item that two has is the only one that it can leave out, and the only one that one cannot.
+    view = await i.replace((WOO + _parent(100) + _variation(102, 100)).encode(), source="one")
+    assert (counted(view), await i.live()) == ((0, 0, 1, 0, 0, 0), ["101", "102"])
+    view = await i.replace(feed(*rows_of("z")), source="two", allow_mass_delete=True)
+    assert (counted(view), await i.live()) == ((1, 0, 0, 0, 0, 1), ["102", "z"])
+
+
+async def test_a_body_takes_its_product_with_all_that_it_names(i: ImportBench) -> None:
+    await i.run(feed(*rows_of("a1", "a2", group="g"), *rows_of(*TEN)), source="one")
+    await i.run(feed(*rows_of("a1", group="g")), source="two")
+    await i.b.catalog.put_product("s", product("g", variant("a1"), variant("a2")))
+    assert await i.b.rows("SELECT DISTINCT source FROM variants") == [(None,)]
+    for source in ("one", "two"):
+        await i.replace(feed(*rows_of(*TEN)), source=source, allow_mass_delete=True)
+    assert await i.live() == ["a1", "a2", *TEN]
 
 
 @pytest.mark.parametrize("where", ["import.after_survey", "import.after_chunk", "import.before_deletion"])
@@ -261,17 +339,6 @@ async def test_a_file_that_breaks_off_is_refused_before_anything_is_written(i: I
     assert await i.b.snapshot() == before
 
 
-WOO = "ID,Type,SKU,Name,Published,Description,In stock?,Stock,Regular price,Categories,Images,Parent\n"
-
-
-def _variation(item: int, parent: int) -> str:
-    return f"{item},variation,,S,1,,1,1,10,,https://x.example/s.jpg,id:{parent}\n"
-
-
-def _parent(item: int) -> str:
-    return f"{item},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,\n"
-
-
 async def test_a_product_that_the_file_still_names_stays_without_its_items(i: ImportBench) -> None:
     whole = WOO + _parent(100) + "".join(_variation(item, 100) for item in range(101, 105))
     whole += _parent(200) + _variation(201, 200)
@@ -285,6 +352,26 @@ async def test_a_product_that_the_file_still_names_stays_without_its_items(i: Im
     before = await i.b.snapshot()
     assert counted(await i.replace(rest)) == (0, 0, 4, 0, 0, 0)
     assert await i.b.snapshot() == before
+
+
+async def test_a_product_without_items_goes_unless_the_file_names_it(i: ImportBench) -> None:
+    items = "".join(_variation(item, 100) for item in (101, 102))
+    await i.run((WOO + _parent(100) + items + _parent(200) + _parent(300)).encode(), source="one")
+    await i.run((WOO + _parent(400)).encode(), source="two")
+    i.b.sink.take()
+    import_id = await i.uploaded(
+        (WOO + _parent(100) + items + _parent(200)).encode(), source="one", mode="replace"
+    )
+    arm("import.before_deletion", "raise")
+    assert await i.runner.run(import_id)
+    disarm_all()
+    # Made since the file was read: not what it leaves out.
+    await i.b.catalog.put_product("s", product("fresh", source="one"))
+    await i.expire_leases()
+    assert await i.runner.run(import_id)
+    assert counted(await i.service.get("s", import_id)) == (0, 0, 2, 0, 0, 0)
+    gone = await i.b.rows("SELECT product_id FROM products WHERE deleted_at IS NOT NULL")
+    assert (gone, i.b.sink.calls) == ([("300",)], [])
 
 
 async def test_large_deletions_go_in_groups_within_one_transaction(
@@ -416,3 +503,58 @@ async def test_what_an_import_left_behind_is_swept(i: ImportBench) -> None:
     )
     await i.runner.sweep()
     assert await i.b.rows("SELECT import_id FROM import_seen") == [(waiting,)]
+
+
+async def test_what_was_left_behind_while_no_worker_ran_goes_with_its_import(
+    i: ImportBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody imports by the command alone, and its process is killed at the very end."""
+    view = await i.run(feed(*rows_of(*TEN)))
+    await i.sql(
+        "INSERT INTO import_seen (store_id, import_id, kind, id)"
+        f" SELECT 's', '{view.import_id}', 'v', n::text FROM generate_series(1, 5) AS n"
+    )
+    await i.sql("UPDATE imports SET finished_at = now() - interval '31 days'")
+    monkeypatch.setattr(sweep, "_SEEN_AT_ONCE", 3)
+
+    async def left() -> tuple[int, int]:
+        async with i.b.database.platform() as connection:
+            await sweep.purge(connection)
+        (found,) = await i.b.rows("SELECT (SELECT count(*) FROM import_seen), (SELECT count(*) FROM imports)")
+        return found[0], found[1]
+
+    assert await left() == (2, 1)
+    assert await left() == (0, 0)
+
+
+def _timed(*ids: str, day: int = 3) -> bytes:
+    """Products of one item each as NDJSON, last changed on a day in May."""
+    bodies = (
+        {"id": one, "title": one, "updatedAt": f"2026-05-{day:02}T10:00:00Z", "variants": [{"id": f"{one}1"}]}
+        for one in ids
+    )
+    return b"".join(json.dumps(body).encode() + b"\n" for body in bodies)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_what_was_left_out_once_comes_back_though_its_source_did_not_touch_it(
+    i: ImportBench, *, dry_run: bool
+) -> None:
+    await i.replace(_timed("a", "b", "c", "d"))
+    assert counted(await i.replace(_timed("a", "b", "c"))) == (0, 0, 3, 0, 0, 1)
+    view = await i.replace(_timed("a", "b", "c", "d"), dry_run=dry_run)
+    assert (view.status, counted(view)) == ("success", (1, 0, 3, 0, 0, 0))
+    assert await i.live() == ["a1", "b1", "c1", *([] if dry_run else ["d1"])]
+
+
+@pytest.mark.parametrize(("mode", "day"), [("replace", 2), ("upsert", 2), ("upsert", 3)])
+async def test_news_from_before_a_deletion_is_left_out_and_called_that(
+    i: ImportBench, mode: str, day: int
+) -> None:
+    """It used to be said of such a row that its product was not in the file."""
+    await i.run(_timed("a"))
+    await i.b.catalog.delete_product("s", "a")
+    view = await i.run(_timed("a", day=day), mode=mode)
+    assert (view.status, counted(view)) == ("success", (0, 0, 0, 1, 0, 0))
+    assert [finding.rule for finding in await i.report(view.import_id)] == ["stale"]
+    assert await i.live() == []

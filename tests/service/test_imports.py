@@ -6,7 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from sqlalchemy import text
@@ -65,13 +65,13 @@ class ImportBench:
         self.service = ImportService(b.database, b.queue, max_upload_bytes=10_000_000)
         self.runner = ImportRunner(b.database, b.sink, b.queue, lambda: b.now)
 
-    async def uploaded(self, content: bytes, **fields: str) -> str:
+    async def uploaded(self, content: bytes, **fields: Any) -> str:
         import_id = await self.service.create("s", file_name=fields.pop("file_name", "feed.csv"), **fields)
         await self.service.append_chunk("s", import_id, 0, content)
         await self.service.finish_upload("s", import_id)
         return import_id
 
-    async def run(self, content: bytes, **fields: str) -> ImportView:
+    async def run(self, content: bytes, **fields: Any) -> ImportView:
         import_id = await self.uploaded(content, **fields)
         assert await self.runner.run_next()
         return await self.service.get("s", import_id)
@@ -235,6 +235,22 @@ async def test_variations_before_their_parent_find_it(
     assert (await i.b.snapshot(), i.b.sink.calls) == (before, [])
 
 
+async def test_a_parent_that_cannot_be_stored_is_named_and_is_no_item(i: ImportBench) -> None:
+    """What the figures add up to is the items of the file, of which it is none."""
+    long = "9" * 201
+    view = await i.run(
+        woo(
+            f"{long},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,",
+            f"11,variation,,Shirt - S,1,,1,1,10,,https://x.example/s.jpg,id:{long}",
+            "1,simple,,Mug,1,Text,1,5,3,Kitchen,https://x.example/m.jpg,",
+        )
+    )
+    assert (view.status, counted(view)) == ("partial", (1, 0, 0, 0, 1))
+    assert [(error.row, error.item_id) for error in view.errors] == [(1, None), (2, "11")]
+    view = await i.run(woo(f"{long},variable,,Shirt,1,Text,1,,,Clothes,https://x.example/p.jpg,"))
+    assert (view.status, counted(view)) == ("partial", (0, 0, 0, 0, 0))
+
+
 async def test_variations_of_a_stored_parent_leave_it_as_it_is(i: ImportBench) -> None:
     await i.b.catalog.put_product("s", product("10", variant("11", 5), title="Stored", source="api"))
     view = await i.run(woo("11,variation,,Shirt - S,1,,1,1,10,,https://x.example/s.jpg,id:10"))
@@ -323,9 +339,9 @@ async def test_another_store_sees_nothing_of_an_import(i: ImportBench) -> None:
         await i.service.append_chunk("t", view.import_id, 0, b"x")
     with pytest.raises(NotFoundError):
         _ = [finding async for finding in i.service.report("t", view.import_id)]
-    assert await i.service.list("t") == ([], 0)
-    views, total = await i.service.list("s")
-    assert ([one.import_id for one in views], total) == ([view.import_id], 1)
+    assert (await i.service.list("t")).rows == []
+    found = await i.service.list("s")
+    assert ([one.import_id for one in found.rows], found.total) == ([view.import_id], 1)
 
 
 async def test_imports_of_one_source_wait_for_each_other_and_others_do_not(
@@ -486,3 +502,12 @@ async def test_abandoned_uploads_are_ended(i: ImportBench) -> None:
         "uploading",
     )
     assert await i.b.rows("SELECT 1 FROM import_chunks") == []
+
+
+async def test_a_format_that_was_named_wrongly_is_corrected(i: ImportBench) -> None:
+    view = await i.run(feed(("a", "1.00 USD")), format="shopify-csv")
+    assert view.status == "error"
+    assert view.message == (
+        "The file is not in the format shopify-csv that was asked for; it is recognised as google-csv."
+        " Import it without naming a format."
+    )

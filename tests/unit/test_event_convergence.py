@@ -120,7 +120,7 @@ class Store:
             if self.working.apply(data, clock) not in {EventOutcome.APPLIED, EventOutcome.STALE}
         ]
         kept = self.working
-        variants = {one.variant_id: one for one in (*kept.changed_variants(), *kept.moved_variant_clocks())}
+        variants = {one.variant_id: one for one in (*kept.changed_variants(), *kept.moved_variant_notes())}
         stock = {variant_id: kept.stock[variant_id] for variant_id in kept.changed_stock()}
         stock.update((one.variant_id, one) for one in kept.moved_stock_clocks())
         products = {one.product_id: one for one in (*kept.changed_products(), *kept.moved_clocks())}

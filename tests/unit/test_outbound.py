@@ -206,6 +206,11 @@ SHOWN = {
     "https://shop.example/f?s3cret": "https://shop.example/f?***",
     "https://shop.example/apikey/abc/lang/en": "https://shop.example/apikey/***/lang/en",
     "https://shop.example/x/4f9b2c7d8e1a0b3c5d6e/feed.xml": "https://shop.example/x/***/feed.xml",
+    "https://shop.example/x/4f9b2c7d8e1a0b3c5d6e.xml": "https://shop.example/x/***.xml",
+    "https://shop.example/x/4f9b2c7d8e1a0b3c5d6e.csv.gz": "https://shop.example/x/***.csv.gz",
+    "https://shop.example/x/%34f9b2c7d8e1a0b3c5d6e:7": "https://shop.example/x/***",
+    "https://shop.example/secret/4711.xml": "https://shop.example/secret/***.xml",
+    "https://shop.example/products-of-the-whole-shop.csv": "https://shop.example/products-of-the-whole-shop.csv",
     "http://[2606:4700::1111]:443/": "http://[2606:4700::1111]:443/",
 }
 
@@ -220,6 +225,9 @@ def test_names_of_files() -> None:
     assert read_web_address("https://s.example/a/my%20feed.csv?x=1").file_name == "my feed.csv"
     assert read_web_address("https://s.example/a/feed").file_name is None
     assert read_web_address("https://s.example/").file_name is None
+    # It is shown, and some shops write the key to their feed there.
+    assert read_web_address("https://s.example/a/4f9b2c7d8e1a0b3c5d6e.xml").file_name == "***.xml"
+    assert read_web_address("https://s.example/token/4711.xml").file_name == "***.xml"
 
 
 @pytest.fixture
@@ -437,8 +445,46 @@ async def test_a_body_that_is_too_large_is_not_read_to_its_end(server: FeedServe
     assert (await fetched(server.client(), server.url("/fits"), most_bytes=99))[1] == b"x" * 99
 
 
-def dripping(piece: bytes) -> list[bytes | float]:
-    return [part for _ in range(500) for part in (piece, 0.02)]
+def dripping(piece: bytes, times: int = 500, pause_seconds: float = 0.02) -> list[bytes | float]:
+    return [part for _ in range(times) for part in (piece, pause_seconds)]
+
+
+async def test_a_body_that_trickles_is_given_up(server: FeedServer) -> None:
+    """However it is cut: in pieces of a byte, in the head of a chunk, and after a quick beginning."""
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    server.answers |= {
+        "/bytes": [HEAD + b"Content-Length: 1000\r\n\r\n", *dripping(b"x")],
+        "/chunks": [chunked, *dripping(b"1\r\nx\r\n")],
+        "/never-a-chunk": [chunked + b"1;", *dripping(b"x")],
+        "/then-slow": [HEAD + b"Content-Length: 1000\r\n\r\n" + b"x" * 300, *dripping(b"x")],
+        "/slow-enough": [HEAD + b"Content-Length: 6000\r\n\r\n", *dripping(b"x" * 100, 60, 0.005)],
+    }
+    client = server.client(slow_start_seconds=0.2, least_bytes_per_second=1_000.0)
+    for path in list(server.answers)[:-1]:
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(OutboundError, match="less than 1,000 bytes a second") as failed:
+            await fetched(client, server.url(path), total_seconds=20.0)
+        assert failed.value.is_passing
+        assert asyncio.get_running_loop().time() - began < 5
+    assert len((await fetched(client, server.url("/slow-enough"), total_seconds=20.0))[1]) == 6_000
+
+
+async def test_a_slow_reader_is_not_taken_for_a_slow_server(server: FeedServer) -> None:
+    server.answers["/feed.csv"] = [
+        HEAD + b"Content-Length: 30\r\n\r\n",
+        b"x" * 10,
+        0.02,
+        b"x" * 10,
+        0.02,
+        b"x" * 10,
+    ]
+    client = server.client(slow_start_seconds=0.2, least_bytes_per_second=1_000.0)
+    received = 0
+    async with client.get(client.read(server.url()), most_bytes=100, total_seconds=20.0) as answer:
+        async for piece in answer.body():
+            received += len(piece)
+            await asyncio.sleep(0.15)
+    assert received == 30
 
 
 async def test_every_wait_ends(server: FeedServer) -> None:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from meta_sync import __version__
 from meta_sync.api.body_guard import BodyGuard, BodyLimits
 from meta_sync.api.errors import error_response, service_error
+from meta_sync.api.event_stream import OpenStreams
 from meta_sync.api.middleware import Cors, RequestBoundary, request_id_of
 from meta_sync.api.openapi import TAGS, build_openapi, render
 from meta_sync.api.routes import (
@@ -106,6 +107,7 @@ def create_app(
         },
     )
     app.state.process = context
+    app.state.streams = OpenStreams()
     for router in _ROUTERS:
         app.include_router(router)
     _describe(app)

@@ -21,6 +21,7 @@ __all__ = ["BodyGuard", "BodyLimits"]
 MEBIBYTE = 1024 * 1024
 _DRAIN_BYTES = 64 * MEBIBYTE
 _DRAIN_SECONDS = 5.0
+_IMPORTS = "/catalog/imports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class BodyLimits:
     def of(self, scope: Scope) -> int:
         """The size limit at the request's address, in bytes."""
         path = scope["path"]
-        if path == "/catalog/imports":
+        if path == _IMPORTS:
             return self.upload_bytes
         takes_many = path.endswith("/batch") or path == "/catalog/events"
         return self.batch_bytes if takes_many else self.default_bytes
@@ -73,6 +74,7 @@ class _Body:
         self._limits = limits
         self._clock = clock
         self._limit_bytes = limits.of(scope)
+        self._takes_files = scope["path"] == _IMPORTS
         self._began = clock()
         self._bytes = 0
         declared = headers.get(b"content-length", b"").decode("latin-1")
@@ -149,6 +151,9 @@ class _Body:
             if self._limit_bytes >= MEBIBYTE
             else f"{self._limit_bytes} bytes"
         )
-        return PayloadTooLargeError(
-            f"The body is larger than the {size} that this address takes. Catalogs of any size go to /catalog/imports."
+        advice = (
+            "Compress the file with gzip, or send it in parts."
+            if self._takes_files
+            else "Catalogs of any size go to /catalog/imports."
         )
+        return PayloadTooLargeError(f"The body is larger than the {size} that this address takes. {advice}")

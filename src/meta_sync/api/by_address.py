@@ -18,7 +18,9 @@ _MOST_BYTES = 64 * 1024
 
 
 async def begin_by_address(context: RequestContext, request: Request, options: UploadOptions) -> str:
-    """Begin the import that a JSON body asks for; its id. What the body leaves out is taken from the query.
+    """Begin the import that a JSON body asks for; its id. What the body leaves out, or says as null, is taken from the query.
+
+    The two switches are on where the body or the query asks for them.
 
     Raises
     ------
@@ -41,11 +43,13 @@ async def begin_by_address(context: RequestContext, request: Request, options: U
             "format": options.format,
             "mode": options.mode,
             "source": options.source,
-            # A dry run asked for in the query must not become an import.
-            "dryRun": options.dry_run or None,
-            "allowMassDelete": options.allow_mass_delete or None,
         }
-        given = {**{name: value for name, value in queried.items() if value is not None}, **given}
+        switched_on = {"dryRun": options.dry_run, "allowMassDelete": options.allow_mass_delete}
+        said = {name: value for name, value in given.items() if value is not None}
+        given = {**{name: value for name, value in queried.items() if value is not None}, **said}
+        # A dry run asked for in the query must not become an import, whatever a client's body says by default. What is
+        # no switch stays, to be refused.
+        given |= {name: True for name, on in switched_on.items() if on and said.get(name, False) is False}
     try:
         asked = ImportByAddress.model_validate(given)
     except ValidationError as error:

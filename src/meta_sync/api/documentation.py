@@ -16,6 +16,7 @@ ERROR_SENTENCES = {
     409: "The request does not fit the present state (`CONFLICT`, `meta_not_connected`).",
     413: "The body is too large (`PAYLOAD_TOO_LARGE`).",
     415: "The body's type or coding is not read here (`UNSUPPORTED_MEDIA_TYPE`).",
+    429: "As much as one may have at once (`RATE_LIMITED`); see `Retry-After`.",
     500: "Our fault (`INTERNAL_SERVER_ERROR`); give the `requestId` when you report it.",
     502: "Meta refused or failed (`meta_graph_error`).",
     503: "Something we need is away just now (`SERVICE_UNAVAILABLE`, `meta_rate_limited`); see `Retry-After`.",

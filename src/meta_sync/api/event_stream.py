@@ -3,24 +3,81 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
+from meta_sync.api.etags import digest_of
+from meta_sync.core.errors import RateLimitedError
 from meta_sync.core.outages import is_outage
 
-__all__ = ["EventStreamResponse", "StreamTimes", "follow"]
+__all__ = ["MOST_STREAMS", "EventStreamResponse", "OpenStreams", "StreamTimes", "follow"]
+
+MOST_STREAMS = 20
+"""Of one store in one process. Each asks the database every other second."""
+_RETRY_AFTER_SECONDS = 30
+
+
+class OpenStreams:
+    """Counts the streams of each store. One per process."""
+
+    def __init__(self, most_per_store: int = MOST_STREAMS) -> None:
+        self._most_per_store = most_per_store
+        self._open: Counter[str] = Counter()
+
+    def open_of(self, store_id: str) -> int:
+        """How many streams a store has."""
+        return self._open[store_id]
+
+    @contextmanager
+    def place(self, store_id: str) -> Iterator[None]:
+        """One more stream of a store while this is entered.
+
+        Raises
+        ------
+        RateLimitedError
+            The store has as many as it may have.
+        """
+        if self._open[store_id] >= self._most_per_store:
+            raise RateLimitedError(
+                f"The store follows {self._most_per_store} imports at once already, which is the most. Close one of these "
+                "streams, or ask for the import itself now and then.",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+            )
+        self._open[store_id] += 1
+        try:
+            yield
+        finally:
+            self._open[store_id] -= 1
+            if not self._open[store_id]:
+                del self._open[store_id]
 
 
 class EventStreamResponse(StreamingResponse):
-    """An answer in ``text/event-stream``, kept from being buffered on its way."""
+    """An answer in ``text/event-stream``, kept from being buffered on its way. Takes its place when it begins.
+
+    Raises
+    ------
+    RateLimitedError
+        When it begins: there is no place.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncIterator[bytes]) -> None:
+    def __init__(self, content: AsyncIterator[bytes], *, place: AbstractContextManager[None]) -> None:
         super().__init__(content, headers={"X-Accel-Buffering": "no"})
+        self._place = place
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Not in the route: an answer that is never begun would keep its place for ever.
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +126,7 @@ async def follow(
             if not is_outage(error):
                 raise
             content, is_over = b"", False
-        state = hashlib.sha256(content).hexdigest()[:16]
+        state = digest_of(content)
         moved = bool(content) and state != said
         if moved or is_over:
             yield _event("done" if is_over else "progress", state, content)

@@ -139,8 +139,11 @@ class _FormReader:
 
     def _on_part_end(self) -> None:
         name = self._part.name
-        if name not in _FIELDS:
+        if name == "file":
             return
+        if name not in _FIELDS:
+            # A switch that is spelt wrongly must not turn a dry run into a real one.
+            raise _bad_field(name, f"is no option of an import; they are {', '.join(_FIELDS)}")
         try:
             value = self._part.value.decode("utf-8")
         except UnicodeDecodeError:
@@ -155,7 +158,9 @@ class _FormReader:
         if name not in {"dryRun", "allowMassDelete"}:
             setattr(self.options, _FIELDS[name], value)
         elif value.lower() in _SWITCHES:
-            setattr(self.options, _FIELDS[name], _SWITCHES[value.lower()])
+            # On wherever it is asked for: a form does not take back what its address says.
+            is_on = getattr(self.options, _FIELDS[name]) or _SWITCHES[value.lower()]
+            setattr(self.options, _FIELDS[name], is_on)
         else:
             raise _bad_field(name, "must be true or false")
 

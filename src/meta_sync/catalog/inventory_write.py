@@ -51,12 +51,13 @@ _UPDATE = text(
 )
 
 
-def moving_clocks(table: str, key: str, clocks: Sequence[str]) -> str:
-    """A statement that moves clocks and nothing else, from one array parameter per column."""
-    parameters = ", ".join(f"CAST(:{name} AS timestamptz[])" for name in clocks)
+def moving_clocks(table: str, key: str, clocks: Sequence[str], *, texts: Sequence[str] = ()) -> str:
+    """A statement that moves clocks, and texts kept beside them, and nothing else; one array parameter per column."""
+    types = {**dict.fromkeys(clocks, "timestamptz"), **dict.fromkeys(texts, "text")}
+    parameters = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items())
     return f"""
-    UPDATE {table} AS t SET {", ".join(f"{name} = u.{name}" for name in clocks)}
-    FROM unnest(CAST(:{key} AS text[]), {parameters}) AS u ({key}, {", ".join(clocks)})
+    UPDATE {table} AS t SET {", ".join(f"{name} = u.{name}" for name in types)}
+    FROM unnest(CAST(:{key} AS text[]), {parameters}) AS u ({key}, {", ".join(types)})
     WHERE t.store_id = :store_id AND t.{key} = u.{key}
     """
 

@@ -17,6 +17,7 @@ from meta_sync.catalog.states import (
     PRODUCT_CONTENT,
     VARIANT_CLOCKS,
     VARIANT_CONTENT,
+    VARIANT_NOTES,
     VARIANT_OFFER,
     ProductState,
     VariantState,
@@ -51,7 +52,7 @@ _VARIANT_COLUMNS = (
     "product_id",
     "position",
     "deleted",
-    *VARIANT_CLOCKS,
+    *VARIANT_NOTES,
     *VARIANT_OFFER,
     *VARIANT_CONTENT,
 )
@@ -83,7 +84,7 @@ def _value(name: str) -> str:
 _UPSERT_PRODUCTS = text(_upsert("products", "product_id", _PRODUCT_COLUMNS))
 _UPSERT_VARIANTS = text(_upsert("variants", "variant_id", _VARIANT_COLUMNS))
 _MOVE_CLOCKS = text(moving_clocks("products", "product_id", PRODUCT_CLOCKS))
-_MOVE_VARIANT_CLOCKS = text(moving_clocks("variants", "variant_id", VARIANT_CLOCKS))
+_MOVE_VARIANT_NOTES = text(moving_clocks("variants", "variant_id", VARIANT_CLOCKS, texts=("source",)))
 _UPSERT_DOCUMENTS = text(
     """
     INSERT INTO search_documents (store_id, variant_id, document)
@@ -121,9 +122,9 @@ async def save_working_set(
         await _execute(
             connection, _UPSERT_VARIANTS, store_id, _VARIANT_COLUMNS, map(_variant_row, changed_variants)
         )
-    if moved_variants := working.moved_variant_clocks():
-        rows = [(variant.variant_id, *variant.clocks) for variant in moved_variants]
-        await _execute(connection, _MOVE_VARIANT_CLOCKS, store_id, ("variant_id", *VARIANT_CLOCKS), rows)
+    if moved_variants := working.moved_variant_notes():
+        notes = [(variant.variant_id, *variant.notes) for variant in moved_variants]
+        await _execute(connection, _MOVE_VARIANT_NOTES, store_id, ("variant_id", *VARIANT_NOTES), notes)
     await write_stock(connection, store_id, working)
     if documents := _changed_documents(working):
         await _execute(connection, _UPSERT_DOCUMENTS, store_id, ("variant_id", "document"), documents)
@@ -168,7 +169,7 @@ def _variant_row(variant: VariantState) -> tuple[Any, ...]:
         variant.product_id,
         variant.position,
         variant.deleted,
-        *variant.clocks,
+        *variant.notes,
         *variant.offer,
         *texts,
     )

@@ -29,8 +29,8 @@ from meta_sync.catalog.states import (
     PRODUCT_CLOCKS,
     PRODUCT_CONTENT,
     STOCK_CLOCKS,
-    VARIANT_CLOCKS,
     VARIANT_CONTENT,
+    VARIANT_NOTES,
     VARIANT_OFFER,
     ProductState,
     StockState,
@@ -121,7 +121,7 @@ def _variants_of_products() -> Select[Any]:
             variants.c.product_id,
             variants.c.position,
             variants.c.deleted_at.is_not(None).label("deleted"),
-            *(variants.c[name] for name in VARIANT_CLOCKS),
+            *(variants.c[name] for name in VARIANT_NOTES),
             *(variants.c[name] for name in VARIANT_OFFER),
             *(variants.c[name] for name in VARIANT_CONTENT),
         ),
@@ -173,7 +173,7 @@ _CREATION_LOCK = text(
 )
 
 _FIXED_PRODUCT_COLUMNS = 5 + len(PRODUCT_CLOCKS)
-_FIXED_VARIANT_COLUMNS = 4 + len(VARIANT_CLOCKS)
+_FIXED_VARIANT_COLUMNS = 4 + len(VARIANT_NOTES)
 _OFFER_END = _FIXED_VARIANT_COLUMNS + len(VARIANT_OFFER)
 
 

@@ -2,7 +2,7 @@
 
 Every row has the clock of the last whole body about it, and one per group of fields of which an event may tell alone.
 A group is as new as the later of its own clock and those around it: a product's body speaks for its variants too.
-Clocks do not take part in comparing: a row whose clocks alone moved is not a row that differs.
+Clocks do not take part in comparing, nor does a variant's source: a row where they alone moved is not a row that differs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = [
     "STOCK_CLOCKS",
     "VARIANT_CLOCKS",
     "VARIANT_CONTENT",
+    "VARIANT_NOTES",
     "VARIANT_OFFER",
     "ProductState",
     "StockState",
@@ -71,6 +72,8 @@ MEDIA = ("thumbnail", "images")
 """The columns of pictures, in ``PRODUCT_CONTENT`` and in ``VARIANT_CONTENT``."""
 PRODUCT_CLOCKS = ("source_updated_at", "basics_updated_at", "media_updated_at")
 VARIANT_CLOCKS = ("source_updated_at", "media_updated_at")
+VARIANT_NOTES = (*VARIANT_CLOCKS, "source")
+"""What a variant's row says of its own history, in the order of ``VariantState.notes``. Nothing looks different for it."""
 STOCK_CLOCKS = ("source_updated_at", "figures_updated_at", "policy_updated_at")
 
 _PRODUCT_MEDIA = tuple(PRODUCT_CONTENT.index(name) for name in MEDIA)
@@ -113,6 +116,11 @@ class ProductState:
         return self.clock, self.basics_clock, self.media_clock
 
     @property
+    def notes(self) -> tuple[object, ...]:
+        """What is kept of the row's history and makes no row differ."""
+        return self.clocks
+
+    @property
     def title(self) -> str | None:
         """What the shopper reads first."""
         title: str | None = self.content[0]
@@ -151,11 +159,22 @@ class VariantState:
     """Of news of the variant alone. Counts where it is later than the product's."""
     media_clock: datetime | None = field(default=None, compare=False)
     """Of news of its pictures alone. Counts where it is later than ``clock`` and the product's."""
+    source: str | None = field(default=None, compare=False)
+    """Whose it is, where it is another's than its product; ``None``: its product's."""
 
     @property
     def clocks(self) -> Clocks:
         """All clocks, in the order of ``VARIANT_CLOCKS``."""
         return self.clock, self.media_clock
+
+    @property
+    def notes(self) -> tuple[object, ...]:
+        """What is kept of the row's history and makes no row differ, in the order of ``VARIANT_NOTES``."""
+        return *self.clocks, self.source
+
+    def source_within(self, product: ProductState) -> str:
+        """Whose the variant of this product is."""
+        return product.source if self.source is None else self.source
 
     def lane_against(self, before: VariantState | None, new_lane: Lane) -> Lane | None:
         """How urgent the difference is; ``None`` when the item cannot depend on it."""
@@ -190,6 +209,11 @@ class StockState:
     def clocks(self) -> Clocks:
         """All clocks, in the order of ``STOCK_CLOCKS``."""
         return self.clock, self.figures_clock, self.policy_clock
+
+    @property
+    def notes(self) -> tuple[object, ...]:
+        """What is kept of the row's history and makes no row differ."""
+        return self.clocks
 
     def row_differs(self, before: StockState | None) -> bool:
         """Whether the record must be written, its clocks aside."""
@@ -243,7 +267,7 @@ def variant_state(
     before: VariantState | None = None,
     clock: datetime | None = None,
 ) -> VariantState:
-    """The row that a body of the given clock makes; pictures of which the store has later news stay."""
+    """The row that a body of the given clock makes, its product's source; pictures of which the store has later news stay."""
     content: tuple[Any, ...] = (
         given.sku,
         given.link,

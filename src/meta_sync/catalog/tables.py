@@ -106,10 +106,19 @@ variants = Table(
     # Clocks of the sender, where it told one for the variant by itself.
     Column("source_updated_at", DateTime(timezone=True)),
     Column("media_updated_at", DateTime(timezone=True)),
+    # Whose it is, where it is another's than its product.
+    Column("source", Text),
     PrimaryKeyConstraint("store_id", "variant_id"),
     Index(None, "store_id", "product_id"),
     # Tombstones are few; what counts or lists them must not walk the living.
     Index("variants_deleted_idx", "store_id", "variant_id", postgresql_where=text("deleted_at IS NOT NULL")),
+    Index(
+        "variants_source_idx",
+        "store_id",
+        "source",
+        "product_id",
+        postgresql_where=text("source IS NOT NULL"),
+    ),
     Index(
         "variants_sale_end_idx",
         "store_id",

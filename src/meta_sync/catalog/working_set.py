@@ -136,25 +136,43 @@ class WorkingSet:
         for variant_id in variant_ids:
             self._delete_variant(variant_id)
 
-    def merge_product(self, given: ProductInput) -> Applied:
-        """Apply the fields of a product and leave its variants alone; a body older than the row changes nothing."""
+    def merge_product(self, given: ProductInput, *, revives: bool = False) -> Applied:
+        """Apply the fields of a product and leave its variants alone; a body older than the row changes nothing.
+
+        ``revives``: what was deleted comes back also with the clock that it had then.
+        """
         before = self.products.get(given.id)
-        if _is_stale(given, before):
+        if before is not None and _is_over(
+            before.clock, given.updated_at, deleted=before.deleted and not revives
+        ):
             return Applied(given.id, len(self._live[given.id]), stale=True)
-        return self._put_product(given, before)
+        applied = self._put_product(given, before)
+        if before is not None:
+            self._keep_owners(before, self.products[given.id])
+        return applied
 
     def merge_variant(
-        self, product_id: str, given: VariantInput, *, clock: datetime | None = None
+        self,
+        product_id: str,
+        given: VariantInput,
+        *,
+        clock: datetime | None = None,
+        revives: bool = False,
+        source: str | None = None,
     ) -> MergeOutcome:
         """Apply one variant to a product that exists, leaving its other variants alone.
 
-        ``clock`` is the source time that the row gives its product.
+        ``clock`` is the source time that the row gives its product; ``revives`` as in `merge_product`; ``source``
+        is whose the variant becomes, without one its product's. That alone is no change.
         """
         product = self.products.get(product_id)
-        if product is None or product.deleted:
+        if product is None:
             return MergeOutcome.NO_PRODUCT
+        if product.deleted:
+            is_late = _is_over(product.clock, clock, deleted=not revives)
+            return MergeOutcome.STALE if is_late else MergeOutcome.NO_PRODUCT
         before = self.variants.get(given.id)
-        if is_older(clock, product.clock) or _has_later_news(before, clock):
+        if is_older(clock, product.clock) or _has_later_news(before, clock, revives=revives):
             return MergeOutcome.STALE
         is_new = before is None or before.deleted
         if before is not None and not is_new and before.product_id == product_id:
@@ -163,7 +181,8 @@ class WorkingSet:
             return MergeOutcome.TOO_MANY_VARIANTS
         else:
             position = self._next_position(product_id)
-        changed = self._put_variant(variant_state(given, product_id, position, before, clock)) != before
+        made = variant_state(given, product_id, position, before, clock)
+        changed = self._put_variant(replace(made, source=_unless(source, product.source))) != before
         if given.inventory is not None:
             changed |= self.put_stock(given.id, given.inventory)
         if is_new:
@@ -238,8 +257,8 @@ class WorkingSet:
             if after != self.variants_before.get(variant_id) and not self._never_was(variant_id)
         ]
 
-    def moved_variant_clocks(self) -> list[VariantState]:
-        """Variants of which only clocks moved, sorted by id."""
+    def moved_variant_notes(self) -> list[VariantState]:
+        """Variants of which only clocks or the source moved, sorted by id."""
         return _moved(self.variants, self.variants_before)
 
     def changed_stock(self) -> list[str]:
@@ -262,6 +281,15 @@ class WorkingSet:
         if after.lane_against(before) is not None:
             applied.touched.update(self._live[given.id])
         return applied
+
+    def _keep_owners(self, before: ProductState, after: ProductState) -> None:
+        """Whoever takes a product over has not named its variants yet: they stay whose they were."""
+        if before.source == after.source:
+            return
+        for variant_id in self._live[after.product_id]:
+            variant = self.variants[variant_id]
+            owner = _unless(variant.source_within(before), after.source)
+            self.variants[variant_id] = replace(variant, source=owner)
 
     def _put_variant(self, after: VariantState) -> VariantState:
         before = self.variants.get(after.variant_id)
@@ -322,9 +350,14 @@ def _is_stale(given: ProductInput, before: ProductState | None) -> bool:
     return before is not None and _is_over(before.clock, given.updated_at, deleted=before.deleted)
 
 
-def _has_later_news(variant: VariantState | None, clock: datetime | None) -> bool:
+def _has_later_news(variant: VariantState | None, clock: datetime | None, *, revives: bool = False) -> bool:
     """Whether the store was told of the variant itself later than the body's clock."""
-    return variant is not None and _is_over(variant.clock, clock, deleted=variant.deleted)
+    return variant is not None and _is_over(variant.clock, clock, deleted=variant.deleted and not revives)
+
+
+def _unless(source: str | None, product_source: str) -> str | None:
+    """The source as a variant has it: none of its own where it is its product's."""
+    return None if source == product_source else source
 
 
 def _is_over(stored: datetime | None, clock: datetime | None, *, deleted: bool) -> bool:
@@ -335,5 +368,5 @@ def _moved(after: Mapping[str, _State], before: Mapping[str, _State]) -> list[_S
     return [
         row
         for row_id, row in sorted(after.items())
-        if (was := before.get(row_id)) is not None and row.clocks != was.clocks and row == was
+        if (was := before.get(row_id)) is not None and row.notes != was.notes and row == was
     ]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 
+from meta_sync.catalog.ingest.detect import FORMATS
 from meta_sync.catalog.ingest.feeds_models import FeedInput
 from meta_sync.catalog.ingest.imports import CHUNK_BYTES, ImportFinding, ImportService, ImportView
 from meta_sync.cli import console
@@ -21,7 +22,7 @@ from meta_sync.cli.progress import ImportProgress
 from meta_sync.cli.running import run
 from meta_sync.cli.session import open_session
 from meta_sync.core.config import Settings
-from meta_sync.core.errors import InvalidRequestError
+from meta_sync.core.errors import InvalidRequestError, ServiceError
 from meta_sync.factory import Factory
 
 __all__ = ["add_to"]
@@ -40,6 +41,12 @@ _KINDS = {
 }
 """What is said of a finding, the gravest kind first."""
 _LONGEST_VALUE_CHARS = 60
+_OF_ITEMS = frozenset(("create", "change", "delete"))
+"""Kinds that say what becomes of an item, not what is the matter with a row."""
+_WITH_HEADER = frozenset(
+    name for name in FORMATS if name.endswith(("-csv", "-tsv")) and name != "headerless-csv"
+)
+"""Formats whose rows are counted below a header; the others count items, objects or lines."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -138,7 +145,11 @@ async def _upload(factory: Factory, options: _Options, path: Path) -> str:
         allow_mass_delete=options.allow_mass_delete,
         requested_by=_REQUESTED_BY,
     )
-    await imports.upload(options.store_id, import_id, _pieces(path))
+    try:
+        await imports.upload(options.store_id, import_id, _pieces(path))
+    except ServiceError as error:
+        await imports.abandon(options.store_id, import_id, error.message)
+        raise
     return import_id
 
 
@@ -172,7 +183,7 @@ async def _run_to_end(factory: Factory, store_id: str, import_id: str, *, quiet:
 
     async def work() -> None:
         while not (view := await imports.get(store_id, import_id)).is_over:
-            is_fetched = view.status == "fetching" and await fetcher.fetch_next()
+            is_fetched = view.status == "fetching" and await fetcher.fetch_next(import_id=import_id)
             if not (is_fetched or await runner.run(import_id) or await runner.run_next()):
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -198,32 +209,43 @@ async def _watch(
 
 
 def _show(view: ImportView, findings: list[ImportFinding], name: str) -> None:
-    counts = view.counts
     kind = ", dry run" if view.dry_run else ""
     console.say(f"{name}: {view.status} ({view.format or 'unknown format'}{kind})")
     if view.message:
-        console.say(f"  {view.message}")
-    deleted = f", {counts['deleted']} deleted" if view.mode == "replace" else ""
-    console.say(
-        f"  {counts['rows']} rows, {counts['products']} products, {counts['variants']} variants: "
-        f"{counts['created']} created, {counts['changed']} changed, {counts['unchanged']} unchanged, "
-        f"{counts['skipped']} skipped, {counts['failed']} failed{deleted}"
-    )
+        console.say(f"  {view.message.replace('allowMassDelete', '--allow-mass-delete')}")
+    # Of a file that was not read there is nothing to count.
+    if view.status != "error" or any(view.counts.values()):
+        console.say(f"  {_counted(view)}")
     order = list(_KINDS)
     findings = sorted(findings, key=lambda finding: (order.index(finding.kind), finding.row))
-    for finding in findings[:_SHOWN_FINDINGS]:
+    shown = findings[:_SHOWN_FINDINGS]
+    for finding in shown:
         console.say(f"  {_place(finding)}{_KINDS[finding.kind]}: {finding.message}")
     if not findings:
         return
-    if view.format != "google-rss":
+    if view.format in _WITH_HEADER and any(
+        finding.row and finding.kind not in _OF_ITEMS for finding in shown
+    ):
         console.say("  Row 1 is the first below the header.")
     more = f"{len(findings) - _SHOWN_FINDINGS} more and " if len(findings) > _SHOWN_FINDINGS else ""
     console.say(f"  Report, with {more}rule and value of each: GET /catalog/imports/{view.import_id}/report")
 
 
+def _counted(view: ImportView) -> str:
+    counts = view.counts
+    read = ", ".join(
+        f"{counts[name]:,} {name if counts[name] != 1 else name.removesuffix('s')}"
+        for name in ("rows", "products", "variants")
+    )
+    names = ["created", "changed", "unchanged", "skipped", "failed"]
+    if view.mode == "replace":
+        names.append("deleted")
+    return f"{read}: " + ", ".join(f"{counts[name]:,} {name}" for name in names)
+
+
 def _place(finding: ImportFinding) -> str:
     """Where a finding belongs: row, column and what the file says there; for what becomes of an item, the item."""
-    if finding.kind in {"create", "change", "delete"}:
+    if finding.kind in _OF_ITEMS:
         return f"{finding.item_id}"
     place = f"row {finding.row}, {finding.field}" if finding.row else finding.field
     value = finding.value or ""

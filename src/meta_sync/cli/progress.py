@@ -174,6 +174,7 @@ class ImportProgress:
     def __init__(self) -> None:
         screen = console.screen()
         self._said = 0
+        self._said_of_fetch = ""
         self._bar = (
             Progress(
                 BarColumn(),
@@ -210,6 +211,10 @@ class ImportProgress:
             elif view.status == "fetching":
                 sentence = view.message or "fetching the file"
             self._bar.update(self._task, completed=view.progress, description=sentence)
+        elif view.status == "fetching":
+            if view.message and view.message != self._said_of_fetch:
+                self._said_of_fetch = view.message
+                console.say(f"  {view.message}")
         elif not view.is_over and view.progress >= self._said + _STEP_PERCENT:
             self._said = view.progress
             console.say(f"  {view.progress} %, {sentence}")

@@ -13,6 +13,7 @@ __all__ = [
     "InvalidRequestError",
     "NotFoundError",
     "PayloadTooLargeError",
+    "RateLimitedError",
     "ServiceError",
     "StartError",
     "UnauthorizedError",
@@ -126,6 +127,13 @@ class UnsupportedMediaTypeError(ServiceError):
 
     code = "UNSUPPORTED_MEDIA_TYPE"
     status = 415
+
+
+class RateLimitedError(ServiceError):
+    """The caller has as much at once as one may have; ``retry_after_seconds`` says when to come back."""
+
+    code = "RATE_LIMITED"
+    status = 429
 
 
 class UnavailableError(ServiceError):

@@ -67,6 +67,10 @@ class OutboundTiming:
     """Between two pieces of the answer."""
     head_seconds: float = 60.0
     """From the first look-up to the head of the last answer, redirects included."""
+    slow_start_seconds: float = 60.0
+    """Of waiting for the body, in which its rate does not count."""
+    least_bytes_per_second: float = 1_000.0
+    """Of the body on average, after that. Whoever trickles keeps a place that others wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ class OutboundAnswer:
     _pieces: AsyncIterator[bytes] = field(repr=False)
     _deadline: float = field(repr=False)
     _most_bytes: int = field(repr=False)
+    _timing: OutboundTiming = field(repr=False)
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body in pieces, as it was sent.
@@ -146,20 +151,36 @@ class OutboundAnswer:
         OversizedBodyError
             It is larger than the caller takes.
         OutboundError
-            It broke off before its end, or took too long.
+            It broke off before its end, took too long, or trickles. Only the time spent waiting for it counts for that.
         """
         declared = self.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._most_bytes:
             raise OversizedBodyError(self._most_bytes)
-        received = 0
+        received, waited_seconds = 0, 0.0
+        clock = asyncio.get_running_loop().time
         while True:
-            piece = await _within(self._deadline, anext(self._pieces, None))
+            began = clock()
+            piece = await self._next_piece(began - waited_seconds, received)
+            waited_seconds += clock() - began
             if piece is None:
                 return
             received += len(piece)
             if received > self._most_bytes:
                 raise OversizedBodyError(self._most_bytes)
             yield piece
+
+    async def _next_piece(self, waiting_since: float, received: int) -> bytes | None:
+        """The next piece, or ``None`` after the last; no later than the moment from which on the rate is too low."""
+        least = self._timing.least_bytes_per_second
+        too_slow_at = waiting_since + max(self._timing.slow_start_seconds, received / least)
+        try:
+            return await _within(min(self._deadline, too_slow_at), anext(self._pieces, None))
+        except OutboundError:
+            if too_slow_at <= asyncio.get_running_loop().time() and too_slow_at < self._deadline:
+                raise OutboundError(
+                    f"The server sends less than {least:,.0f} bytes a second, which is too slow."
+                ) from None
+            raise
 
 
 class OutboundClient:
@@ -254,7 +275,7 @@ class OutboundClient:
                 location = _location(response)
                 if response.status_code not in _REDIRECTS or location is None:
                     _require_plain_coding(response)
-                    yield _answer(response, asked, deadline, most_bytes)
+                    yield _answer(response, asked, deadline, most_bytes, self._timing)
                     return
                 target = self._redirected(asked, location)
                 if target.origin != address.origin:
@@ -396,7 +417,9 @@ def _require_plain_coding(response: httpx.Response) -> None:
         )
 
 
-def _answer(response: httpx.Response, asked: WebAddress, deadline: float, most_bytes: int) -> OutboundAnswer:
+def _answer(
+    response: httpx.Response, asked: WebAddress, deadline: float, most_bytes: int, timing: OutboundTiming
+) -> OutboundAnswer:
     headers = {
         name: value
         for name, value in response.headers.items()
@@ -412,4 +435,5 @@ def _answer(response: httpx.Response, asked: WebAddress, deadline: float, most_b
         _pieces=aiter(response.stream),
         _deadline=deadline,
         _most_bytes=most_bytes,
+        _timing=timing,
     )

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
 from urllib.parse import unquote, urljoin, urlsplit
 
 import idna
@@ -41,8 +42,9 @@ _LOCAL_ENDINGS = (".localhost", ".local", ".internal", ".localdomain", ".home.ar
 
 _MASK = "***"
 _KEY_NAME = re.compile(r"(?i)(?:api[_-]?)?key|token|secret|auth|password|signature|sig")
-_KEY_LIKE = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[A-Za-z0-9_-]{20,}")
-"""A segment of a path that no person would choose: shops put access keys there."""
+_LONG_RUN = re.compile(r"[A-Za-z0-9_-]{20,}")
+"""In a segment of a path, with letters and digits, it is what no person would choose: shops put access keys there."""
+_ENDING = re.compile(r"(?:\.[A-Za-z]{2,5}){1,2}$")
 
 # Written out: what ``ipaddress`` calls global changes with the version of Python.
 _CLOSED_V4 = [
@@ -121,12 +123,7 @@ class WebAddress:
     def shown(self) -> str:
         """What may be seen of it: the values of the query, and parts of the path that look like keys, are masked."""
         path, _, query = self.target.partition("?")
-        segments = path.split("/")
-        for number, segment in enumerate(segments):
-            after_key = number > 0 and _KEY_NAME.fullmatch(segments[number - 1]) is not None
-            if _KEY_LIKE.fullmatch(segment) or (after_key and segment):
-                segments[number] = _MASK
-        shown = f"{self.scheme}://{self.host_header}{'/'.join(segments)}"
+        shown = f"{self.scheme}://{self.host_header}{_shown_path(path)}"
         if query:
             parts = [part.partition("=") for part in query.split("&")]
             # A part without a name may be a key as a whole.
@@ -135,8 +132,8 @@ class WebAddress:
 
     @property
     def file_name(self) -> str | None:
-        """The last part of the path, where it looks like a file's name."""
-        name = unquote(self.target.partition("?")[0].rpartition("/")[2])
+        """The last part of the path as it may be shown, where it looks like a file's name."""
+        name = unquote(_shown_path(self.target.partition("?")[0]).rpartition("/")[2])
         return name if "." in name and len(name) <= 255 and name.isprintable() else None
 
     def url(self, host: str | None = None) -> str:
@@ -161,6 +158,21 @@ class WebAddress:
         if self.scheme == "https" and target.scheme != "https":
             raise AddressFaultError("must stay with https")
         return target
+
+
+def _shown_path(path: str) -> str:
+    segments = path.split("/")
+    shown = segments[:1]
+    for before, segment in pairwise(segments):
+        is_key = bool(segment) and (_KEY_NAME.fullmatch(before) is not None or _is_key_like(segment))
+        ending = _ENDING.search(segment) if is_key else None
+        shown.append(segment if not is_key else _MASK + (ending.group() if ending else ""))
+    return "/".join(shown)
+
+
+def _is_key_like(segment: str) -> bool:
+    runs = _LONG_RUN.findall(unquote(segment))
+    return any(re.search("[0-9]", run) and re.search("[A-Za-z]", run) for run in runs)
 
 
 def is_public_address(address: IpAddress) -> bool:

@@ -107,10 +107,53 @@ _OLD_CALLS = text(
       AND NOT EXISTS (SELECT FROM batches AS b WHERE b.batch_id = c.batch_id)
     """
 )
+_SEEN_AT_ONCE = 50_000
+# Dropped when an import ends, or soon after; this is what its process left behind while no worker ran for days.
+_OLD_SEEN = text(
+    """
+    WITH old AS (
+        SELECT s.import_id, s.kind, s.id FROM imports AS i JOIN import_seen AS s ON s.import_id = i.import_id
+        WHERE i.finished_at < now() - interval '30 days' LIMIT :most
+    )
+    DELETE FROM import_seen AS s USING old
+    WHERE s.import_id = old.import_id AND s.kind = old.kind AND s.id = old.id
+    """
+)
+_ROWS_AT_ONCE = 50_000
+# An import goes last of what belongs to it: without its row nobody would find the rest any more.
+_OLD_FINDINGS = text(
+    """
+    WITH old AS (
+        SELECT f.import_id, f.finding_number FROM imports AS i JOIN import_findings AS f ON f.import_id = i.import_id
+        WHERE i.finished_at < now() - interval '30 days' LIMIT :most
+    )
+    DELETE FROM import_findings AS f USING old
+    WHERE f.import_id = old.import_id AND f.finding_number = old.finding_number
+    """
+)
+# An event that comes again later than this is taken anew; its time still tells that it is old.
+_OLD_RECEIPTS = text(
+    """
+    DELETE FROM event_receipts WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM event_receipts WHERE received_at < now() - interval '30 days'
+        ORDER BY received_at LIMIT :most
+    ))
+    """
+)
+_CHUNKS_AT_ONCE = 500
+"""Each holds a megabyte in hundreds of rows."""
+_OLD_CHUNKS = text(
+    """
+    WITH old AS (
+        SELECT c.import_id, c.chunk_number FROM imports AS i JOIN import_chunks AS c ON c.import_id = i.import_id
+        WHERE i.status IN ('success', 'partial', 'error') LIMIT :most
+    )
+    DELETE FROM import_chunks AS c USING old
+    WHERE c.import_id = old.import_id AND c.chunk_number = old.chunk_number
+    """
+)
 _OLD_ROWS = (
     text("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'"),
-    # An event that comes again later than this is taken anew; its time still tells that it is old.
-    text("DELETE FROM event_receipts WHERE received_at < now() - interval '30 days'"),
     text("DELETE FROM worker_heartbeats WHERE seen_at < now() - interval '1 day'"),
     # Of a job that was ended from without, such as by another catalog.
     text(
@@ -132,11 +175,12 @@ _OLD_ROWS = (
     text("DELETE FROM store_pauses WHERE until < now() - interval '1 day'"),
     text(
         """
-        DELETE FROM import_findings AS f USING imports AS i
-        WHERE i.import_id = f.import_id AND i.finished_at < now() - interval '30 days'
+        DELETE FROM imports AS i WHERE i.finished_at < now() - interval '30 days'
+          AND NOT EXISTS (SELECT FROM import_seen AS s WHERE s.import_id = i.import_id)
+          AND NOT EXISTS (SELECT FROM import_findings AS f WHERE f.import_id = i.import_id)
+          AND NOT EXISTS (SELECT FROM import_chunks AS c WHERE c.import_id = i.import_id)
         """
     ),
-    text("DELETE FROM imports WHERE finished_at < now() - interval '30 days'"),
     # An address that was fetched once goes with its import.
     text(
         """
@@ -156,12 +200,6 @@ _OLD_ROWS = (
     text(
         "UPDATE imports SET status = 'error', message = 'The upload was never finished.', finished_at = now() "
         "WHERE status = 'uploading' AND created_at < now() - interval '1 day'"
-    ),
-    text(
-        """
-        DELETE FROM import_chunks AS c USING imports AS i
-        WHERE i.import_id = c.import_id AND i.status IN ('success', 'partial', 'error')
-        """
     ),
 )
 
@@ -194,11 +232,18 @@ async def keep_partitions(connection: AsyncConnection) -> None:
 
 
 async def purge(connection: AsyncConnection) -> bool:
-    """Delete rows older than their retention; whether there are more."""
+    """Delete rows older than their retention, of those that may be millions a bounded number; whether there are more."""
     await connection.execute(_UNPARK_ORPHANS)
     await connection.execute(_FREE_ORPHANS)
-    deleted = (await connection.execute(_OLD_BATCHES)).rowcount
+    is_more = (await connection.execute(_OLD_BATCHES)).rowcount == _OLD_AT_ONCE
     await connection.execute(_OLD_CALLS)
+    for bounded, most in (
+        (_OLD_SEEN, _SEEN_AT_ONCE),
+        (_OLD_FINDINGS, _ROWS_AT_ONCE),
+        (_OLD_RECEIPTS, _ROWS_AT_ONCE),
+        (_OLD_CHUNKS, _CHUNKS_AT_ONCE),
+    ):
+        is_more |= (await connection.execute(bounded, {"most": most})).rowcount == most
     for statement in _OLD_ROWS:
         await connection.execute(statement)
-    return deleted == _OLD_AT_ONCE
+    return is_more

@@ -76,7 +76,7 @@ def variants_of(t: Transaction, p: Mapping[str, Any]) -> Rows:
             row["product_id"],
             row["position"],
             row["deleted_at"] is not None,
-            *(row[name] for name in states.VARIANT_CLOCKS),
+            *(row[name] for name in states.VARIANT_NOTES),
             *(row[name] for name in repository.VARIANT_OFFER),
             *(row[name] for name in repository.VARIANT_CONTENT),
         )
@@ -157,9 +157,9 @@ def move_product_clocks(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return _move_clocks(t, t.products, "product_id", states.PRODUCT_CLOCKS, p)
 
 
-@twin(products_write._MOVE_VARIANT_CLOCKS)
-def move_variant_clocks(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    return _move_clocks(t, t.variants, "variant_id", states.VARIANT_CLOCKS, p)
+@twin(products_write._MOVE_VARIANT_NOTES)
+def move_variant_notes(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _move_clocks(t, t.variants, "variant_id", states.VARIANT_NOTES, p)
 
 
 @twin(products_write._UPSERT_DOCUMENTS)

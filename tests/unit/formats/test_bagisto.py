@@ -139,9 +139,11 @@ def test_a_child_may_carry_its_options_itself() -> None:
     assert item.variant.options == {"color": "Red", "size": "L"}
 
 
-def test_a_row_with_too_few_cells_fails_with_its_sku() -> None:
+def test_a_row_with_too_few_cells_fails_as_no_item_that_is_known() -> None:
     outcome = parse(HEADER + "A,,en,web,default\n")
-    assert [(failure.row, failure.item_id) for failure in outcome.failures] == [(1, "A")]
+    assert [(failure.row, failure.item_id, failure.rule) for failure in outcome.failures] == [
+        (1, None, "ragged_row")
+    ]
 
 
 def test_values_too_long_fail_their_row_in_both_files() -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import gzip
+from io import BytesIO
 
 import pytest
 
 from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.detect import FORMATS, detect, format_by_name
-from meta_sync.catalog.ingest.rows import FileRefusedError
+from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext
 from tests.unit.formats.reading import SAMPLES
 
 
@@ -103,6 +104,31 @@ def test_other_files_are_refused_with_what_they_seem_to_be(data: bytes, words: s
     assert refused.value.message.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            b'<rss xmlns:g="http://base.google.com/ns/1.0"><channel><item><g:id>1</g:id></item></channel></rss>',
+            "an RSS or Atom feed of products",
+        ),
+        (
+            b"<rss><channel><item><id>1</id><price>1 EUR</price></item></channel></rss>",
+            "an RSS or Atom feed of products",
+        ),
+        (b"<yml_catalog><shop><offers/></shop></yml_catalog>", "a feed in Yandex Market Language"),
+        (b"id,title,price\n1,Mug,1 EUR\n", "a table with the columns of a product feed"),
+    ],
+)
+def test_a_feed_is_not_called_unreadable_because_another_format_was_asked_for(
+    data: bytes, words: str
+) -> None:
+    with pytest.raises(FileRefusedError) as refused:
+        list(FORMATS["shopify-csv"].parse(BytesIO(data), FormatContext(currency="EUR")))
+    assert refused.value.message == (
+        f"The file is {words}, not a file in the format that was asked for; without that it is recognised by itself."
+    )
+
+
 def test_a_list_of_barcodes_is_named() -> None:
     with pytest.raises(FileRefusedError, match="list of barcodes"):
         detect((SAMPLES / "barcodes.csv").read_bytes(), "barcodes.csv")
@@ -120,3 +146,22 @@ def test_formats_by_name() -> None:
     assert format_by_name("google-tsv") is FORMATS["google-tsv"]
     with pytest.raises(FileRefusedError, match="google-rss, google-csv, google-tsv, woocommerce-csv"):
         format_by_name("shopify")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        (
+            b"Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Location,Incoming,Available,On hand\n"
+            b"mug,Mug,Title,Default Title,M-1,,,Shop,0,5,5\n"
+        ),
+        (
+            b"Handle,Title,Option1 Name,Option1 Value,SKU,HS Code,COO,Main Street,Warehouse\n"
+            b"mug,Mug,Title,Default Title,M-1,,,5,not stocked\n"
+        ),
+    ],
+    ids=["rows", "columns"],
+)
+def test_shopifys_stock_is_named_for_what_it_is(head: bytes) -> None:
+    with pytest.raises(FileRefusedError, match=r"Shopify's export of stock by location .* Export Products"):
+        detect(head, "inventory_export.csv")

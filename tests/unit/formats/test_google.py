@@ -158,7 +158,8 @@ def test_own_headers_missing_currency_and_ragged_rows() -> None:
     assert first.variant.thumbnail == "https://img.example/1.webp"
     assert (first.variant.link, first.product.categories) == ("https://shop.example/p1", ["Perfumes"])
     [failure] = outcome.failures
-    assert (failure.row, failure.field, failure.item_id) == (2, "row", "p2")
+    assert (failure.row, failure.field, failure.item_id, failure.rule) == (2, "row", None, "ragged_row")
+    assert str(failure.value).startswith("p2")
     assert "7 cells" in failure.message
 
 
@@ -191,6 +192,7 @@ def test_one_warning_per_file_for_prices_without_currency() -> None:
             "Price",
             "Prices in the file name no currency; they are read in USD, the store's currency.",
             None,
+            "no_currency",
         )
     ]
 

@@ -150,7 +150,7 @@ def test_every_line_is_accounted_for() -> None:
     assert found == [
         (3, "variants[0].price", "bowl-1", "wrong_type", "12.00"),
         (3, "variants[0].price", "bowl-2", "wrong_type", "12.00"),
-        (5, "row", None, "unreadable", '{"id": "cup", "title": "Cup" "variants": []}'),
+        (5, "row", None, "not_json", '{"id": "cup", "title": "Cup" "variants": []}'),
         (6, "variants[0].price", "jug-1", "wrong_type", "19.99"),
     ]
     assert "smallest unit" in outcome.failures[0].message
@@ -171,7 +171,7 @@ def test_every_line_is_accounted_for() -> None:
         (own({"id": "v"}, images=["a", None]), "images[1]", "wrong_type", None),
         (own({"id": "v"}, updatedAt=1234567890), "updatedAt", "wrong_type", "1234567890"),
         (own({"id": "v"}, updatedAt="yesterday"), "updatedAt", "wrong_type", "yesterday"),
-        (own({"id": "v"}, title="a\x00b"), "title", "unreadable", "a\x00b"),
+        (own({"id": "v"}, title="a\x00b"), "title", "bad_text", "a\x00b"),
         (own({"id": "v"}, description="x" * 100_001), "description", "too_long", "x" * 200),
         (own({"id": "v", "options": [1]}), "variants[0].options", "wrong_type", "[…]"),
         (own({"id": "v", "options": {"A": ["b"]}}), "variants[0].options.A", "wrong_type", "[…]"),

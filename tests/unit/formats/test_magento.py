@@ -139,9 +139,9 @@ def test_the_layout_of_the_sample_data() -> None:
     ]
 
 
-def test_a_row_that_lacks_cells_fails_with_its_sku() -> None:
+def test_a_row_that_lacks_cells_fails_as_no_item_that_is_known() -> None:
     [fault] = parse(table(HEADER, ("A", "", "simple", "One"))).failures
-    assert (fault.field, fault.item_id, fault.rule) == ("row", "A", "ragged_row")
+    assert (fault.field, fault.item_id, fault.rule) == ("row", None, "ragged_row")
 
 
 def test_a_name_in_another_script_gives_no_slug() -> None:

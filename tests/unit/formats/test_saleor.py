@@ -97,7 +97,7 @@ def test_a_discounted_price_that_is_not_lower_is_none(outcome: Outcome) -> None:
 def test_what_is_left_out_and_what_fails(outcome: Outcome) -> None:
     assert [(skip.item_id, skip.rule) for skip in outcome.skips] == [
         ("503", "no_price"),
-        ("52", "not_an_item"),
+        (None, "not_an_item"),
     ]
     assert [
         (failure.item_id, failure.field, failure.rule, failure.value) for failure in outcome.failures
@@ -105,7 +105,7 @@ def test_what_is_left_out_and_what_fails(outcome: Outcome) -> None:
         ("502", "currency", "wrong_currency", "USD"),
         ("505", "price_amount", "unreadable", "cheap"),
         (None, "pk", "missing_id", None),
-        ("507", "product", "missing_product", None),
+        ("507", "product", "missing_parent", None),
     ]
 
 

@@ -116,9 +116,9 @@ def test_what_is_left_out_and_what_fails(outcome: Outcome) -> None:
 def test_what_the_merchant_is_told(outcome: Outcome) -> None:
     told = [(warning.row, warning.field, warning.item_id, warning.rule) for warning in outcome.warnings]
     assert told == [
-        (2, "Variant Barcode", "lamp-arc__Black__1=2c=5_m", "remark"),
-        (8, "Variant Inventory Policy", "old-vase", "remark"),
-        (9, "Google Shopping / Condition", "hidden-bowl", "remark"),
+        (2, "Variant Barcode", "lamp-arc__Black__1=2c=5_m", "rounded_code"),
+        (8, "Variant Inventory Policy", "old-vase", "unknown_word"),
+        (9, "Google Shopping / Condition", "hidden-bowl", "unknown_word"),
         (12, "Handle", None, "no_product"),
         (15, "Handle", None, "no_product"),
         (16, "Variant Price", "tea", "no_price"),
@@ -399,3 +399,21 @@ def test_ids_of_a_real_shop_are_its_own_and_survive_a_shuffle() -> None:
     shuffled = parse(text.getvalue(), currency="EUR")
     assert shuffled.variants.keys() == outcome.variants.keys()
     assert _products(shuffled) == _products(outcome)
+
+
+def test_without_the_row_that_describes_a_product_its_items_wait_and_keep_their_ids() -> None:
+    header = "Handle,Title,Status,Option1 Name,Option1 Value,Variant SKU,Variant Price\n"
+    good = "mug,Mug,draft,Colour,Red,M-1,9.00\nmug,,,,Blue,M-2,9.00\n"
+    ids = set(parse(header + good).variants)
+    outcome = parse((header + good).encode().replace(b"Mug,draft", b"M\x00g,draft"))
+    assert outcome.items == []
+    assert {failure.item_id for failure in outcome.failures} == ids
+    assert "describes the product" in outcome.failures[-1].message
+
+
+def test_a_file_without_titles_changes_items_of_products_that_the_store_knows() -> None:
+    [item] = parse(
+        "Handle,Option1 Name,Option1 Value,Variant SKU,Variant Price\nmug,Colour,Red,M-1,8.00\n"
+    ).items
+    assert item.product_is_partial
+    assert (item.product.id, item.variant.price) == ("mug", 800)

@@ -106,9 +106,16 @@ def test_what_fails_and_what_is_left_out(outcome: Outcome) -> None:
         (9, "price", "unreadable"),  # the variant of a product whose price cannot be read
         (10, "fieldType", "missing_parent"),
         (11, "visible", "unreadable"),
+        (12, "fieldType", "unknown_type"),  # the product or any variant of it
         (13, "row", "ragged_row"),
     ]
-    assert [(skip.row, skip.item_id) for skip in outcome.skips] == [(12, "product_gg07")]
+    assert [failure.item_id for failure in outcome.failures[2:]] == [
+        "product_ee05__S",
+        "product_ff06",
+        None,
+        None,
+    ]
+    assert not outcome.skips
     assert len(outcome.items) + len(outcome.failures) + len(outcome.skips) == 11
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context
 from meta_sync.api.documentation import errors
-from meta_sync.api.parameters import FeedIdPath, LimitQuery, PageQuery
+from meta_sync.api.parameters import CursorQuery, FeedIdPath, LimitQuery, PageQuery
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
 from meta_sync.api.schemas.feeds import (
@@ -18,7 +18,7 @@ from meta_sync.api.schemas.feeds import (
     UpdateFeedBody,
 )
 from meta_sync.api.security import requires
-from meta_sync.core.paging import require_page_within_reach
+from meta_sync.core.timed_list import Position
 
 __all__ = ["routes"]
 
@@ -50,10 +50,22 @@ async def create_feed(context: Context, body: CreateFeedBody) -> FeedAnswer:
     description="The feeds of the store with the result of their last fetch, oldest first.",
 )
 @requires(Permission.PRODUCTS_READ)
-async def list_feeds(context: Context, page: PageQuery = 1, limit: LimitQuery = 50) -> FeedPage:
-    require_page_within_reach(page, limit)
-    found, total = await context.factory.feeds().list(context.store_id, page, limit)
-    return paged(FeedPage, [Feed.of(view) for view in found], page=page, limit=limit, total=total)
+async def list_feeds(
+    context: Context, page: PageQuery = 1, limit: LimitQuery = 50, cursor: CursorQuery = None
+) -> FeedPage:
+    scope = f"feeds\n{context.store_id}"
+    after = Position.read(context.cursors, scope, cursor)
+    found = await context.factory.feeds().list(context.store_id, page, limit, after=after)
+    return paged(
+        FeedPage,
+        [Feed.of(view) for view in found.rows],
+        page=page,
+        limit=limit,
+        cursor=cursor,
+        total=found.total,
+        total_is_exact=found.is_total_exact,
+        next_cursor=found.next_cursor(context.cursors, scope),
+    )
 
 
 @routes.get(

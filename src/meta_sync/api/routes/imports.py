@@ -9,14 +9,15 @@ from typing import Annotated, Any
 
 from fastapi import Query
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from meta_sync.access.models import Permission
 from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
-from meta_sync.api.documentation import errors
-from meta_sync.api.event_stream import EventStreamResponse, follow
-from meta_sync.api.parameters import ImportIdPath, LimitQuery, PageQuery
+from meta_sync.api.documentation import ERROR_SENTENCES, errors
+from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
+from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, OpenStreams, follow
+from meta_sync.api.parameters import CursorQuery, ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
@@ -31,19 +32,22 @@ from meta_sync.api.schemas.imports import (
 from meta_sync.api.security import requires
 from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form, whole_body
 from meta_sync.catalog.ingest.imports import ImportFinding
-from meta_sync.core.errors import ServiceError
-from meta_sync.core.paging import require_page_within_reach
+from meta_sync.core.errors import ErrorDetail, ServiceError, ValidationFailedError
+from meta_sync.core.timed_list import Position
 
 __all__ = ["routes"]
 
 routes = router("Imports")
 
+_SWITCH = "On where the query or the body says `true`."
+_OPTIONS = ("format", "mode", "source", "fileName", "dryRun", "allowMassDelete")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": (
             "The file, as one part of a form called `file` or as the whole body, or as JSON the address to fetch it from."
+            " What the JSON leaves out or says as null is taken from the query."
         ),
         "content": {
             "application/json": {"schema": ImportByAddress.model_json_schema()},
@@ -55,8 +59,8 @@ _BODY: dict[str, Any] = {
                         "format": {"type": "string"},
                         "mode": {"type": "string", "enum": ["upsert", "replace"]},
                         "source": {"type": "string"},
-                        "dryRun": {"type": "boolean"},
-                        "allowMassDelete": {"type": "boolean"},
+                        "dryRun": {"type": "boolean", "description": _SWITCH},
+                        "allowMassDelete": {"type": "boolean", "description": _SWITCH},
                         "file": {"type": "string", "format": "binary"},
                     },
                 }
@@ -99,11 +103,15 @@ async def create_import(
     file_name: Annotated[
         str | None, Query(alias="fileName", max_length=255, description="Helps to recognise the format.")
     ] = None,
-    dry_run: Annotated[bool, Query(alias="dryRun", description="Only say what would change.")] = False,
+    dry_run: Annotated[
+        bool, Query(alias="dryRun", description=f"Only say what would change. {_SWITCH}")
+    ] = False,
     allow_mass_delete: Annotated[
-        bool, Query(alias="allowMassDelete", description="Delete however much the file leaves out.")
+        bool,
+        Query(alias="allowMassDelete", description=f"Delete however much the file leaves out. {_SWITCH}"),
     ] = False,
 ) -> StartedImportAnswer:
+    _refuse_unknown(request)
     options = UploadOptions(format, mode, source, file_name, dry_run, allow_mass_delete)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
@@ -119,6 +127,16 @@ async def create_import(
         import_id=import_id, status=started.status, href=href("/catalog/imports", import_id)
     )
     return answer(StartedImportAnswer, result, 202)
+
+
+def _refuse_unknown(request: Request) -> None:
+    """A switch that is spelt wrongly must not turn a dry run into a real import."""
+    unknown = [name for name in request.query_params if name not in _OPTIONS]
+    if unknown:
+        raise ValidationFailedError(
+            f"{unknown[0][:100]} is no option of an import; they are {', '.join(_OPTIONS)}.",
+            details=[ErrorDetail(name[:100], "is no option of an import") for name in unknown[:20]],
+        )
 
 
 async def _take_in(context: RequestContext, options: UploadOptions, pieces: AsyncIterator[bytes]) -> str:
@@ -149,22 +167,41 @@ async def _take_in(context: RequestContext, options: UploadOptions, pieces: Asyn
     description="Newest first, without their errors.",
 )
 @requires(Permission.PRODUCTS_READ)
-async def list_imports(context: Context, page: PageQuery = 1, limit: LimitQuery = 50) -> ImportPage:
-    require_page_within_reach(page, limit)
-    found, total = await context.factory.imports().list(context.store_id, page, limit)
-    return paged(ImportPage, [Import.of(view) for view in found], page=page, limit=limit, total=total)
+async def list_imports(
+    context: Context, page: PageQuery = 1, limit: LimitQuery = 50, cursor: CursorQuery = None
+) -> ImportPage:
+    scope = f"imports\n{context.store_id}"
+    after = Position.read(context.cursors, scope, cursor)
+    found = await context.factory.imports().list(context.store_id, page, limit, after=after)
+    return paged(
+        ImportPage,
+        [Import.of(view) for view in found.rows],
+        page=page,
+        limit=limit,
+        cursor=cursor,
+        total=found.total,
+        total_is_exact=found.is_total_exact,
+        next_cursor=found.next_cursor(context.cursors, scope),
+    )
 
 
 @routes.get(
     "/catalog/imports/{importId}",
     operation_id="getImport",
     summary="Read an import",
-    description="How far the import is, what it did, and its first 100 errors.",
+    description=(
+        "How far the import is, what it did, and its first 100 errors. Whoever asks again and again sends the `ETag` of the"
+        " last answer as `If-None-Match`."
+    ),
+    response_model=ImportAnswer,
+    responses=NOT_MODIFIED,
 )
 @requires(Permission.PRODUCTS_READ)
-async def get_import(context: Context, import_id: ImportIdPath) -> ImportAnswer:
-    view = await context.factory.imports().get(context.store_id, import_id)
-    return answer(ImportAnswer, Import.of(view))
+async def get_import(
+    context: Context, import_id: ImportIdPath, response: Response, if_none_match: IfNoneMatch = None
+) -> ImportAnswer | Response:
+    found = Import.of(await context.factory.imports().get(context.store_id, import_id))
+    return unless_known(answer(ImportAnswer, found), found, if_none_match, response)
 
 
 @routes.get(
@@ -173,12 +210,17 @@ async def get_import(context: Context, import_id: ImportIdPath) -> ImportAnswer:
     summary="Follow an import",
     description=(
         "Server-sent events: `progress` with the import whenever it moved, `done` with it once it is over. `Last-Event-ID`"
-        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again."
+        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again. A store has"
+        f" {MOST_STREAMS} of them at once."
     ),
     response_class=EventStreamResponse,
     status_code=200,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."}
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."},
+        429: {
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "description": ERROR_SENTENCES[429],
+        },
     },
 )
 @requires(Permission.PRODUCTS_READ)
@@ -190,7 +232,9 @@ async def stream_import(context: Context, import_id: ImportIdPath, request: Requ
         view = await imports.get(context.store_id, import_id)
         return Import.of(view).model_dump_json(by_alias=True).encode(), view.is_over
 
-    return EventStreamResponse(follow(look, last_event_id=request.headers.get("last-event-id")))
+    told = follow(look, last_event_id=request.headers.get("last-event-id"))
+    streams: OpenStreams = request.app.state.streams
+    return EventStreamResponse(told, place=streams.place(context.store_id))
 
 
 @routes.get(

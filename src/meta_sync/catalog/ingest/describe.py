@@ -70,6 +70,11 @@ _PROLOG = re.compile(
     r"\s*+(?:<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*+(?:\[.*?\]\s*+)?>)", re.DOTALL | re.IGNORECASE
 )
 """Each part can end in one place only: a file of brackets must not be matched in every way there is."""
+_PRODUCT_FIELD = re.compile(r"<(?:\w+:)?(?:price|availability|image_link|item_group_id)[\s>]", re.IGNORECASE)
+_OTHER_FORMAT = (
+    "The file is {}, not a file in the format that was asked for; without that it is recognised by itself."
+)
+"""Of files that are read: only a format that was asked for refuses them."""
 _CODE = re.compile(r"[0-9]{8}|[0-9]{12,14}")
 
 
@@ -120,7 +125,11 @@ def _describe_markup(text: str) -> str:
         if any(f"<{mark}>" in lowered for mark in marks):
             return f"The file is a {kind} listing, not a product catalog. Only products are imported."
     if name in {"rss", "feed", "rdf"}:
+        if "base.google.com/ns" in text or _PRODUCT_FIELD.search(text):
+            return _OTHER_FORMAT.format("an RSS or Atom feed of products")
         return "The file is an RSS or Atom feed, but not of products: its items have no id and no price."
+    if name == "yml_catalog":
+        return _OTHER_FORMAT.format("a feed in Yandex Market Language")
     if name in {"urlset", "sitemapindex"}:
         return "The file is a sitemap, not a product feed."
     shown = f"its outermost element is <{root}>" if root else "it has no element"
@@ -153,11 +162,7 @@ def _describe_table(text: str) -> str:
     if _is_code_list(text):
         return "The file is a list of barcodes, not a product feed: it has no titles and no prices."
     if {"id", "title"} <= columns and columns & _FEED_COLUMNS:
-        # Only a format that was asked for refuses such a file.
-        return (
-            "The file is a table with the columns of a product feed, not a file in the format that was asked for;"
-            " without that it is recognised by itself."
-        )
+        return _OTHER_FORMAT.format("a table with the columns of a product feed")
     found = ", ".join(quoted(name) for name in names[:8]) + (", …" if len(names) > 8 else "")
     return (
         "The file does not begin with the column names of a product feed; it needs at least id and title,"

@@ -27,6 +27,7 @@ from meta_sync.core.outbound import OutboundClient, RefusedAddressError
 from meta_sync.core.outbound_address import WebAddress
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.core.text import text_fault
+from meta_sync.core.timed_list import Position, TimedList, TimedPage
 
 __all__ = ["FeedInput", "FeedService", "FeedView"]
 
@@ -63,6 +64,9 @@ _VIEW_COLUMNS = (
     import_feeds.c.created_at,
     import_feeds.c.updated_at,
 )
+_LIST = TimedList(
+    _VIEW_COLUMNS, import_feeds.c.created_at, import_feeds.c.feed_id, lambda row: FeedView(*row)
+)
 
 
 class FeedService:
@@ -94,7 +98,7 @@ class FeedService:
         ValidationFailedError
             The address cannot be asked, or the format, mode, source or credentials are not valid.
         ConflictError
-            The store has no currency yet, the mode is not offered, or too many such imports wait.
+            The store has no currency yet, or too many such imports wait.
         NotFoundError
             There is no such store.
         """
@@ -162,18 +166,19 @@ class FeedService:
         await self._queue.wake(JobName.IMPORTS)
         return view
 
-    async def list(self, store_id: str, page: int = 1, limit: int = 50) -> tuple[list[FeedView], int]:
-        """A page of the store's scheduled feeds, oldest first, and how many there are."""
+    async def list(
+        self, store_id: str, page: int = 1, limit: int = 50, *, after: Position | None = None
+    ) -> TimedPage[FeedView]:
+        """A page of the store's scheduled feeds, oldest first; a position rules over ``page``.
+
+        Raises
+        ------
+        ValidationFailedError
+            The page lies beyond what pages reach.
+        """
+        conditions = (import_feeds.c.store_id == store_id, import_feeds.c.interval_seconds.is_not(None))
         async with self._database.store(store_id) as connection:
-            total = await _count(connection, store_id)
-            rows = await connection.execute(
-                select(*_VIEW_COLUMNS)
-                .where(import_feeds.c.store_id == store_id, import_feeds.c.interval_seconds.is_not(None))
-                .order_by(import_feeds.c.created_at, import_feeds.c.feed_id)
-                .limit(limit)
-                .offset((page - 1) * limit)
-            )
-            return [FeedView(*row) for row in rows], total
+            return await _LIST.page(connection, *conditions, page=page, limit=limit, after=after)
 
     async def get(self, store_id: str, feed_id: str) -> FeedView:
         """One scheduled feed.
@@ -196,7 +201,7 @@ class FeedService:
         ValidationFailedError
             The address cannot be asked, a value is not valid, or the feed's password would go to another server.
         ConflictError
-            The store has another feed of that source, or the mode is not offered.
+            The store has another feed of that source.
         NotFoundError
             There is no such feed.
         """

@@ -99,10 +99,10 @@ class FeedFetcher:
         self._limits = limits
         self._draw = draw
 
-    async def fetch_next(self) -> bool:
-        """Fetch the feed that has been due the longest; ``False`` when none is."""
+    async def fetch_next(self, *, import_id: str | None = None) -> bool:
+        """Fetch the feed that has been due the longest, or the file of one import; ``False`` when it is not due."""
         async with self._database.platform() as connection:
-            lease = await rows.lease_feed(connection)
+            lease = await rows.lease_feed(connection, import_id)
         if lease is None:
             return False
         try:
@@ -172,7 +172,12 @@ class FeedFetcher:
             credentials=self._credentials(lease),
         ) as answer:
             file = FetchedFile(
-                0, b"", answer.headers.get("etag"), answer.headers.get("last-modified"), address.file_name
+                0,
+                b"",
+                answer.headers.get("etag"),
+                answer.headers.get("last-modified"),
+                address.file_name,
+                answer.is_end_proved,
             )
             if answer.status == 304 and conditions:
                 return file
@@ -226,7 +231,7 @@ class FeedFetcher:
                 number += 1
                 await failpoint("feed.after_chunk")
         async with self._database.platform() as connection:
-            await rows.complete_import(connection, lease, import_id)
+            await rows.complete_import(connection, lease, import_id, is_end_proved=fetched.is_end_proved)
         await failpoint("feed.before_finish")
         await self._finish(lease, import_id)
 

@@ -136,3 +136,5 @@ class FetchedFile:
     etag: str | None
     last_modified: str | None
     file_name: str | None
+    is_end_proved: bool
+    """Whether the server said where it ends. A closed connection says nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from sqlalchemy import bindparam, insert, select, text
+from sqlalchemy import bindparam, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.ingest.feeds_models import (
@@ -18,7 +18,8 @@ from meta_sync.catalog.ingest.feeds_models import (
     url_context,
 )
 from meta_sync.catalog.ingest.import_rows import LeaseLostError
-from meta_sync.catalog.tables import imports
+from meta_sync.catalog.ingest.import_tally import Tally
+from meta_sync.catalog.tables import import_findings, imports
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.ids import new_id
 
@@ -44,16 +45,21 @@ FEED_LEASE_SECONDS = 120
 _BUSY_SECONDS = 30
 """A feed whose last import still runs is looked at again after this time."""
 
-# One fetch per store at a time, so that one store's slow servers do not hold up every other store's feeds.
+_UNPROVED_END = "The server did not say how long the file is, so it cannot be known whether it is whole."
+
+# One fetch per store at a time, so that one store's slow servers do not hold up every other store's feeds; whoever asks
+# for the file of one import has a process of its own and waits for none. Leasing is rare and short: one at a time, or two
+# workers would each take one of two feeds.
+_LEASING_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('meta_sync feed leases', 0))")
 _LEASE = text(
     """
     UPDATE import_feeds SET leased_until = now() + make_interval(secs => :seconds), fence = fence + 1
     WHERE feed_id = (
         SELECT f.feed_id FROM import_feeds AS f
         WHERE f.next_at <= now() AND (f.leased_until IS NULL OR f.leased_until <= now())
-          AND NOT EXISTS (
+          AND (f.last_import_id = CAST(:import_id AS text) OR CAST(:import_id AS text) IS NULL AND NOT EXISTS (
             SELECT FROM import_feeds AS other
-            WHERE other.store_id = f.store_id AND other.next_at <= now() AND other.leased_until > now())
+            WHERE other.store_id = f.store_id AND other.next_at <= now() AND other.leased_until > now()))
         ORDER BY f.next_at, f.feed_id
         LIMIT 1 FOR UPDATE SKIP LOCKED
     )
@@ -112,11 +118,15 @@ _COMPLETE = text(
     UPDATE imports SET status = 'uploading' WHERE import_id = :import_id AND status = 'fetching' RETURNING 1
     """
 )
+# What was fetched once and is not fetched again needs its secrets no more; its row stays as long as its import.
 _RECORD = text(
     """
     UPDATE import_feeds SET leased_until = NULL, checked_at = now(), last_result = :result, last_message = :message,
         failures = :failures, etag = coalesce(:etag, etag), last_modified = coalesce(:last_modified, last_modified),
-        next_at = CASE WHEN enabled THEN now() + make_interval(secs => CAST(:seconds AS double precision)) END
+        next_at = CASE WHEN enabled THEN now() + make_interval(secs => CAST(:seconds AS double precision)) END,
+        url = CASE WHEN interval_seconds IS NULL AND CAST(:seconds AS double precision) IS NULL THEN '' ELSE url END,
+        password = CASE WHEN interval_seconds IS NULL AND CAST(:seconds AS double precision) IS NULL THEN NULL
+            ELSE password END
     WHERE feed_id = :feed_id AND fence = :fence
     RETURNING 1
     """
@@ -130,7 +140,7 @@ _DROP = text(
     RETURNING 1
     """
 )
-_SECRETS = text("SELECT feed_id, url, password FROM import_feeds ORDER BY feed_id FOR UPDATE")
+_SECRETS = text("SELECT feed_id, url, password FROM import_feeds WHERE url <> '' ORDER BY feed_id FOR UPDATE")
 _SET_SECRETS = text("UPDATE import_feeds SET url = :url, password = :password WHERE feed_id = :feed_id")
 
 
@@ -147,9 +157,14 @@ class _Result:
     last_modified: str | None = None
 
 
-async def lease_feed(connection: AsyncConnection) -> FeedLease | None:
-    """Take the feed that has been due the longest, or ``None``. A dead worker's lease is free when it ends."""
-    row = (await connection.execute(_LEASE, {"seconds": FEED_LEASE_SECONDS})).first()
+async def lease_feed(connection: AsyncConnection, import_id: str | None = None) -> FeedLease | None:
+    """Take the feed that has been due the longest (or that of an import), or ``None``.
+
+    A dead worker's lease is free when it ends.
+    """
+    await connection.execute(_LEASING_LOCK)
+    parameters = {"seconds": FEED_LEASE_SECONDS, "import_id": import_id}
+    row = (await connection.execute(_LEASE, parameters)).first()
     if row is None:
         return None
     lease = FeedLease(*row)
@@ -246,8 +261,10 @@ async def append_chunk(
     )
 
 
-async def complete_import(connection: AsyncConnection, lease: FeedLease, import_id: str) -> None:
-    """Say that every piece of the file is there.
+async def complete_import(
+    connection: AsyncConnection, lease: FeedLease, import_id: str, *, is_end_proved: bool
+) -> None:
+    """Say that every piece of the file is there; where nobody can know, a remark in the report says that.
 
     Raises
     ------
@@ -257,6 +274,31 @@ async def complete_import(connection: AsyncConnection, lease: FeedLease, import_
     await renew_feed_lease(connection, lease)
     if (await connection.execute(_COMPLETE, {"import_id": import_id})).first() is None:
         raise LeaseLostError
+    if not is_end_proved:
+        await _remark_unproved_end(connection, lease, import_id)
+
+
+async def _remark_unproved_end(connection: AsyncConnection, lease: FeedLease, import_id: str) -> None:
+    """Write the first line of the report, and count it, so that the run's lines go on behind it."""
+    tally = Tally()
+    remark = tally.line("warning", 0, column="file", message=_UNPROVED_END, item_id=None, rule="unproved_end")
+    assert remark is not None
+    number, kind, row, column, message, _, rule, _ = remark
+    await connection.execute(
+        insert(import_findings).values(
+            store_id=lease.store_id,
+            import_id=import_id,
+            finding_number=number,
+            kind=kind,
+            row=row,
+            field=column,
+            message=message,
+            rule=rule,
+        )
+    )
+    await connection.execute(
+        update(imports).where(imports.c.import_id == import_id).values(counts=tally.to_stored())
+    )
 
 
 async def record_imported(

@@ -1,6 +1,7 @@
 """Mode ``replace``: what a file leaves out of its own source is deleted, once the whole file was read and as a whole found fit.
 
-An item goes only if its product was of this source when the whole file had been read, and still is when it is deleted.
+An item goes only if it was of this source when the whole file had been read, and still is when it is deleted: other sources
+may have items of the same product. A product goes with its last item, whosesoever that was, if it is of this source itself.
 Takes a connection and never commits.
 """
 
@@ -20,12 +21,11 @@ from meta_sync.catalog.models import ChangeSink, Lane
 from meta_sync.catalog.products_write import save_working_set
 from meta_sync.catalog.repository import load_working_set
 from meta_sync.catalog.validation import id_fault
-from meta_sync.catalog.working_set import WorkingSet
 from meta_sync.core.failpoints import failpoint
 
 __all__ = ["Deletion", "DeletionHeldError", "check_whole", "list_absent", "note_named"]
 
-_NAMED, _ABSENT = "n", "a"
+_NAMED, _ABSENT, _EMPTY = "n", "a", "e"
 """Kinds of ``import_seen``."""
 _PAGE_PRODUCTS = 2_000
 _GROUP_VARIANTS = 4_000
@@ -37,27 +37,46 @@ _ROUNDING = 1e-9
 
 # Every inner look-up is a scalar subquery or behind OFFSET 0: joined freely, fresh statistics would make the planner read
 # whole tables once per page.
-_OWN_PAGE = """
-    SELECT product_id FROM products
-    WHERE store_id = :store_id AND source = :source AND deleted_at IS NULL AND product_id > :after
+# The products of the source, and those of others in which it has items.
+_PAGE = """
+    SELECT product_id FROM (
+        (
+            SELECT product_id FROM products
+            WHERE store_id = :store_id AND source = :source AND deleted_at IS NULL AND product_id > :after
+            ORDER BY product_id LIMIT :most
+        ) UNION (
+            SELECT DISTINCT product_id FROM variants
+            WHERE store_id = :store_id AND source = :source AND deleted_at IS NULL AND product_id > :after
+            ORDER BY product_id LIMIT :most
+        )
+    ) AS either
     ORDER BY product_id LIMIT :most
 """
+_OWNED_PAGE = f"""
+    SELECT product_id, (
+        SELECT source FROM products AS p WHERE p.store_id = :store_id AND p.product_id = found.product_id
+    ) AS source
+    FROM ({_PAGE}) AS found
+"""
+_LIVE_OF_PAGE = """
+    FROM variants AS v WHERE v.store_id = :store_id AND v.product_id = page.product_id AND v.deleted_at IS NULL
+"""
+_OWN_OF_PAGE = f"{_LIVE_OF_PAGE} AND COALESCE(v.source, page.source) = :source"
 _NOTE_ABSENT = text(
     f"""
-    WITH page AS MATERIALIZED ({_OWN_PAGE}),
+    WITH page AS MATERIALIZED ({_OWNED_PAGE}),
     live AS MATERIALIZED (
-        SELECT v.variant_id,
+        SELECT own.variant_id,
             (SELECT true FROM import_seen AS n
-             WHERE n.import_id = :import_id AND n.kind = '{_NAMED}' AND n.id = v.variant_id) AS named
-        FROM page JOIN LATERAL (
-            SELECT o.variant_id FROM variants AS o
-            WHERE o.store_id = :store_id AND o.product_id = page.product_id AND o.deleted_at IS NULL
-            OFFSET 0
-        ) AS v ON true
+             WHERE n.import_id = :import_id AND n.kind = '{_NAMED}' AND n.id = own.variant_id) AS named
+        FROM page JOIN LATERAL (SELECT v.variant_id {_OWN_OF_PAGE} OFFSET 0) AS own ON true
     ),
     noted AS (
         INSERT INTO import_seen (store_id, import_id, kind, id)
         SELECT :store_id, :import_id, '{_ABSENT}', variant_id FROM live WHERE named IS NULL
+        UNION ALL
+        SELECT :store_id, :import_id, '{_EMPTY}', product_id FROM page
+        WHERE source = :source AND (SELECT true {_LIVE_OF_PAGE} LIMIT 1) IS NULL
         ON CONFLICT (import_id, kind, id) DO NOTHING
     )
     SELECT (SELECT max(product_id) FROM page), count(*), count(*) FILTER (WHERE named IS NULL) FROM live
@@ -65,16 +84,17 @@ _NOTE_ABSENT = text(
 )
 _COUNT_ABSENT = text(
     f"""
-    SELECT p.product_id,
-        (SELECT count(*) FROM variants AS v WHERE v.store_id = :store_id AND v.product_id = p.product_id),
-        (SELECT count(*) FROM variants AS v
-         WHERE v.store_id = :store_id AND v.product_id = p.product_id AND v.deleted_at IS NULL),
-        (SELECT count(*) FROM variants AS v
-         WHERE v.store_id = :store_id AND v.product_id = p.product_id AND v.deleted_at IS NULL
+    WITH page AS MATERIALIZED ({_OWNED_PAGE})
+    SELECT page.product_id,
+        (SELECT count(*) FROM variants AS v WHERE v.store_id = :store_id AND v.product_id = page.product_id),
+        (SELECT count(*) {_OWN_OF_PAGE}),
+        (SELECT count(*) {_OWN_OF_PAGE}
            AND (SELECT true FROM import_seen AS a
-                WHERE a.import_id = :import_id AND a.kind = '{_ABSENT}' AND a.id = v.variant_id))
-    FROM ({_OWN_PAGE}) AS p
-    ORDER BY p.product_id
+                WHERE a.import_id = :import_id AND a.kind = '{_ABSENT}' AND a.id = v.variant_id)),
+        (SELECT true FROM import_seen AS e
+         WHERE e.import_id = :import_id AND e.kind = '{_EMPTY}' AND e.id = page.product_id)
+    FROM page
+    ORDER BY page.product_id
     """
 )
 _LIST_ABSENT = text(
@@ -122,7 +142,7 @@ def _named_by(entry: Parsed) -> str | None:
 async def check_whole(
     connection: AsyncConnection, lease: ImportLease, tally: Tally, *, most_share: float
 ) -> None:
-    """Note what the file leaves out, and judge the import as a whole: the tally says what is wrong with it.
+    """Note what the file leaves out and which products have nothing, and judge the import as a whole: the tally says what is wrong with it.
 
     ``most_share``: the largest part of the source's items that one import may delete, unless it is allowed to.
     """
@@ -155,7 +175,10 @@ def _percent(part: int, whole: int) -> str:
 
 
 async def _note_absent(connection: AsyncConnection, lease: ImportLease) -> tuple[int, int]:
-    """How many live items the source has, and how many of them the file does not name; the latter are noted."""
+    """How many live items the source has, and how many of them the file does not name.
+
+    The latter are noted, and so are the source's products without any item.
+    """
     live = absent = 0
     after = ""
     while True:
@@ -203,7 +226,7 @@ class Deletion:
             if not page:
                 break
             live += sum(row[2] for row in page)
-            for product_ids in _groups([(row[0], row[1]) for row in page if row[3]]):
+            for product_ids in _groups([(row[0], row[1]) for row in page if row[3] or row[4]]):
                 await self._delete(product_ids)
                 await failpoint("import.within_deletion")
             after = page[-1][0]
@@ -219,28 +242,31 @@ class Deletion:
             "file again, with allowMassDelete if this is meant."
         )
 
-    async def _delete(self, product_ids: Sequence[str]) -> None:
+    async def _delete(self, product_ids: Collection[str]) -> None:
         working = await load_working_set(self.connection, self.lease.store_id, product_ids, [])
         # Read under the locks: what moved to another product or source since is not ours any more.
         live: defaultdict[str, set[str]] = defaultdict(set)
+        own: set[str] = set()
         for variant in working.variants.values():
-            if not variant.deleted and self._is_own(working, variant.product_id):
-                live[variant.product_id].add(variant.variant_id)
-        gone = await seen(self.connection, self.lease, _ABSENT, set().union(*live.values()))
+            if variant.deleted:
+                continue
+            live[variant.product_id].add(variant.variant_id)
+            if variant.source_within(working.products[variant.product_id]) == self.lease.source:
+                own.add(variant.variant_id)
+        gone = await seen(self.connection, self.lease, _ABSENT, own)
         # A product that the file names stays though it has nothing to sell, or the next import would make it again.
         kept = await seen(self.connection, self.lease, "p", product_ids)
-        for product_id, variant_ids in live.items():
-            if variant_ids <= gone and product_id not in kept:
+        kept |= await seen(self.connection, self.lease, "f", product_ids)
+        kept |= set(product_ids) - live.keys() - await seen(self.connection, self.lease, _EMPTY, product_ids)
+        for product_id, product in working.products.items():
+            is_own = product.source == self.lease.source and product_id not in kept
+            if is_own and live[product_id] <= gone:
                 working.delete(product_id)
             else:
-                working.delete_variants(variant_ids & gone)
+                working.delete_variants(live[product_id] & gone)
         await save_working_set(self.connection, self.lease.store_id, working, self.sink, new_lane=Lane.BULK)
         self.tally.deleted += len(gone)
         await add_findings(self.connection, self.lease, _lines(self.tally, gone, "was deleted"))
-
-    def _is_own(self, working: WorkingSet, product_id: str) -> bool:
-        product = working.products.get(product_id)
-        return product is not None and not product.deleted and product.source == self.lease.source
 
 
 def _groups(products: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
@@ -258,9 +284,10 @@ def _groups(products: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
 
 
 async def list_absent(connection: AsyncConnection, lease: ImportLease, tally: Tally) -> None:
-    """In a dry run: count and list what would be deleted."""
+    """In a dry run: count and list what would be deleted, of a file that leaves out too much with leave to do so."""
     tally.deletion_done = True
-    if tally.held_back is not None:
+    # Without items no leave helps.
+    if tally.held_back is not None or not tally.named:
         return
     tally.deleted = tally.absent
     parameters = {"import_id": lease.import_id, "most": _LISTED_AT_ONCE}

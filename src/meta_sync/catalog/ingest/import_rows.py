@@ -73,7 +73,8 @@ class ImportLease:
 
 
 # A dry run waits for the imports before it, since it tells what the file would change after them; nobody waits for a
-# dry run, which leaves nothing behind.
+# dry run, which leaves nothing behind. What was begun goes first, also after its worker died: in the middle of it no
+# other may change what it counted on, though its upload began earlier.
 # Leasing is rare and short: one at a time, or two workers could each start one of two imports of the same source.
 _LEASING_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('meta_sync import leases', 0))")
 _LEASE = text(
@@ -89,7 +90,8 @@ _LEASE = text(
             WHERE other.status IN ('queued', 'running') AND other.import_id <> i.import_id AND NOT other.dry_run
               AND other.store_id = i.store_id AND other.source IS NOT DISTINCT FROM i.source
               AND (other.leased_until > now()
-                   OR (other.created_at, other.import_id) < (i.created_at, i.import_id)))
+                   OR (other.started_at IS NULL, other.created_at, other.import_id)
+                      < (i.started_at IS NULL, i.created_at, i.import_id)))
         ORDER BY i.created_at, i.import_id
         LIMIT 1 FOR UPDATE SKIP LOCKED
     )
@@ -135,12 +137,13 @@ _END = text(
 )
 _DELETE_CHUNKS = text("DELETE FROM import_chunks WHERE import_id = :import_id")
 _SEEN_AT_ONCE = 50_000
+# By row id: of a table that grew since it was analysed the planner expects one row, and would compare each with each.
 _FORGET_SEEN = text(
     """
-    WITH oldest AS (SELECT kind, id FROM import_seen WHERE import_id = :import_id LIMIT :most),
-    gone AS (
-        DELETE FROM import_seen AS s USING oldest
-        WHERE s.import_id = :import_id AND s.kind = oldest.kind AND s.id = oldest.id RETURNING 1
+    WITH gone AS (
+        DELETE FROM import_seen WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM import_seen WHERE import_id = :import_id LIMIT :most
+        )) AND import_id = :import_id RETURNING 1
     )
     SELECT count(*) FROM gone
     """
@@ -292,8 +295,8 @@ async def mark_seen(
 ) -> set[str]:
     """Note ids; those that were not noted under this kind before.
 
-    ``v``: variants and ``p``: products whose row was met, ``n``: items that the file names anywhere, ``a``: items that it
-    leaves out.
+    ``v``: variants and ``p``: products whose row was met, ``f``: products whose row failed, ``n``: items that the file
+    names anywhere, ``a``: items that it leaves out, ``e``: products without items.
     """
     if not ids:
         return set()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from meta_sync.catalog.ingest.detect import detect
+from meta_sync.catalog.ingest.encoding import HEAD_BYTES
 from meta_sync.catalog.ingest.import_file import RowReader
 from meta_sync.catalog.ingest.import_limits import LONGEST_RUN_HOURS, MAX_ROWS
 from meta_sync.catalog.ingest.import_rows import LEASE_SECONDS, ImportLease
@@ -92,17 +94,34 @@ def ending_of(run: ImportRun) -> Ending:
     if tally.failed and not went_in:
         sentences.insert(0, "No row of the file could be imported; the errors say why.")
         return Ending("error", " ".join(sentences))
-    is_partial = bool(tally.failed or tally.held_back)
+    is_partial = bool(tally.failed or tally.failed_parents or tally.held_back)
     return Ending("partial" if is_partial else "success", " ".join(sentences) or None)
 
 
 def refusal_sentence(refusal: FileRefusedError, run: ImportRun) -> str:
-    """What is wrong with the file, where, and what of it went in all the same."""
+    """What is wrong with the file, where, and what of it went in all the same. Reads the beginning of the file."""
     sentence = refusal.message
+    other = None if run.tally.entries or run.tally.survey_entries else _other_format(run)
+    if other is not None:
+        sentence = (
+            f"The file is not in the format {run.file_format.name} that was asked for; it is recognised as {other}."
+            " Import it without naming a format."
+        )
+        return sentence + _what_went_in(run)
     if refusal.line is not None and str(refusal.line) not in sentence:
         column = f", column {refusal.column}" if refusal.column is not None else ""
         sentence = f"{sentence.rstrip('.')} (line {refusal.line}{column})."
     return sentence + _what_went_in(run)
+
+
+def _other_format(run: ImportRun) -> str | None:
+    """The format that the file is really in, where another one was asked for."""
+    try:
+        with run.path.open("rb") as file:
+            found = detect(file.read(HEAD_BYTES), None).name
+    except (FileRefusedError, OSError):
+        return None
+    return None if found == run.file_format.name else found
 
 
 def overdue_sentence(run: ImportRun) -> str:

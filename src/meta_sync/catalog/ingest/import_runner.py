@@ -189,7 +189,7 @@ class ImportRunner:
             if run.lease.replaces and not run.tally.deletion_done:
                 await self._delete_absent(run)
         except FileRefusedError as refusal:
-            return Ending("error", refusal_sentence(refusal, run))
+            return Ending("error", await asyncio.to_thread(refusal_sentence, refusal, run))
         except ImportOverdueError:
             return Ending("error", overdue_sentence(run))
         return ending_of(run)
@@ -337,7 +337,13 @@ class ImportRunner:
                 raise LeaseLostError
         _logger.info("An import is over.", import_id=lease.import_id, status=ending.status)
         await self._queue.wake(JobName.IMPORTS)
-        await self._forget(lease.store_id, lease.import_id)
+        try:
+            await self._forget(lease.store_id, lease.import_id)
+        except Exception as error:
+            if not (is_outage(error) or is_contention(error)):
+                raise
+            # The import is over all the same; the sweep drops what is left.
+            _logger.info("What an import has seen is dropped later.", import_id=lease.import_id)
 
     async def _forget(self, store_id: str, import_id: str) -> None:
         is_more = True

@@ -80,6 +80,8 @@ class Tally:
     held_back: str | None = None
     """Why nothing is deleted although the rows go in."""
     deletion_done: bool = False
+    failed_parents: int = 0
+    """Products that could not be stored and are no items, so that they are not among ``failed``."""
 
     @classmethod
     def restored(cls, stored: dict[str, Any]) -> Tally:
@@ -102,8 +104,18 @@ class Tally:
             self.skipped += 1
         elif isinstance(finding, RowWarning):
             kind = "warning"
+        elif not finding.is_item:
+            self.failed_parents += 1
         else:
             self.failed += 1
+        return self._finding(kind, finding)
+
+    def note_parent(self, failure: RowFailure) -> Finding | None:
+        """Count a product that could not be stored and is no item; what to store of it."""
+        self.failed_parents += 1
+        return self._finding("failure", failure)
+
+    def _finding(self, kind: str, finding: RowFailure | RowSkip | RowWarning) -> Finding | None:
         return self.line(
             kind,
             finding.row,

@@ -13,7 +13,7 @@ from meta_sync.catalog.ingest.import_limits import SHOWN_ERRORS
 from meta_sync.catalog.ingest.import_tally import COUNT_NAMES
 from meta_sync.catalog.tables import import_findings, imports
 
-__all__ = ["ImportFinding", "ImportView", "page_of_findings", "page_of_imports", "read_import"]
+__all__ = ["IMPORT_COLUMNS", "ImportFinding", "ImportView", "import_view", "page_of_findings", "read_import"]
 
 _REPORT_PAGE = 1_000
 
@@ -79,7 +79,7 @@ _FINDING_COLUMNS = (
     import_findings.c.rule,
     import_findings.c.value,
 )
-_VIEW_COLUMNS = (
+IMPORT_COLUMNS = (
     imports.c.import_id,
     imports.c.status,
     func.coalesce(imports.c.format, imports.c.requested_format),
@@ -102,11 +102,13 @@ _VIEW_COLUMNS = (
 
 async def read_import(connection: AsyncConnection, store_id: str, import_id: str) -> ImportView | None:
     """One import with its first errors, or ``None`` when the store has no such import."""
-    statement = select(*_VIEW_COLUMNS).where(imports.c.store_id == store_id, imports.c.import_id == import_id)
+    statement = select(*IMPORT_COLUMNS).where(
+        imports.c.store_id == store_id, imports.c.import_id == import_id
+    )
     row = (await connection.execute(statement)).first()
     if row is None:
         return None
-    view = _view(row)
+    view = import_view(row)
     failures = (
         select(*_FINDING_COLUMNS)
         .where(import_findings.c.import_id == import_id, import_findings.c.kind == "failure")
@@ -115,22 +117,6 @@ async def read_import(connection: AsyncConnection, store_id: str, import_id: str
     )
     view.errors = [ImportFinding(*found[1:]) for found in await connection.execute(failures)]
     return view
-
-
-async def page_of_imports(
-    connection: AsyncConnection, store_id: str, page: int, limit: int
-) -> tuple[list[ImportView], int]:
-    """A page of the store's imports, newest first and without their errors, and how many there are."""
-    of_the_store = imports.c.store_id == store_id
-    total = await connection.scalar(select(func.count()).select_from(imports).where(of_the_store))
-    rows = await connection.execute(
-        select(*_VIEW_COLUMNS)
-        .where(of_the_store)
-        .order_by(imports.c.created_at.desc(), imports.c.import_id)
-        .limit(limit)
-        .offset((page - 1) * limit)
-    )
-    return [_view(row) for row in rows], total or 0
 
 
 async def page_of_findings(
@@ -146,7 +132,8 @@ async def page_of_findings(
     return [(row[0], ImportFinding(*row[1:])) for row in rows]
 
 
-def _view(row: Any) -> ImportView:
+def import_view(row: Any) -> ImportView:
+    """A row of ``IMPORT_COLUMNS`` as it is shown."""
     import_id, status, format_name, mode, source, file_name, size_bytes, bytes_read, counts, *rest = row
     settled = 100 * bytes_read // size_bytes if size_bytes else 0
     return ImportView(

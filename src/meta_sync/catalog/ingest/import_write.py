@@ -6,7 +6,7 @@ from the row itself, since the store does not have it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -27,8 +27,8 @@ from meta_sync.catalog.models import ChangeSink, Lane, ProductInput
 from meta_sync.catalog.products_write import save_working_set
 from meta_sync.catalog.repository import load_working_set
 from meta_sync.catalog.states import ProductState, product_state
-from meta_sync.catalog.validation import MAX_VARIANTS, validate_product
-from meta_sync.catalog.working_set import MergeOutcome, WorkingSet
+from meta_sync.catalog.validation import MAX_VARIANTS, id_fault, validate_product
+from meta_sync.catalog.working_set import Applied, MergeOutcome, WorkingSet
 
 __all__ = ["Chunk"]
 
@@ -45,18 +45,23 @@ class Chunk:
     currency: str
     _named_products: set[str] = field(default_factory=set)
     """In a dry run: products that an earlier chunk would have made."""
+    _failed_products: set[str] = field(default_factory=set)
+    """Products that the store does not have and whose own rows failed."""
 
     async def write_parents(self, entries: Sequence[Parsed]) -> int:
         """Write the products that are not items themselves; how many variants were enqueued."""
         findings: list[Finding | None] = []
         good: list[ImportedParent] = []
+        failed: set[str] = set()
         for entry in entries:
             if not isinstance(entry, ImportedParent):
                 continue
             if failure := self._fault(entry.row, entry.product, None):
-                findings.append(self.tally.note(failure))
+                findings.append(self.tally.note_parent(failure))
+                failed.add(entry.product.id)
             else:
                 good.append(entry)
+        await self._mark_failed(failed | _failed_products(entries))
         new = await mark_seen(self.connection, self.lease, "p", [entry.product.id for entry in good])
         if self.lease.dry_run:
             self.tally.products += len(new)
@@ -66,7 +71,7 @@ class Chunk:
             if entry.product.id in new:
                 new.discard(entry.product.id)
                 self.tally.products += 1
-                working.merge_product(self._owned(entry.product))
+                self._merge_product(working, entry.product)
         return await self._save(working, findings)
 
     async def write_items(self, entries: Sequence[Parsed]) -> int:
@@ -85,6 +90,7 @@ class Chunk:
                     candidates.append(entry)
         accepted, repeated = await self._first_of_each(candidates)
         findings.extend(self.tally.note(failure) for failure in repeated)
+        await self._mark_failed(_failed_products(entries))
         naming = [entry.product.id for entry in accepted if not entry.product_is_partial]
         new_products = await mark_seen(self.connection, self.lease, "p", naming)
         self.tally.products += len(new_products)
@@ -98,8 +104,15 @@ class Chunk:
         if self.lease.dry_run:
             mentioned = {entry.product.id for entry in accepted} - new_products
             self._named_products = await seen(self.connection, self.lease, "p", mentioned)
+        unknown = {entry.product.id for entry in accepted} - working.products.keys()
+        self._failed_products = await seen(self.connection, self.lease, "f", unknown)
         findings.extend(self._merge(working, entry, new_products) for entry in accepted)
         return await self._save(working, findings)
+
+    async def _mark_failed(self, product_ids: Collection[str]) -> None:
+        # What cannot be an id is no stored product's either.
+        known = [product_id for product_id in product_ids if not id_fault(product_id)]
+        await mark_seen(self.connection, self.lease, "f", known)
 
     async def _first_of_each(
         self, candidates: Sequence[ImportedVariant]
@@ -124,11 +137,17 @@ class Chunk:
         product_changed = False
         if not entry.product_is_partial and product_id in new_products:
             new_products.discard(product_id)
-            product_changed = working.merge_product(self._owned(entry.product)).row_changed
+            product_changed = self._merge_product(working, entry.product).row_changed
         elif product_id in self._named_products:
             self._stand_in(working, entry)
-        outcome = working.merge_variant(product_id, entry.variant, clock=entry.product.updated_at)
-        if (refused := _refused(entry, outcome)) is not None:
+        outcome = working.merge_variant(
+            product_id,
+            entry.variant,
+            clock=entry.product.updated_at,
+            revives=self.lease.replaces,
+            source=self.lease.source,
+        )
+        if (refused := _refused(entry, outcome, self._failed_products)) is not None:
             return self.tally.note(refused)
         self.tally.variants += 1
         if outcome is MergeOutcome.CREATED:
@@ -155,9 +174,13 @@ class Chunk:
         if stored is not None and not stored.deleted:
             return
         if not entry.product_is_partial:
-            working.merge_product(self._owned(entry.product))
+            self._merge_product(working, entry.product)
         else:
             working.products[entry.product.id] = _alive(stored, self._owned(entry.product))
+
+    def _merge_product(self, working: WorkingSet, product: ProductInput) -> Applied:
+        # A replacing file may have left the product out and name it again, without a change at its source meanwhile.
+        return working.merge_product(self._owned(product), revives=self.lease.replaces)
 
     def _owned(self, product: ProductInput) -> ProductInput:
         """The product as this import's source owns it."""
@@ -184,8 +207,19 @@ class Chunk:
         return len(enqueued)
 
 
-def _refused(entry: ImportedVariant, outcome: MergeOutcome) -> RowFailure | RowSkip | None:
-    """Why the row was left out, if it was."""
+def _failed_products(entries: Sequence[Parsed]) -> set[str]:
+    """Products whose own rows cannot be read."""
+    return {
+        entry.item_id
+        for entry in entries
+        if isinstance(entry, RowFailure) and not entry.is_item and entry.item_id is not None
+    }
+
+
+def _refused(
+    entry: ImportedVariant, outcome: MergeOutcome, failed_products: Collection[str]
+) -> RowFailure | RowSkip | None:
+    """Why the row was left out, if it was. ``failed_products``: those whose own rows failed."""
     product_id, variant_id = entry.product.id, entry.variant.id
     if outcome is MergeOutcome.STALE:
         message = f"The store has later news of product {product_id}; the row was left out."
@@ -195,6 +229,8 @@ def _refused(entry: ImportedVariant, outcome: MergeOutcome) -> RowFailure | RowS
         )
     if outcome is MergeOutcome.NO_PRODUCT:
         message = f"The product {product_id} of this item is neither in the file nor in the store."
+        if product_id in failed_products:
+            message = f"The product {product_id} of this item is not in the store, and its row in the file did not go in."
         return RowFailure(entry.row, "product", message, variant_id, "no_product", product_id)
     if outcome is MergeOutcome.TOO_MANY_VARIANTS:
         message = f"The product {product_id} has {MAX_VARIANTS:,} variants already; it cannot have more."

@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.catalog.ingest.detect import detect, format_by_name
 from meta_sync.catalog.ingest.import_rows import end_import
 from meta_sync.catalog.ingest.import_views import (
+    IMPORT_COLUMNS,
     ImportFinding,
     ImportView,
+    import_view,
     page_of_findings,
-    page_of_imports,
     read_import,
 )
 from meta_sync.catalog.ingest.rows import FileRefusedError
@@ -32,6 +33,7 @@ from meta_sync.core.errors import (
 from meta_sync.core.ids import new_id
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.core.text import text_fault
+from meta_sync.core.timed_list import Position, TimedList, TimedPage
 from meta_sync.stores.repository import load_settings
 
 __all__ = [
@@ -49,6 +51,7 @@ CHUNK_BYTES = 1024 * 1024
 _HEAD_BYTES = 64 * 1024
 """What a format is recognised by."""
 _MODES = ("upsert", "replace")
+_LIST = TimedList(IMPORT_COLUMNS, imports.c.created_at, imports.c.import_id, import_view, newest_first=True)
 
 
 _INSERT_CHUNK = text(
@@ -176,6 +179,11 @@ class ImportService:
         await self.append_chunk(store_id, import_id, number, bytes(buffer))
         await self.finish_upload(store_id, import_id)
 
+    async def abandon(self, store_id: str, import_id: str, reason: str) -> None:
+        """End an import whose file did not come whole, so that it neither waits nor keeps what came of it."""
+        async with self._database.store(store_id) as connection:
+            await end_import(connection, import_id, 0, status="error", message=reason)
+
     async def finish_upload(self, store_id: str, import_id: str) -> None:
         """Put the import in line. A file in no known format ends the import at once; its message says why.
 
@@ -227,10 +235,20 @@ class ImportService:
             raise _no_import(import_id)
         return view
 
-    async def list(self, store_id: str, page: int = 1, limit: int = 50) -> tuple[list[ImportView], int]:
-        """A page of the store's imports, newest first, and how many there are."""
+    async def list(
+        self, store_id: str, page: int = 1, limit: int = 50, *, after: Position | None = None
+    ) -> TimedPage[ImportView]:
+        """A page of the store's imports, newest first and without their errors; a position rules over ``page``.
+
+        Raises
+        ------
+        ValidationFailedError
+            The page lies beyond what pages reach.
+        """
         async with self._database.store(store_id) as connection:
-            return await page_of_imports(connection, store_id, page, limit)
+            return await _LIST.page(
+                connection, imports.c.store_id == store_id, page=page, limit=limit, after=after
+            )
 
     async def report(self, store_id: str, import_id: str) -> AsyncIterator[ImportFinding]:
         """Every stored finding in the order of discovery, read in pages without holding a transaction open.
@@ -264,8 +282,6 @@ def check_request(format_name: str | None, mode: str, source: str | None) -> Non
     ------
     ValidationFailedError
         The format or mode is not known, or the source cannot be stored.
-    ConflictError
-        The mode is not offered.
     """
     if mode not in _MODES:
         raise _invalid("mode", f"must be one of: {', '.join(_MODES)}")

@@ -9,6 +9,10 @@ import re
 
 __all__ = ["describe_prestashop", "describe_table_part"]
 
+_SHOPIFY_STOCK = (
+    "The file is Shopify's export of stock by location (Inventory), not of products: it has no prices."
+    " Export Products instead."
+)
 _TABLES: tuple[tuple[frozenset[str], frozenset[str], str], ...] = tuple(
     (frozenset(needed.split()), frozenset(absent.split()), sentence)
     for needed, absent, sentence in (
@@ -36,6 +40,16 @@ _TABLES: tuple[tuple[frozenset[str], frozenset[str], str], ...] = tuple(
             "sku attribute_set root_category",
             "attribute_set_code",
             "The file is a product export of Magento 1, which is not read; export a Google or Meta feed instead.",
+        ),
+        (
+            "handle option1_name location",
+            "price variant_price body_html",
+            _SHOPIFY_STOCK,
+        ),
+        (
+            "handle option1_name sku hs_code coo",
+            "price variant_price body_html",
+            _SHOPIFY_STOCK,
         ),
         (
             "category_id active_0_1 parent_category",

@@ -13,9 +13,10 @@ from meta_sync.catalog.ingest.rows import FormatContext, RowFailure, RowWarning
 from meta_sync.catalog.ingest.values import UnreadableValueError, quoted, read_gtin
 from meta_sync.catalog.models import InventoryInput, VariantInput
 
-__all__ = ["Cell", "FileNotes", "RowFaultError", "RowReader"]
+__all__ = ["Cell", "Cells", "FileNotes", "RowFaultError", "RowReader", "too_long_failure"]
 
 _T = TypeVar("_T")
+_SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,26 @@ class RowFaultError(Exception):
         self.rule = rule
         self.value = value
 
-    def failure(self, row: int, item_id: str | None) -> RowFailure:
+    def failure(self, row: int, item_id: str | None, *, is_item: bool = True) -> RowFailure:
         """The fault as a finding."""
-        return RowFailure(row, self.column, self.message, item_id, self.rule, self.value)
+        return RowFailure(row, self.column, self.message, item_id, self.rule, self.value, is_item)
+
+
+def too_long_failure(
+    row: int, cells: Cells, context: FormatContext, item_id: str | None
+) -> RowFailure | None:
+    """The failure of an item that has a text of more characters than allowed; ``None`` for any other item.
+
+    ``item_id``: what the cells say; it is no id where it is too long itself.
+    """
+    most = context.max_cell_chars
+    for found in cells.values():
+        for cell in found:
+            if len(cell.text) > most:
+                message = f"The text has {len(cell.text)} characters; at most {most} are allowed."
+                known = item_id if item_id is not None and len(item_id) <= most else None
+                return RowFailure(row, cell.column, message, known, "too_long", cell.text[:_SHOWN_CHARS])
+    return None
 
 
 @dataclass(slots=True)
@@ -121,7 +139,12 @@ class RowReader:
             return None
         found = read(cell.text)
         if found is None:
-            self.warn(cell.column, f"The {label} {quoted(cell.text)} is not known and was left out.")
+            self.warn(
+                cell.column,
+                f"The {label} {quoted(cell.text)} is not known and was left out.",
+                rule="unknown_word",
+                value=cell.text,
+            )
         return found
 
     def price(
@@ -140,7 +163,7 @@ class RowReader:
         except UnreadableValueError as error:
             raise RowFaultError(cell.column, str(error), rule=error.rule, value=cell.text) from None
         if price.note:
-            self.warn(cell.column, price.note)
+            self.warn(cell.column, price.note, rule="rounded_price", value=cell.text)
         if states_currency and not price.names_currency and self.notes.first_time("currency"):
             self.warnings.append(
                 RowWarning(
@@ -148,6 +171,7 @@ class RowReader:
                     cell.column,
                     f"Prices in the file name no currency; they are read in {self.context.currency},"
                     " the store's currency.",
+                    rule="no_currency",
                 )
             )
         return price.minor_units
@@ -161,7 +185,9 @@ class RowReader:
         cell = self.cell(meaning)
         if start is not None and end is not None and end <= start:
             column = cell.column if cell else meaning
-            self.warn(column, "The sale ends before it begins, so the sale price was left out.")
+            self.warn(
+                column, "The sale ends before it begins, so the sale price was left out.", rule="sale_window"
+            )
             variant.special_price = None
             return
         variant.special_price_start, variant.special_price_end = start, end
@@ -176,6 +202,7 @@ class RowReader:
             self.warn(
                 cell.column if cell else "quantity",
                 f"The row says out of stock, but counts {quantity} pieces; the item counts as out of stock.",
+                rule="contradicted_stock",
             )
         return InventoryInput(
             track_inventory=not is_contradicted and availability != "preorder",
@@ -194,6 +221,8 @@ class RowReader:
                 cell.column,
                 f"The code {quoted(cell.text)} was rounded by a spreadsheet and is left out;"
                 " format the column as text before saving.",
+                rule="rounded_code",
+                value=cell.text,
             )
         return code
 

@@ -70,6 +70,9 @@ class RowFailure:
     """A stable word for the reason, in snake_case."""
     value: str | None = None
     """What the file says there; cut where it is stored."""
+    is_item: bool = True
+    """``False``: the row would be a product and no item, so it does not count among the items. ``item_id`` is then the
+    product's."""
 
 
 @dataclass(slots=True)

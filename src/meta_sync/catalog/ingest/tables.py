@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 from meta_sync.catalog.ingest.encoding import TextEncoding, open_text, read_head, sniff_encoding
-from meta_sync.catalog.ingest.rows import FormatContext
+from meta_sync.catalog.ingest.rows import FormatContext, RowFailure
 from meta_sync.core.text import text_fault
 
-__all__ = ["DELIMITERS", "Header", "Record", "Table", "find_header", "open_table"]
+__all__ = ["DELIMITERS", "Header", "Record", "RecordFault", "Table", "find_header", "open_table"]
 
 DELIMITERS = (",", ";", "\t", "|")
 MAX_RECORD_CHARS = 4_000_000
@@ -24,6 +24,7 @@ MAX_RECORD_CHARS = 4_000_000
 _HEADER_RECORDS = 10
 """How many records at the top may be help lines or titles before the header."""
 _CANCEL_EVERY_ROWS = 500
+_SHOWN_CHARS = 200
 
 KnownColumn = Callable[[str], str | None]
 """What a header name means, or ``None`` when the format does not know it."""
@@ -41,14 +42,39 @@ class Header:
     """Meanings of the names that are known."""
 
 
+class RecordFault(NamedTuple):
+    """Why a row cannot be used."""
+
+    column: str
+    """As the file names it; ``row`` where it is not about one cell."""
+    message: str
+    rule: str
+    """``ragged_row``, ``too_long`` or ``bad_text``."""
+    value: str | None
+    """The beginning of what the file says there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One row below the header, numbered from 1. Rows without any text are numbered, but not yielded."""
 
     number: int
     cells: list[str]
-    fault: tuple[str, str] | None = None
-    """Column and sentence, where the row cannot be used."""
+    fault: RecordFault | None = None
+    """Why the row cannot be used, if so."""
+    is_whole: bool = True
+    """The cells are those of the header's columns, and of one row: no separator or quotation mark is missing."""
+    unusable: frozenset[int] = frozenset()
+    """Places of the cells whose text cannot be used."""
+
+    def holds(self, places: Iterable[int]) -> bool:
+        """Whether these cells can be relied on, whatever the others are."""
+        return self.is_whole and self.unusable.isdisjoint(places)
+
+    def failure(self, item_id: str | None) -> RowFailure:
+        """The fault as a finding."""
+        fault = self.fault or RecordFault("row", "The row cannot be read.", "unreadable", None)
+        return RowFailure(self.number, fault.column, fault.message, item_id, fault.rule, fault.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +117,9 @@ class Table:
     ) -> Iterator[Record]:
         """The rows in what was read as one; ``widths`` are the numbers of cells that short rows had so far."""
         if isinstance(cells, _TooLongError):
-            yield Record(number, [], ("row", "The row is too long; a quotation mark may be left open in it."))
+            message = "The row is too long; a quotation mark may be left open in it."
+            shown = "".join(lines.taken[:1])[:_SHOWN_CHARS]
+            yield Record(number, [], RecordFault("row", message, "too_long", shown), is_whole=False)
             return
         if len(lines.taken) > 1:
             # A lone quotation mark may have swallowed line ends: then the lines are rows when quoting is left aside.
@@ -102,7 +130,12 @@ class Table:
                 for place, single in enumerate(singles):
                     yield self._check(number + place, self._padded(single, lines, widths))
                 return
-        yield self._check(number, self._padded(cells, lines, widths))
+        if lines.is_over and any(cells):
+            # The rows below may all be in this cell, or the file was cut within it.
+            message = "The row's last quotation mark is left open up to the end of the file."
+            yield self._broken(number, cells, message)
+            return
+        yield self._check(number, self._padded(cells, lines, widths), is_one_line=len(lines.taken) < 2)
 
     def _padded(self, cells: list[str], lines: _Lines, widths: set[int]) -> list[str]:
         missing = len(self.header.names) - len(cells)
@@ -120,24 +153,33 @@ class Table:
     def _split_plain(self, line: str) -> list[str]:
         return next(csv.reader([line], delimiter=self.header.delimiter, quoting=csv.QUOTE_NONE), [])
 
-    def _check(self, number: int, cells: list[str]) -> Record:
+    def _broken(self, number: int, cells: list[str], message: str) -> Record:
+        shown = self.header.delimiter.join(cell[:_SHOWN_CHARS] for cell in cells[:_SHOWN_CHARS])
+        fault = RecordFault("row", message, "ragged_row", shown[:_SHOWN_CHARS])
+        return Record(number, cells, fault, is_whole=False)
+
+    def _check(self, number: int, cells: list[str], *, is_one_line: bool = True) -> Record:
         names = self.header.names
         if any(cells) and self._is_ragged(cells):
             message = (
                 f"The row has {len(cells)} cells, but the header has {len(names)};"
                 " a separator or a quotation mark may be missing."
             )
-            return Record(number, cells, ("row", message))
+            return self._broken(number, cells, message)
         whole = "".join(cells)
         if len(whole) <= self.context.max_cell_chars and text_fault(whole) is None:
             return Record(number, cells)  # a table of eighty columns is not looked at cell by cell
-        for name, cell in zip(names, cells, strict=False):
-            if len(cell) > self.context.max_cell_chars:
-                return Record(number, cells, (name, _too_long(len(cell), self.context)))
-            fault = text_fault(cell)
-            if fault:
-                return Record(number, cells, (name, f"The text {fault}."))
-        return Record(number, cells)
+        faults = {
+            place: fault
+            for place, (name, cell) in enumerate(zip(names, cells, strict=False))
+            if (fault := _cell_fault(name, cell, self.context)) is not None
+        }
+        if not faults:
+            return Record(number, cells)
+        # An over-long cell of several lines may be one that a lone quotation mark made of whole rows.
+        is_whole = is_one_line or all(fault.rule != "too_long" for fault in faults.values())
+        first = faults[min(faults)]
+        return Record(number, cells, first, is_whole=is_whole, unusable=frozenset(faults))
 
 
 def open_table(
@@ -190,8 +232,12 @@ def _first_records(head: str, delimiter: str) -> Iterator[list[str]]:
         return
 
 
-def _too_long(length: int, context: FormatContext) -> str:
-    return f"The cell has {length} characters; at most {context.max_cell_chars} are allowed."
+def _cell_fault(name: str, cell: str, context: FormatContext) -> RecordFault | None:
+    if len(cell) > context.max_cell_chars:
+        message = f"The cell has {len(cell)} characters; at most {context.max_cell_chars} are allowed."
+        return RecordFault(name, message, "too_long", cell[:_SHOWN_CHARS])
+    fault = text_fault(cell)
+    return RecordFault(name, f"The text {fault}.", "bad_text", cell[:_SHOWN_CHARS]) if fault else None
 
 
 class _TooLongError(Exception):
@@ -205,10 +251,13 @@ class _Lines:
         self._stream = stream
         self._chars = 0
         self.taken: list[str] = []
+        self.is_over = False
+        """The stream ended within the current record, so a quotation mark is left open in it."""
 
     def begin(self) -> None:
         """Forget the lines of the record before."""
         self.taken.clear()
+        self.is_over = False
         self._chars = 0
 
     def __iter__(self) -> Self:
@@ -217,6 +266,7 @@ class _Lines:
     def __next__(self) -> str:
         line = self._stream.readline(MAX_RECORD_CHARS)
         if not line:
+            self.is_over = True
             raise StopIteration
         self._chars += len(line)
         if self._chars >= MAX_RECORD_CHARS:

@@ -9,17 +9,22 @@ from typing_extensions import override
 
 from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
-from meta_sync.catalog.ingest.formats.bagisto_rows import BagistoFile, BagistoRows, is_bagisto, meaning_of
-from meta_sync.catalog.ingest.reader import Cell
+from meta_sync.catalog.ingest.formats.bagisto_rows import (
+    BagistoFile,
+    BagistoRows,
+    is_bagisto,
+    is_parent,
+    meaning_of,
+)
+from meta_sync.catalog.ingest.formats.table_columns import TableColumns
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
     FormatContext,
     ImportFormat,
     Parsed,
-    RowFailure,
     RowWarning,
 )
-from meta_sync.catalog.ingest.tables import Record, find_header, open_table
+from meta_sync.catalog.ingest.tables import find_header, open_table
 
 __all__ = ["BagistoCsv"]
 
@@ -43,38 +48,19 @@ class BagistoCsv(ImportFormat):
         table = None if decode_head(head).lstrip().startswith("<") else open_table(file, context, meaning_of)
         if table is None or not is_bagisto(table.header.known):
             raise FileRefusedError(describe(head))
-        columns = [
-            (place, name, meaning)
-            for place, name in enumerate(table.header.names)
-            if (meaning := meaning_of(name)) is not None
-        ]
+        columns = TableColumns(table.header.names, meaning_of)
         with BagistoFile() as known:
             for record in table.records():
                 if not record.fault:
-                    known.look_at(_cells(record, columns))
+                    known.look_at(columns.cells(record))
             if table.encoding.note:
-                yield RowWarning(0, "file", table.encoding.note)
+                yield RowWarning(0, "file", table.encoding.note, rule="encoding")
             rows = BagistoRows(self.name, context, known)
             for record in table.records():
                 if record.fault:
-                    yield RowFailure(record.number, *record.fault, item_id=_shown_sku(record, columns))
+                    failure = columns.failure(record, "sku")
+                    if columns.holds(record, "type"):
+                        failure.is_item = not is_parent(columns.cells(record))
+                    yield failure
                 else:
-                    yield from rows.read(record.number, _cells(record, columns))
-
-
-def _cells(record: Record, columns: list[tuple[int, str, str]]) -> dict[str, list[Cell]]:
-    cells: dict[str, list[Cell]] = {}
-    for place, name, meaning in columns:
-        text = record.cells[place].strip()
-        if text:
-            cells.setdefault(meaning, []).append(Cell(name, text))
-    return cells
-
-
-def _shown_sku(record: Record, columns: list[tuple[int, str, str]]) -> str | None:
-    """The SKU of a row that cannot be used, where the row is whole enough to have one that can be shown."""
-    for place, _, meaning in columns:
-        if meaning == "sku" and place < len(record.cells):
-            text = record.cells[place].strip()
-            return text if text and text.isprintable() and len(text) <= 100 else None
-    return None
+                    yield from rows.read(record.number, columns.cells(record))

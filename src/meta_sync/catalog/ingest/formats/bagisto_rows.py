@@ -40,7 +40,7 @@ from meta_sync.catalog.ingest.values import (
 )
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
 
-__all__ = ["BagistoFile", "BagistoRows", "is_bagisto", "meaning_of"]
+__all__ = ["BagistoFile", "BagistoRows", "is_bagisto", "is_parent", "meaning_of"]
 
 Cells = Mapping[str, Sequence[Cell]]
 
@@ -67,6 +67,11 @@ def is_bagisto(known: Iterable[str]) -> bool:
     """Whether columns of these meanings are those of Bagisto's product file."""
     codes = frozenset(known)
     return codes >= _NEEDED and bool(codes & _PROOF)
+
+
+def is_parent(cells: Cells) -> bool:
+    """Whether the row is a product whose variants are the items."""
+    return _text(cells, "type").casefold() == "configurable"
 
 
 @dataclass(slots=True)
@@ -147,9 +152,8 @@ class BagistoRows:
         reader = RowReader(row, cells, self._context, self._zone, self._notes)
         sku = reader.text("sku")
         if sku is None:
-            yield RowFailure(
-                row, "sku", "The row has no SKU, so its item could not be found again.", rule="missing_id"
-            )
+            message = "The row has no SKU, so its item could not be found again."
+            yield RowFailure(row, "sku", message, rule="missing_id", is_item=not is_parent(cells))
             return
         if self._file.adds_to_known_item(cells):
             if self._notes.first_time("views"):
@@ -159,7 +163,7 @@ class BagistoRows:
         try:
             parsed = self._row(reader, sku)
         except RowFaultError as fault:
-            yield fault.failure(row, sku)
+            yield fault.failure(row, sku, is_item=not is_parent(cells))
             return
         yield parsed
         for warning in reader.warnings:
@@ -175,7 +179,7 @@ class BagistoRows:
         if kind == "bundle":
             message = "A bundle has no price until the buyer has chosen its parts, so it is no item; its parts are imported."
             return RowSkip(reader.row, column, message, sku, "not_sold_alone", kind)
-        if kind == "configurable":
+        if is_parent(reader.cells):
             return ImportedParent(reader.row, self._product(reader, sku))
         if kind not in _ITEMS:
             message = f"{quoted(cell.text if cell else kind)} is not a product type of Bagisto."
@@ -197,7 +201,8 @@ class BagistoRows:
         variant.thumbnail, variant.images = (pictures[0] if pictures else None), pictures[1:]
         if not _flag(reader, "status"):
             variant.availability, variant.inventory = "out of stock", InventoryInput(track_inventory=False)
-            reader.warn("status", "The variant is switched off in the shop, so it counts as out of stock.")
+            message = "The variant is switched off in the shop, so it counts as out of stock."
+            reader.warn("status", message, rule="switched_off")
 
     def _product(self, reader: RowReader, sku: str) -> ProductInput:
         name, brand = reader.text("name"), reader.text("brand")
@@ -269,7 +274,7 @@ def _inventory(reader: RowReader) -> InventoryInput | None:
         try:
             counts = [read_quantity(part.rpartition("=")[2]) for part in cell.text.split(",") if part.strip()]
         except UnreadableValueError as error:
-            raise RowFaultError(cell.column, str(error), value=cell.text) from None
+            raise RowFaultError(cell.column, str(error), rule=error.rule, value=cell.text) from None
         quantity = min(sum(counts), _MOST_QUANTITY) if counts else None
     is_managed = _flag(reader, "manage_stock")
     if quantity is None and is_managed:

@@ -14,14 +14,13 @@ from typing_extensions import override
 
 from meta_sync.catalog.ingest.describe import describe, root_element
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
-from meta_sync.catalog.ingest.formats.bagisto_rows import BagistoFile, BagistoRows, meaning_of
-from meta_sync.catalog.ingest.reader import Cell
+from meta_sync.catalog.ingest.formats.bagisto_rows import BagistoFile, BagistoRows, is_parent, meaning_of
+from meta_sync.catalog.ingest.reader import Cell, too_long_failure
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
     FormatContext,
     ImportFormat,
     Parsed,
-    RowFailure,
     RowWarning,
 )
 from meta_sync.catalog.ingest.xmlstream import check_feed, local_name, refuse_own_entities, stream_items
@@ -62,12 +61,14 @@ class BagistoXml(ImportFormat):
                 message = (
                     "The file has & characters that XML wants written as &amp;; it was read all the same."
                 )
-                yield RowWarning(0, "file", message)
+                yield RowWarning(0, "file", message, rule="repaired")
             rows = BagistoRows(self.name, context, known)
             for row, product in products():
                 cells = _cells(product)
-                failure = _fault(row, cells, context)
+                skus = cells.get("sku")
+                failure = too_long_failure(row, cells, context, skus[0].text if skus else None)
                 if failure is not None:
+                    failure.is_item = not is_parent(cells)
                     yield failure
                 else:
                     yield from rows.read(row, cells)
@@ -92,13 +93,3 @@ def _cells(product: etree._Element) -> dict[str, list[Cell]]:
         if meaning is not None and text:
             cells.setdefault(meaning, []).append(Cell(name, text))
     return cells
-
-
-def _fault(row: int, cells: dict[str, list[Cell]], context: FormatContext) -> RowFailure | None:
-    skus = cells.get("sku", ())
-    for fields in cells.values():
-        for cell in fields:
-            if len(cell.text) > context.max_cell_chars:
-                message = f"The value has {len(cell.text)} characters; at most {context.max_cell_chars} are allowed."
-                return RowFailure(row, cell.column, message, skus[0].text[:100] if skus else None)
-    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from typing_extensions import override
@@ -10,16 +10,15 @@ from typing_extensions import override
 from meta_sync.catalog.ingest.describe import describe, export_system
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
 from meta_sync.catalog.ingest.formats.google_fields import FeedRows, meaning_of
-from meta_sync.catalog.ingest.reader import Cell
+from meta_sync.catalog.ingest.formats.table_columns import TableColumns
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
     FormatContext,
     ImportFormat,
     Parsed,
-    RowFailure,
     RowWarning,
 )
-from meta_sync.catalog.ingest.tables import Record, find_header, open_table
+from meta_sync.catalog.ingest.tables import find_header, open_table
 from meta_sync.catalog.ingest.values import simplify
 
 __all__ = ["GoogleCsv"]
@@ -53,30 +52,11 @@ class GoogleCsv(ImportFormat):
         if table is None or "id" not in table.header.known or len(table.header.known) < 2:
             raise FileRefusedError(describe(head))
         rows = FeedRows(self.name, context)
-        columns = [(place, name, meaning_of(name)) for place, name in enumerate(table.header.names)]
-        known = [(place, name, meaning) for place, name, meaning in columns if meaning is not None]
+        columns = TableColumns(table.header.names, meaning_of)
         if table.encoding.note:
-            yield RowWarning(0, "file", table.encoding.note)
+            yield RowWarning(0, "file", table.encoding.note, rule="encoding")
         for record in table.records():
             if record.fault:
-                yield RowFailure(record.number, *record.fault, item_id=_item_id(record, known))
+                yield columns.failure(record, "id")
             else:
-                yield from rows.read(record.number, _cells(record, known))
-
-
-def _cells(record: Record, known: Sequence[tuple[int, str, str]]) -> Mapping[str, Sequence[Cell]]:
-    cells: dict[str, list[Cell]] = {}
-    for place, name, meaning in known:
-        text = record.cells[place].strip()
-        if text:
-            cells.setdefault(meaning, []).append(Cell(name, text))
-    return cells
-
-
-def _item_id(record: Record, known: Sequence[tuple[int, str, str]]) -> str | None:
-    """The id of a row that cannot be used, where the row is whole enough to have one that can be shown."""
-    for place, _, meaning in known:
-        if meaning == "id" and place < len(record.cells):
-            text = record.cells[place].strip()
-            return text if text and text.isprintable() and len(text) <= 100 else None
-    return None
+                yield from rows.read(record.number, columns.cells(record))

@@ -12,13 +12,12 @@ from typing_extensions import override
 from meta_sync.catalog.ingest.describe import describe, root_element
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
 from meta_sync.catalog.ingest.formats.google_fields import FeedRows, meaning_of
-from meta_sync.catalog.ingest.reader import Cell
+from meta_sync.catalog.ingest.reader import Cell, too_long_failure
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
     FormatContext,
     ImportFormat,
     Parsed,
-    RowFailure,
     RowWarning,
 )
 from meta_sync.catalog.ingest.xmlstream import check_feed, local_name, refuse_own_entities, stream_items
@@ -66,12 +65,14 @@ class GoogleRss(ImportFormat):
                 0,
                 "file",
                 "The feed has & characters that XML wants written as &amp;; it was read all the same.",
+                rule="repaired",
             )
         rows = FeedRows(self.name, context)
         items = stream_items(file, _ITEMS, is_repaired=is_repaired, is_cancelled=context.is_cancelled)
         for row, item in enumerate(items, start=1):
             cells = _cells(item)
-            failure = _fault(row, cells, context)
+            ids = cells.get("id")
+            failure = too_long_failure(row, cells, context, ids[0].text if ids else None)
             if failure is not None:
                 yield failure
             else:
@@ -129,17 +130,3 @@ def _text(element: etree._Element, name: str) -> str:
             (element.text or "", *(f"{part.text or ''}{part.tail or ''}" for part in element))
         ).strip()
     return (element.text or "").strip()
-
-
-def _fault(row: int, cells: Mapping[str, Sequence[Cell]], context: FormatContext) -> RowFailure | None:
-    ids = cells.get("id", ())
-    for fields in cells.values():
-        for cell in fields:
-            if len(cell.text) > context.max_cell_chars:
-                return RowFailure(
-                    row,
-                    cell.column,
-                    f"The element has {len(cell.text)} characters; at most {context.max_cell_chars} are allowed.",
-                    ids[0].text[:100] if ids else None,
-                )
-    return None

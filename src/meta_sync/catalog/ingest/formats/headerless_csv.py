@@ -61,7 +61,7 @@ class HeaderlessCsv(ImportFormat):
         header = Header(names, shape.delimiter, -1, frozenset(meanings.values()))
         columns = TableColumns(names, meanings.get)
         if encoding.note:
-            yield RowWarning(0, "file", encoding.note)
+            yield RowWarning(0, "file", encoding.note, rule="encoding")
         yield RowWarning(0, "file", _sentence(meanings), rule="no_header")
         rows = FeedRows(self.name, context)
         for record in Table(file, encoding, header, context).records():

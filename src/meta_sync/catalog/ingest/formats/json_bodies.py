@@ -146,7 +146,7 @@ class _Fields:
                 rule="too_long",
             )
         if fault := text_fault(value):
-            raise _FieldError(path, fault, value, rule="unreadable")
+            raise _FieldError(path, fault, value, rule="bad_text")
         return value
 
 
@@ -164,7 +164,7 @@ class BodyRows:
             product = self._product(body)
             variants = [self._variant(place, one) for place, one in enumerate(_variants(body))]
         except _FieldError as fault:
-            yield from _failures(row, body, fault)
+            yield from _failures(row, body, fault, self._context.max_cell_chars)
             return
         yield from self._remarks(body)
         if not variants:
@@ -260,15 +260,17 @@ def _inventory(variant: _Fields) -> InventoryInput | None:
     )
 
 
-def _failures(row: int, body: Mapping[str, object], fault: _FieldError) -> Iterator[RowFailure]:
-    """The body goes in as a whole or not at all, so each of its items failed."""
+def _failures(
+    row: int, body: Mapping[str, object], fault: _FieldError, max_chars: int
+) -> Iterator[RowFailure]:
+    """The body goes in as a whole or not at all, so each of its items failed. What cannot be an id is none."""
     variants = body.get("variants")
     for variant in (variants if isinstance(variants, list) else None) or [None]:
-        item_id = variant.get("id") if isinstance(variant, dict) else None
-        is_shown = isinstance(item_id, str) and item_id.isprintable() and 0 < len(item_id) <= 100
-        yield RowFailure(
-            row, fault.path, fault.message, item_id if is_shown else None, fault.rule, fault.value
-        )
+        given = variant.get("id") if isinstance(variant, dict) else None
+        item_id = given if isinstance(given, str) and 0 < len(given) <= max_chars else None
+        if item_id is not None and text_fault(item_id):
+            item_id = None
+        yield RowFailure(row, fault.path, fault.message, item_id, fault.rule, fault.value)
 
 
 def _scalar_text(value: object) -> object:

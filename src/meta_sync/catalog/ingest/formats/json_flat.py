@@ -78,8 +78,10 @@ class FlatRows:
                 yield RowWarning(0, name[:100], message, rule="unread_value")
             rank = self._rank(key)
             for text in texts:
-                if fault := self._fault(text):
-                    yield RowFailure(row, name[:100], fault, _shown_id(item_id), value=text[:200])
+                if found_fault := self._fault(text):
+                    rule, message = found_fault
+                    known = item_id if self._fault(item_id) is None else None
+                    yield RowFailure(row, name[:100], message, known, rule, text[:200])
                     return
                 cells.setdefault(key.meaning, []).append((rank, Cell(name, text)))
         found = {meaning: _best(meaning, ranked) for meaning, ranked in cells.items()}
@@ -95,13 +97,13 @@ class FlatRows:
             return 0
         return self._languages.get(key.language, len(self._languages) + 1)
 
-    def _fault(self, text: str) -> str | None:
-        if len(text) > self._context.max_cell_chars:
-            return (
-                f"The value has {len(text)} characters; at most {self._context.max_cell_chars} are allowed."
-            )
+    def _fault(self, text: str) -> tuple[str, str] | None:
+        """Rule and sentence, where a text cannot be stored."""
+        most = self._context.max_cell_chars
+        if len(text) > most:
+            return "too_long", f"The value has {len(text)} characters; at most {most} are allowed."
         fault = text_fault(text)
-        return f"The text {fault}." if fault else None
+        return ("bad_text", f"The text {fault}.") if fault else None
 
     def _set_sale(self, found: dict[str, Sequence[Cell]]) -> None:
         """A regular price is the price, and a lower one beside it is what is asked now."""
@@ -201,7 +203,3 @@ def _id_text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         return ""
     return value.strip() if isinstance(value, str) else _number(value, is_money=False)
-
-
-def _shown_id(item_id: str) -> str | None:
-    return item_id if item_id.isprintable() and len(item_id) <= 100 else None

@@ -131,12 +131,12 @@ def _line(reader: _Reader, number: int, line: str, *, is_cut: bool) -> Iterator[
         len(text) * 4 > MAX_ELEMENT_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_ELEMENT_BYTES
     ):
         message = f"The line has more than {MAX_ELEMENT_BYTES:,} bytes, which is more than any product needs."
-        yield RowFailure(number, "row", message, rule="too_long")
+        yield RowFailure(number, "row", message, rule="too_long", value=text[:_SHOWN_CHARS])
         return
     try:
         value = read_text(line.strip("\r\n\ufeff"), line=number)
     except FileRefusedError as fault:
-        yield RowFailure(number, "row", fault.message, value=text[:_SHOWN_CHARS])
+        yield RowFailure(number, "row", fault.message, rule="not_json", value=text[:_SHOWN_CHARS])
         return
     yield from _read(reader, number, value)
 

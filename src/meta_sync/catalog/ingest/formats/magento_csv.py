@@ -88,7 +88,7 @@ class MagentoCsv(ImportFormat):
             raise FileRefusedError(describe(head))
         columns = TableColumns(table.header.names, meaning_of)
         if table.encoding.note:
-            yield RowWarning(0, "file", table.encoding.note)
+            yield RowWarning(0, "file", table.encoding.note, rule="encoding")
         with _Families(table, columns) as families:
             rows = _Rows(self.name, context, families)
             for record in table.records():
@@ -101,14 +101,21 @@ def _is_products(header: Header) -> bool:
 
 
 def _read(record: Record, columns: TableColumns, families: _Families, rows: _Rows) -> Iterator[Parsed]:
-    is_whole = record.fault is None or record.fault[0] != "row"
-    if is_whole and families.is_further_view(record):
-        if record.fault:
-            column, message = record.fault
-            yield RowWarning(record.number, column, message, columns.first(record, "sku"))
+    # Where these cells cannot be relied on, nobody knows whether the row is a further view.
+    if columns.holds(record, "sku", "store_view") and families.is_further_view(record):
+        fault = record.fault
+        if fault:
+            sku = columns.first(record, "sku")
+            yield RowWarning(record.number, fault.column, fault.message, sku, fault.rule, fault.value)
         return
     if record.fault:
-        yield columns.failure(record, "sku")
+        failure = columns.failure(record, "sku")
+        if columns.holds(record, "type", "variations"):
+            named = columns.first(record, "type").casefold()
+            failure.is_item = not (
+                named == "configurable" or (not named and columns.first(record, "variations"))
+            )
+        yield failure
     else:
         yield from rows.read(record.number, columns, record)
 
@@ -194,7 +201,7 @@ class _Rows:
         try:
             parsed = self._row(reader, sku)
         except RowFaultError as fault:
-            yield fault.failure(row, sku)
+            yield fault.failure(row, sku, is_item=kind_of(reader)[0] != "configurable")
             return
         yield parsed
         for warning in reader.warnings:
@@ -251,6 +258,7 @@ class _Rows:
         reader.warn(
             cell.column if cell else "product_online",
             "The variation is switched off in the shop, so it counts as out of stock.",
+            rule="switched_off",
         )
 
     def _product(self, reader: RowReader, sku: str) -> ProductInput:

@@ -12,7 +12,7 @@ is every column that is not known: shops add their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 from zoneinfo import ZoneInfo
 
@@ -22,6 +22,7 @@ from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
 from meta_sync.catalog.ingest.formats.medusa_columns import MedusaColumns, meaning_of
 from meta_sync.catalog.ingest.formats.option_ids import is_default_value, item_id_of
+from meta_sync.catalog.ingest.formats.table_columns import TableColumns
 from meta_sync.catalog.ingest.reader import Cell, FileNotes, RowFaultError, RowReader
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
@@ -34,7 +35,7 @@ from meta_sync.catalog.ingest.rows import (
     RowWarning,
 )
 from meta_sync.catalog.ingest.spill import SpilledLookup
-from meta_sync.catalog.ingest.tables import Record, Table, find_header, open_table
+from meta_sync.catalog.ingest.tables import Table, find_header, open_table
 from meta_sync.catalog.ingest.values import (
     line_breaks,
     plain_text,
@@ -47,11 +48,10 @@ from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
 
 __all__ = ["MedusaCsv"]
 
-_Known = Sequence[tuple[int, str, str]]
-"""Place, name and meaning of the columns that are used."""
-
 _STATUSES = {"published": "active", "draft": "draft", "proposed": "draft", "rejected": "draft"}
 _YES = frozenset(("true", "1", "yes"))
+_ID_MEANINGS = ("variant_id", "handle", "product_id")
+"""What makes an item's id, besides the option values."""
 _ID_PREFIXES = ("pcat_", "ptyp_", "pcol_")
 
 
@@ -73,43 +73,46 @@ class MedusaCsv(ImportFormat):
         if table is None or not columns.is_export:
             raise FileRefusedError(describe(head))
         if table.encoding.note:
-            yield RowWarning(0, "file", table.encoding.note)
-        places = [(place, name, meaning_of(name)) for place, name in enumerate(table.header.names)]
-        known = [(place, name, meaning) for place, name, meaning in places if meaning is not None]
+            yield RowWarning(0, "file", table.encoding.note, rule="encoding")
+        places = TableColumns(table.header.names, meaning_of)
+        values = [value for _, _, value in columns.options]
         with SpilledLookup() as product_ids:
             if columns.may_name_products:
-                _collect_product_ids(table, known, product_ids)
+                _collect_product_ids(table, places, product_ids)
             rows = _Rows(self.name, context, columns, product_ids)
             for record in table.records():
                 if record.fault:
-                    column, message = record.fault
-                    rule = "ragged_row" if column == "row" else "unreadable"
-                    yield RowFailure(record.number, column, message, rule=rule)
+                    yield places.failure(
+                        record,
+                        *_ID_MEANINGS,
+                        *values,
+                        make_id=lambda record: _item_id(places.cells(record), values),
+                    )
                 else:
-                    yield from rows.read(record.number, _cells(record, known))
+                    yield from rows.read(record.number, places.cells(record))
 
 
-def _cells(record: Record, known: _Known) -> dict[str, list[Cell]]:
-    cells: dict[str, list[Cell]] = {}
-    for place, name, meaning in known:
-        text = record.cells[place].strip()
-        if text:
-            cells.setdefault(meaning, []).append(Cell(name, text))
-    return cells
-
-
-def _collect_product_ids(table: Table, known: _Known, product_ids: SpilledLookup) -> None:
+def _collect_product_ids(table: Table, places: TableColumns, product_ids: SpilledLookup) -> None:
     """The product id of each handle, which a row that was added by hand may leave out."""
-    own = [(place, meaning) for place, _, meaning in known if meaning in {"handle", "product_id"}]
     last = ""
     for record in table.records():
         if record.fault:
             continue
-        found = {meaning: record.cells[place].strip() for place, meaning in own}
-        handle, product_id = found["handle"], found["product_id"]
+        handle, product_id = (places.first(record, meaning) for meaning in ("handle", "product_id"))
         if handle and product_id and handle != last:
             product_ids.add(handle, product_id)
             last = handle
+
+
+def _item_id(cells: Mapping[str, Sequence[Cell]], values: Sequence[str]) -> str | None:
+    """Medusa's own id of the variant, else one of handle and option values; ``None`` where there is neither."""
+
+    def text(meaning: str) -> str:
+        found = cells.get(meaning)
+        return found[0].text if found else ""
+
+    handle = text("handle") or text("product_id")
+    return text("variant_id") or (item_id_of(handle, list(map(text, values))) if handle else None)
 
 
 class _Rows:
@@ -132,12 +135,11 @@ class _Rows:
         product_id = (
             reader.text("product_id") or (self._product_ids.get(handle) if handle else None) or handle
         )
-        if product_id is None:
-            message = "The row has neither a product id nor a handle, so its item could not be found again."
-            yield RowFailure(row, "Product Handle", message, rule="missing_id")
+        item_id = _item_id(cells, [value for _, _, value in self._columns.options])
+        if product_id is None or item_id is None:
+            message = "The row has neither a product id nor a handle, so its product is not known."
+            yield RowFailure(row, "Product Handle", message, item_id, rule="missing_id")
             return
-        values = [reader.text(value) or "" for _, _, value in self._columns.options]
-        item_id = reader.text("variant_id") or item_id_of(handle or product_id, values)
         skip = _left_out(reader, item_id)
         if skip is not None:
             yield skip

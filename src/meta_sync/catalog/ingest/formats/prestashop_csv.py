@@ -20,7 +20,7 @@ from meta_sync.catalog.ingest.formats.prestashop_columns import (
     is_product_table,
     meaning_of,
 )
-from meta_sync.catalog.ingest.formats.prestashop_rows import Layout, PrestaShopRows
+from meta_sync.catalog.ingest.formats.prestashop_rows import Layout, PrestaShopRows, item_id_in
 from meta_sync.catalog.ingest.formats.table_columns import TableColumns
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
@@ -34,7 +34,8 @@ from meta_sync.catalog.ingest.values import simplify
 
 __all__ = ["PrestaShopCsv"]
 
-
+_ID_MEANINGS = ("id", "reference", "attributes", "values")
+"""What makes the id of a product or combination."""
 _STATUS_IS_STOCK = (
     "The column Status of this list says which products are sold out. Which are switched off is not in the file,"
     " so all count as switched on."
@@ -60,14 +61,18 @@ class PrestaShopCsv(ImportFormat):
             raise FileRefusedError(describe(head))
         columns = TableColumns(table.header.names, meaning_of)
         if table.encoding.note:
-            yield RowWarning(0, "file", table.encoding.note)
+            yield RowWarning(0, "file", table.encoding.note, rule="encoding")
         layout = _layout(self.name, table.header.names)
         rows = PrestaShopRows(layout, context)
         if layout.status_is_stock and "status" in table.header.known:
             rows.note("status", "Status", _STATUS_IS_STOCK)
         for record in table.records():
             if record.fault:
-                yield columns.failure(record, "id", "reference")
+                yield columns.failure(
+                    record,
+                    *_ID_MEANINGS,
+                    make_id=lambda record: item_id_in(columns.cells(record)),
+                )
             else:
                 yield from rows.read(record.number, columns.cells(record))
 

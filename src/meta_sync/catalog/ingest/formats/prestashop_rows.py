@@ -40,7 +40,7 @@ from meta_sync.catalog.ingest.values import (
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
 from meta_sync.core.currency import minor_unit_exponent
 
-__all__ = ["Layout", "PrestaShopRows"]
+__all__ = ["Layout", "PrestaShopRows", "item_id_in"]
 
 Cells = Mapping[str, Sequence[Cell]]
 
@@ -62,6 +62,24 @@ class Layout:
     """The column Status says whether the product is sold out, not whether it is switched on."""
     zero_is_no_count: bool = False
     """The shop keeps its stock elsewhere and writes 0 here."""
+
+
+def item_id_in(cells: Cells) -> str | None:
+    """The id of the product or combination that a row is; ``None`` where the row does not say which one."""
+    product_id = _first_text(cells, "id") or _first_text(cells, "reference")
+    attributes = cells.get("attributes")
+    if product_id is None or not attributes:
+        return product_id
+    try:
+        options = combination_options(attributes[0], next(iter(cells.get("values", ())), None))
+    except RowFaultError:
+        return None
+    return item_id_of(product_id, list(options.values()))
+
+
+def _first_text(cells: Cells, meaning: str) -> str | None:
+    found = cells.get(meaning)
+    return found[0].text if found else None
 
 
 class PrestaShopRows:
@@ -92,7 +110,7 @@ class PrestaShopRows:
         try:
             parsed = self._row(reader, product_id)
         except RowFaultError as fault:
-            yield fault.failure(row, product_id)
+            yield fault.failure(row, item_id_in(cells))
             return
         yield parsed
         for warning in reader.warnings:
@@ -167,7 +185,11 @@ class PrestaShopRows:
         variant = self._variant(reader, item_id_of(product_id, list(options.values())), price, options)
         if variant.special_price is not None and total != price.minor_units:
             variant.special_price = variant.special_price_start = variant.special_price_end = None
-            reader.warn(impact.column, "The discount of the product was left out for this combination.")
+            reader.warn(
+                impact.column,
+                "The discount of the product was left out for this combination.",
+                rule="discount_left_out",
+            )
         variant.price = total
         pictures = split_images(reader.texts("images", "image"))
         variant.thumbnail, variant.images = (pictures[0] if pictures else None), pictures[1:]
@@ -236,7 +258,7 @@ class PrestaShopRows:
         if special <= 0:
             cell = cell if amount and cell else reader.cell("discount_percent")
             message = "The discount leaves nothing of the price and was left out."
-            reader.warn(cell.column if cell else "discount", message)
+            reader.warn(cell.column if cell else "discount", message, rule="discount_too_high")
             return None
         return special if special < price.minor_units else None
 

@@ -9,7 +9,7 @@ categories and pictures are anything a buyer could follow, so they are not read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from lxml import etree
@@ -17,14 +17,13 @@ from typing_extensions import override
 
 from meta_sync.catalog.ingest.describe import describe, root_element
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
-from meta_sync.catalog.ingest.formats.prestashop_rows import Layout, PrestaShopRows
-from meta_sync.catalog.ingest.reader import Cell
+from meta_sync.catalog.ingest.formats.prestashop_rows import Layout, PrestaShopRows, item_id_in
+from meta_sync.catalog.ingest.reader import Cell, too_long_failure
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
     FormatContext,
     ImportFormat,
     Parsed,
-    RowFailure,
     RowWarning,
 )
 from meta_sync.catalog.ingest.xmlstream import (
@@ -93,12 +92,12 @@ class PrestaShopXml(ImportFormat):
         is_repaired = check_feed(file, _ITEMS, context.is_cancelled)
         if is_repaired:
             message = "The file has & characters that XML wants written as &amp;; it was read all the same."
-            yield RowWarning(0, "file", message)
+            yield RowWarning(0, "file", message, rule="repaired")
         rows = PrestaShopRows(Layout(self.name, id_column="id", zero_is_no_count=True), context)
         items = stream_items(file, _ITEMS, is_repaired=is_repaired, is_cancelled=context.is_cancelled)
         for row, item in enumerate(items, start=1):
             cells = _cells(item)
-            failure = _fault(row, cells, context)
+            failure = too_long_failure(row, cells, context, item_id_in(cells))
             if failure is not None:
                 yield failure
                 continue
@@ -136,14 +135,3 @@ def _text(element: etree._Element) -> str:
         return next((text for text in texts if text), "")
     # An entity that nobody defined is not resolved; it stays as it is written.
     return "".join((element.text or "", *(f"{part.text or ''}{part.tail or ''}" for part in parts)))
-
-
-def _fault(row: int, cells: Mapping[str, Sequence[Cell]], context: FormatContext) -> RowFailure | None:
-    """Why the product cannot be used, where a text is too long."""
-    for fields in cells.values():
-        for cell in fields:
-            if len(cell.text) > context.max_cell_chars:
-                message = f"The field has {len(cell.text)} characters; at most {context.max_cell_chars} are allowed."
-                named = cells.get("id", ())
-                return RowFailure(row, cell.column, message, named[0].text[:100] if named else None)
-    return None

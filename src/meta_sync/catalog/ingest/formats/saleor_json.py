@@ -46,6 +46,7 @@ _MODEL = re.compile(
 _PRODUCT_MODEL = re.compile(r'"model"\s*:\s*"product\.product')
 _ROW_MODELS = frozenset(("product.product", "product.productvariant"))
 _MOST_QUANTITY = 2**31 - 1
+_SHOWN_CHARS = 200
 
 
 class _Object(NamedTuple):
@@ -125,7 +126,9 @@ class _Rows:
         """One product or variant."""
         if one.pk is None or one.shown_pk is None:
             message = "The object has no key, so it could not be found again."
-            yield RowFailure(one.row, "pk", message, rule="missing_id")
+            yield RowFailure(
+                one.row, "pk", message, rule="missing_id", is_item=one.model != "product.product"
+            )
             return
         warnings: list[RowWarning] = []
         try:
@@ -134,7 +137,9 @@ class _Rows:
             else:
                 parsed = self._variant(one, one.pk, one.shown_pk, warnings)
         except RowFaultError as fault:
-            yield fault.failure(one.row, one.shown_pk)
+            # A product's key is no item's, and may be the number of a variant of another product.
+            is_item = one.model != "product.product"
+            yield fault.failure(one.row, one.shown_pk if is_item else None, is_item=is_item)
             return
         yield parsed
         yield from warnings
@@ -142,7 +147,7 @@ class _Rows:
     def _product(self, one: _Object, pk: str, product_id: str) -> Parsed:
         if not self._facts.is_sold(pk):
             message = "The product has no variant, so there is nothing of it to buy."
-            return RowSkip(one.row, "product", message, product_id, "not_an_item")
+            return RowSkip(one.row, "product", message, None, "not_an_item", product_id)
         listing = self._facts.product_listing(pk)
         pictures = [self._checked("image", text) for text in self._facts.product_pictures(pk)]
         brand = self._facts.brand(pk)
@@ -167,7 +172,7 @@ class _Rows:
         product = one.fields.get("product")
         product_key = key_of(product)
         if product_key is None or text_fault(str(product)) is not None:
-            raise RowFaultError("product", "The variant names no product.", rule="missing_product")
+            raise RowFaultError("product", "The variant names no product.", rule="missing_parent")
         listing = self._facts.variant_listing(pk)
         if listing is None:
             return self._unlisted(one, pk, item_id)
@@ -213,9 +218,9 @@ class _Rows:
         try:
             price = read_price(text, self._context.currency, grouped=False)
         except UnreadableValueError as error:
-            raise RowFaultError(field, str(error), value=text) from None
+            raise RowFaultError(field, str(error), rule=error.rule, value=text) from None
         if price.note:
-            warnings.append(RowWarning(row, field, price.note, item_id))
+            warnings.append(RowWarning(row, field, price.note, item_id, "rounded_price", text))
         return price.minor_units
 
     def _stock(
@@ -262,8 +267,8 @@ class _Rows:
             message = (
                 f"The text has {len(text)} characters; at most {self._context.max_cell_chars} are allowed."
             )
-            raise RowFaultError(field, message)
+            raise RowFaultError(field, message, rule="too_long", value=text[:_SHOWN_CHARS])
         fault = text_fault(text)
         if fault:
-            raise RowFaultError(field, f"The text {fault}.")
+            raise RowFaultError(field, f"The text {fault}.", rule="bad_text", value=text[:_SHOWN_CHARS])
         return text

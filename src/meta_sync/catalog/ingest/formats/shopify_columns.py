@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from meta_sync.catalog.ingest.values import simplify
 
-__all__ = ["ITEM_MEANINGS", "PRODUCT_MEANINGS", "is_export", "market_of", "meaning_of"]
+__all__ = ["ITEM_MEANINGS", "PRODUCT_MEANINGS", "VALUE_MEANINGS", "is_export", "market_of", "meaning_of"]
 
 _NAMES = {
     "handle": "Handle|URL handle",
@@ -66,7 +66,9 @@ PRODUCT_MEANINGS = frozenset(
     ]
 )
 """What stands in one row of a handle and holds for all of them."""
-ITEM_MEANINGS = frozenset(["value_1", "value_2", "value_3", "sku", "gtin", "price", "compare_at"])
+VALUE_MEANINGS = ("value_1", "value_2", "value_3")
+"""The values of the options, in their order: with the handle they make an item's id."""
+ITEM_MEANINGS = frozenset([*VALUE_MEANINGS, "sku", "gtin", "price", "compare_at"])
 """What only the row of a variant has; a row without any of it adds pictures. Stock says nothing: some tools write
 its policy into every row."""
 _PROOF = frozenset(name for name in _MEANINGS if name.startswith(("variant_", "option")))

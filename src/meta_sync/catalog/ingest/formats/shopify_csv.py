@@ -54,7 +54,7 @@ class ShopifyCsv(ImportFormat):
         if table is None or not is_export(table.header.names):
             raise FileRefusedError(describe(head))
         if table.encoding.note:
-            yield RowWarning(0, "file", table.encoding.note)
+            yield RowWarning(0, "file", table.encoding.note, rule="encoding")
         products = ShopifyProducts(self.name, context, table.header.names)
         with find_scattered(lambda: blocks(table)) as scattered:
             for block in blocks(table):

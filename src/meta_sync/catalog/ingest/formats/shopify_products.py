@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from zoneinfo import ZoneInfo
 
 from meta_sync.catalog.ingest.formats.option_ids import is_default_value, item_id_of
-from meta_sync.catalog.ingest.formats.shopify_columns import market_of, meaning_of
+from meta_sync.catalog.ingest.formats.shopify_columns import VALUE_MEANINGS, market_of, meaning_of
 from meta_sync.catalog.ingest.formats.shopify_rows import MOST_PICTURES, Block, Head, Row
 from meta_sync.catalog.ingest.reader import Cells, FileNotes, RowFaultError, RowReader
 from meta_sync.catalog.ingest.rows import (
@@ -34,7 +34,6 @@ from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
 
 __all__ = ["ShopifyProducts"]
 
-_VALUES = ("value_1", "value_2", "value_3")
 _OF_ALL_ITEMS = ("gender", "age_group", "condition")
 """Stated once for the product, where Meta wants it of each item."""
 _YES = frozenset(("true", "1", "yes", "y", "web", "global"))
@@ -93,7 +92,7 @@ class ShopifyProducts:
     ) -> Iterator[Parsed]:
         cells = {meaning: [head.cells[meaning]] for meaning in _OF_ALL_ITEMS if meaning in head.cells}
         reader = self._reader(row.number, cells | row.cells)
-        values = [reader.text(meaning) or "" for meaning in _VALUES]
+        values = [reader.text(meaning) or "" for meaning in VALUE_MEANINGS]
         item_id = item_id_of(row.handle, values)
         gift = head.cells.get("gift_card")
         if gift is not None and gift.text.casefold() in _YES:
@@ -107,20 +106,25 @@ class ShopifyProducts:
         except RowFaultError as error:
             yield error.failure(row.number, item_id)
             return
-        yield ImportedVariant(row.number, product, variant)
+        # Without a column of titles the file changes items of products that the store knows.
+        yield ImportedVariant(row.number, product, variant, product_is_partial="title" not in self._meanings)
         for warning in (*product_warnings, *reader.warnings):
             warning.item_id = item_id if warning.row else None
             yield warning
 
     def _product(self, reader: RowReader, handle: str, head: Head) -> ProductInput:
         title, description, vendor = reader.text("title"), reader.text("description"), reader.text("vendor")
+        if title is None and "title" in self._meanings:
+            # The names of its options are missing with it, and so is whether it is for sale.
+            message = f"The row that describes the product {quoted(handle)} is missing or cannot be read."
+            raise RowFaultError("Title", message, rule="missing_parent", value=handle)
         status, visibility = _publication(reader)
         pictures = split_images(head.addresses())
         if head.has_more_pictures:
             message = (
                 f"The product has more than {MOST_PICTURES} pictures; the first {MOST_PICTURES} are kept."
             )
-            reader.warn("Image Src", message)
+            reader.warn("Image Src", message, rule="too_many")
         return ProductInput(
             id=handle,
             title=plain_text(title) if title else None,
@@ -180,7 +184,11 @@ class ShopifyProducts:
         if policy not in {"continue", "deny", *_YES, *_NO}:
             cell = reader.cell("policy")
             column = cell.column if cell else "Variant Inventory Policy"
-            reader.warn(column, f"The inventory policy {quoted(policy)} is not known; it counts as deny.")
+            reader.warn(
+                column,
+                f"The inventory policy {quoted(policy)} is not known; it counts as deny.",
+                rule="unknown_word",
+            )
         allow_backorder = policy == "continue" or policy in _YES
         if tracker is None and "tracker" in self._meanings:
             return InventoryInput(track_inventory=False)

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from meta_sync.catalog.ingest.formats.shopify_columns import ITEM_MEANINGS, PRODUCT_MEANINGS, meaning_of
+from meta_sync.catalog.ingest.formats.option_ids import item_id_of
+from meta_sync.catalog.ingest.formats.shopify_columns import (
+    ITEM_MEANINGS,
+    PRODUCT_MEANINGS,
+    VALUE_MEANINGS,
+    meaning_of,
+)
+from meta_sync.catalog.ingest.formats.table_columns import TableColumns
 from meta_sync.catalog.ingest.reader import Cell
 from meta_sync.catalog.ingest.rows import RowFailure
 from meta_sync.catalog.ingest.spill import SpilledLookup
@@ -191,12 +198,11 @@ def find_scattered(read_blocks: Callable[[], Iterator[Block]]) -> ScatteredHeads
 
 def blocks(table: Table) -> Iterator[Block]:
     """The rows of the file, those of a handle together where they stand together, in blocks that fit into memory."""
-    columns = [(place, name, meaning_of(name)) for place, name in enumerate(table.header.names)]
-    known = [(place, name, meaning) for place, name, meaning in columns if meaning is not None]
+    columns = TableColumns(table.header.names, meaning_of)
     block = Block("", [])
     chars = 0
     for record in table.records():
-        row, size = _row(record, known)
+        row, size = _row(record, columns)
         is_full = len(block.rows) >= _MOST_BLOCK_ROWS or chars + size > _MOST_BLOCK_CHARS
         if block.rows and (is_full or row.handle not in {"", block.handle}):
             yield block
@@ -209,19 +215,18 @@ def blocks(table: Table) -> Iterator[Block]:
         yield block
 
 
-def _row(record: Record, known: list[tuple[int, str, str]]) -> tuple[Row, int]:
+def _row(record: Record, columns: TableColumns) -> tuple[Row, int]:
     """The row, and how many characters of it are kept."""
     if record.fault:
-        column, message = record.fault
-        rule = "ragged_row" if column == "row" else "unreadable"
-        return Row(record.number, "", {}, RowFailure(record.number, column, message, rule=rule)), 0
-    cells: dict[str, list[Cell]] = {}
-    size = 0
-    for place, name, meaning in known:
-        text = record.cells[place]
-        if text and (text := text.strip()):
-            cells.setdefault(meaning, []).append(Cell(name, text))
-            size += len(text)
+
+        def item_id(record: Record) -> str | None:
+            handle, *values = (columns.first(record, meaning) for meaning in ("handle", *VALUE_MEANINGS))
+            return item_id_of(handle, values) if handle else None
+
+        failure = columns.failure(record, "handle", *VALUE_MEANINGS, make_id=item_id)
+        return Row(record.number, "", {}, failure), 0
+    cells = columns.cells(record)
+    size = sum(len(cell.text) for found in cells.values() for cell in found)
     handle = cells.get("handle")
     return Row(record.number, handle[0].text if handle else "", cells), size
 

@@ -131,7 +131,10 @@ def _flag(reader: RowReader, meaning: str) -> bool | None:
     word = cell.text.casefold()
     if word not in _YES | _NO:
         reader.warn(
-            cell.column, f"{quoted(cell.text)} is neither true nor false and was left out.", value=cell.text
+            cell.column,
+            f"{quoted(cell.text)} is neither true nor false and was left out.",
+            rule="unknown_word",
+            value=cell.text,
         )
         return None
     return word in _YES

@@ -69,11 +69,11 @@ class SpreeCsv(ImportFormat):
             survey = Survey(columns, context.currency, lookup)
             survey.look_through(table)
             if table.encoding.note:
-                yield RowWarning(0, "file", table.encoding.note)
+                yield RowWarning(0, "file", table.encoding.note, rule="encoding")
             rows = _Rows(self.name, context, columns, survey)
             for record in table.records():
                 if record.fault:
-                    yield columns.failure(record, "sku", "slug")
+                    yield rows.failure(record)
                 else:
                     yield from rows.read(record)
 
@@ -88,6 +88,23 @@ class _Rows:
         self._survey = survey
         self._zone = ZoneInfo(context.timezone)
         self._notes = FileNotes()
+
+    def failure(self, record: Record) -> RowFailure:
+        """Why a record with a fault cannot be used."""
+        ids = ("sku", "slug", "option")
+        if not self._columns.holds(record, *ids):
+            return record.failure(None)
+        facts = self._survey.facts(record)
+        is_parent = (
+            self._columns.holds(record, "name") and not facts.says_only_a_price and self._is_parent(facts)
+        )
+        failure = record.failure((facts.slug if is_parent else _named(facts)) or None)
+        failure.is_item = not is_parent
+        return failure
+
+    def _is_parent(self, facts: RowFacts) -> bool:
+        """Whether the row is a product of which other rows are the items."""
+        return bool(facts.slug) and not facts.options and self._survey.has_variants(facts.slug)
 
     def read(self, record: Record) -> Iterator[Parsed]:
         """What one row is: a product, an item, a finding, or nothing where it belongs to an item of another row."""
@@ -110,7 +127,8 @@ class _Rows:
             yield from self._described(record, facts)
 
     def _price_row(self, row: int, facts: RowFacts, described: tuple[int, str] | None) -> Iterator[Parsed]:
-        item_id = facts.sku or facts.slug or None
+        # Without a SKU nobody knows which variant of the slug the price is for.
+        item_id = facts.sku or (_item_id(facts) if described is not None else None)
         if described is None:
             message = "The row has a price but neither name nor options, and no other row describes its SKU."
             yield RowFailure(row, "sku", message, item_id, "missing_parent", facts.sku or None)
@@ -124,10 +142,11 @@ class _Rows:
 
     def _described(self, record: Record, facts: RowFacts) -> Iterator[Parsed]:
         reader = self._columns.reader(record, self._context, self._zone, self._notes)
-        item_id = _item_id(facts)
+        is_parent = self._is_parent(facts)
+        item_id = facts.slug if is_parent else _item_id(facts)
         parsed: Parsed
         try:
-            if not facts.options and self._survey.has_variants(facts.slug):
+            if is_parent:
                 parsed = ImportedParent(reader.row, self._product(reader, facts))
             elif facts.name:
                 variant = self._variant(reader, facts, item_id)
@@ -137,7 +156,7 @@ class _Rows:
                 variant = self._variant(reader, facts, item_id)
                 parsed = ImportedVariant(reader.row, product, variant, product_is_partial=True)
         except RowFaultError as fault:
-            yield fault.failure(reader.row, item_id)
+            yield fault.failure(reader.row, item_id, is_item=not is_parent)
             return
         yield parsed
         for warning in reader.warnings:
@@ -204,6 +223,12 @@ class _Rows:
                 value=facts.currency,
             )
         reader.cells = cells
+
+
+def _named(facts: RowFacts) -> str | None:
+    """The id of a row that cannot be used; a row with nothing but a price belongs to an item that a SKU names."""
+    is_item = facts.slug and not facts.says_only_a_price
+    return _item_id(facts) if is_item else facts.sku or None
 
 
 def _item_id(facts: RowFacts) -> str:

@@ -60,19 +60,25 @@ class Survey:
         for record in table.records():
             if not record.fault:
                 self._note(record)
+            elif self._columns.holds(record, "slug", "option"):
+                self._note_variant(self.facts(record))
 
     def _note(self, record: Record) -> None:
         facts = self.facts(record)
         key = facts.key()
         describes = not facts.says_only_a_price
-        if facts.options:
-            self._lookup.add(f"variants\x00{facts.slug}", "1")
+        self._note_variant(facts)
         kind = _kind(facts)
         is_first = describes and self._lookup.add(f"{kind}\x00{key}", f"{record.number}\t{facts.currency}")
         if not is_first and facts.currency == self._currency and facts.price:
             compare = self._columns.first(record, "compare_at_price")
             texts = (text[:_LONGEST_PRICE].replace("\t", " ") for text in (facts.price, compare))
             self._lookup.add(f"price\x00{key}", "\t".join((str(record.number), *texts)))
+
+    def _note_variant(self, facts: RowFacts) -> None:
+        """Note that the product has options: it is no item, even if the rows of its variants fail."""
+        if facts.options:
+            self._lookup.add(f"variants\x00{facts.slug}", "1")
 
     def facts(self, record: Record) -> RowFacts:
         """What the row says of which item it belongs to."""

@@ -10,8 +10,6 @@ from meta_sync.catalog.ingest.tables import Record
 
 __all__ = ["TableColumns"]
 
-_LONGEST_SHOWN_ID = 100
-
 
 class TableColumns:
     """The columns of a header that a format knows."""
@@ -26,10 +24,14 @@ class TableColumns:
         for place, _, meaning in self._known:
             self._places.setdefault(meaning, []).append(place)
 
+    def text(self, cell: str) -> str:
+        """What a cell says, without what only surrounds it."""
+        return cell.strip()
+
     def first(self, record: Record, meaning: str) -> str:
-        """The first filled cell of this meaning, without spaces around it; empty where there is none."""
+        """The text of the first filled cell of this meaning; empty where there is none."""
         for place in self._places.get(meaning, ()):
-            text = record.cells[place].strip() if place < len(record.cells) else ""
+            text = self.text(record.cells[place]) if place < len(record.cells) else ""
             if text:
                 return text
         return ""
@@ -38,16 +40,35 @@ class TableColumns:
         """The filled cells by meaning. The record has as many cells as the header."""
         found: dict[str, list[Cell]] = {}
         for place, name, meaning in self._known:
-            text = record.cells[place].strip()
-            if text:
+            text = record.cells[place]
+            if text and (text := self.text(text)):
                 found.setdefault(meaning, []).append(Cell(name, text))
         return found
 
-    def failure(self, record: Record, *id_meanings: str) -> RowFailure:
-        """Why a record with a fault cannot be used, with its item's id where that is fit to be shown."""
-        column, message = record.fault or ("row", "The row cannot be read.")
-        shown = next((text for meaning in id_meanings if (text := self.first(record, meaning))), None)
-        if shown is not None and (not shown.isprintable() or len(shown) > _LONGEST_SHOWN_ID):
-            shown = None
-        rule = "ragged_row" if column == "row" else "unreadable"
-        return RowFailure(record.number, column, message, shown, rule)
+    def holds(self, record: Record, *meanings: str) -> bool:
+        """Whether the cells of these meanings can be relied on, though the record has a fault."""
+        return record.holds(place for meaning in meanings for place in self._places.get(meaning, ()))
+
+    def failure(
+        self,
+        record: Record,
+        *id_meanings: str,
+        make_id: Callable[[Record], str | None] | None = None,
+    ) -> RowFailure:
+        """Why a record with a fault cannot be used, and which item it would be.
+
+        Parameters
+        ----------
+        id_meanings
+            The columns that make the item's id. Where one of them cannot be relied on, the id is not known: a part of
+            it, or another cell in its place, would name another item.
+        make_id
+            Makes the id of the record's cells; without it the first filled one of ``id_meanings`` is the id.
+        """
+        if not self.holds(record, *id_meanings):
+            return record.failure(None)
+        if make_id is not None:
+            return record.failure(make_id(record) or None)
+        return record.failure(
+            next((text for meaning in id_meanings if (text := self.first(record, meaning))), None)
+        )

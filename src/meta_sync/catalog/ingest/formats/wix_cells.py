@@ -107,7 +107,12 @@ def stock(reader: RowReader) -> tuple[str | None, InventoryInput | None]:
         quantity = reader.read("inventory", read_quantity) or 0
         availability = "preorder" if takes_preorders and quantity == 0 else None
         return availability, reader.counted_stock(availability, quantity, allow_backorder=False)
-    reader.warn(cell.column, f"The stock {quoted(cell.text)} is not known and was left out.", value=cell.text)
+    reader.warn(
+        cell.column,
+        f"The stock {quoted(cell.text)} is not known and was left out.",
+        rule="unknown_word",
+        value=cell.text,
+    )
     return None, None
 
 

@@ -10,7 +10,7 @@ product's page is in the first export; in the newer one the handle is the slug. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 from zoneinfo import ZoneInfo
@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from meta_sync.catalog.ingest.describe import describe
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
-from meta_sync.catalog.ingest.formats.option_columns import OptionColumns, OptionReader
+from meta_sync.catalog.ingest.formats.option_columns import OptionCells, OptionColumns, OptionReader
 from meta_sync.catalog.ingest.formats.option_ids import item_id_of
 from meta_sync.catalog.ingest.formats.wix_cells import (
     is_visible,
@@ -38,7 +38,6 @@ from meta_sync.catalog.ingest.rows import (
     ImportFormat,
     Parsed,
     RowFailure,
-    RowSkip,
     RowWarning,
 )
 from meta_sync.catalog.ingest.tables import Record, find_header, open_table
@@ -49,7 +48,8 @@ __all__ = ["WixCsv"]
 
 _NEEDED = frozenset(("handle", "kind", "name", "price"))
 _FIRST_EXPORT = frozenset(("surcharge", "discount"))
-_LONGEST_SHOWN_ID = 100
+_ID_MEANINGS = ("handle", "kind", "option")
+"""What makes an item's id."""
 _MOST_HELD_ROWS = 2_048
 """Rows of one product that are gathered before any is given out; what exceeds them follows one by one."""
 
@@ -71,7 +71,7 @@ class WixCsv(ImportFormat):
         if table is None or not table.header.known >= _NEEDED:
             raise FileRefusedError(describe(head))
         if table.encoding.note:
-            yield RowWarning(0, "file", table.encoding.note)
+            yield RowWarning(0, "file", table.encoding.note, rule="encoding")
         columns = OptionColumns(table.header.names, meaning_of, option_part)
         handle_column = next(name for name in table.header.names if meaning_of(name) == "handle")
         rows = _Rows(
@@ -166,26 +166,37 @@ class _Rows:
 
     def _stray(self, record: Record, handle: str, kind: str) -> Iterator[Parsed]:
         """A row that belongs to no product before it."""
-        shown = handle if handle.isprintable() and len(handle) <= _LONGEST_SHOWN_ID else None
         if record.fault:
-            yield self._columns.failure(record, "handle")
+            yield self._failure(record)
         elif kind == "media":
             message = "The picture's product does not stand before it, so the picture was left out."
-            yield RowWarning(record.number, "fieldType", message, shown or None, "missing_parent")
+            yield RowWarning(record.number, "fieldType", message, handle or None, "missing_parent")
         elif kind not in {"product", "variant"}:
-            yield self._unknown_kind(record, shown)
+            yield self._unknown_kind(record)
         elif not handle:
             yield RowFailure(
                 record.number, self._handle_column, "The row names no product.", rule="missing_id"
             )
         else:
             message = "The variant's product does not stand before it, so its name and price are not known."
-            yield RowFailure(record.number, "fieldType", message, shown or None, "missing_parent")
+            yield RowFailure(record.number, "fieldType", message, self._item_id(record), "missing_parent")
 
-    def _unknown_kind(self, record: Record, item_id: str | None) -> RowSkip:
+    def _unknown_kind(self, record: Record) -> RowFailure:
+        """It may be the product or any of its variants, so it carries no id."""
         text = self._columns.first(record, "kind")
-        message = f"Rows of the kind {quoted(text)} are not imported."
-        return RowSkip(record.number, "fieldType", message, item_id, value=text)
+        message = f"{quoted(text)} is no kind of row that is known: it is neither a product nor a variant."
+        return RowFailure(record.number, "fieldType", message, rule="unknown_type", value=text)
+
+    def _failure(self, record: Record) -> RowFailure:
+        return self._columns.failure(record, *_ID_MEANINGS, make_id=self._item_id)
+
+    def _item_id(self, record: Record) -> str | None:
+        """The id of the item that a product's or variant's row is; ``None`` for what may be either."""
+        handle = self._columns.first(record, "handle")
+        kind = self._columns.first(record, "kind").casefold()
+        if kind == "variant" and handle:
+            return _variant_id(handle, self._columns.options(record))
+        return handle or None if kind in {"product", "media"} else None
 
     def _give_out(self, product: _Product) -> Iterator[Parsed]:
         if not product.is_given_out:
@@ -195,11 +206,11 @@ class _Rows:
         for record in held:
             kind = self._columns.first(record, "kind").casefold()
             if record.fault:
-                yield self._columns.failure(record, "sku", "handle")
+                yield self._failure(record)
             elif kind == "variant":
                 yield from self._variant(product, self._reader(record))
             elif kind != "media":
-                yield self._unknown_kind(record, product.handle)
+                yield self._unknown_kind(record)
 
     def _first_row(self, product: _Product) -> Iterator[Parsed]:
         reader = product.reader
@@ -225,9 +236,7 @@ class _Rows:
 
     def _variant(self, product: _Product, reader: OptionReader) -> Iterator[Parsed]:
         values = {option.number: option_value(option.value.text) for option in reader.options}
-        item_id = item_id_of(
-            product.handle, [values.get(number, "") for number in range(1, max(values, default=0) + 1)]
-        )
+        item_id = _variant_id(product.handle, reader.options)
         unread = product.fault_for_variants
         if unread is not None:
             yield unread.failure(reader.row, item_id)
@@ -266,6 +275,11 @@ class _Rows:
             categories=[plain_text(collections[0])] if collections else [],
             source=self._source,
         )
+
+
+def _variant_id(handle: str, options: Sequence[OptionCells]) -> str:
+    values = {option.number: option_value(option.value.text) for option in options}
+    return item_id_of(handle, [values.get(number, "") for number in range(1, max(values, default=0) + 1)])
 
 
 def _warnings(reader: OptionReader, item_id: str) -> Iterator[RowWarning]:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
+from typing_extensions import override
+
+from meta_sync.catalog.ingest.formats.table_columns import TableColumns
 from meta_sync.catalog.ingest.formats.woocommerce_columns import attribute_column, meaning_of
 from meta_sync.catalog.ingest.reader import Cell, FileNotes, RowFaultError, RowReader
 from meta_sync.catalog.ingest.rows import FormatContext
@@ -38,48 +41,31 @@ class WooReader(RowReader):
         return self.text("id") or self.text("sku")
 
 
-class Columns:
+class Columns(TableColumns):
     """Where in a row what stands."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._known: list[tuple[int, str, str]] = []
+        super().__init__(names, lambda name: None if attribute_column(name) else meaning_of(name))
         self._attributes: dict[int, dict[str, int]] = {}
         self._names = names
         for place, name in enumerate(names):
             attribute = attribute_column(name)
-            meaning = meaning_of(name)
             if attribute:
                 self._attributes.setdefault(attribute[0], {}).setdefault(attribute[1], place)
-            elif meaning:
-                self._known.append((place, name, meaning))
-        self._places: dict[str, int] = {}
-        for place, _, meaning in self._known:
-            self._places.setdefault(meaning, place)
 
-    def first(self, record: Record, meaning: str) -> str:
-        """The text of one cell."""
-        place = self._places.get(meaning)
-        return "" if place is None or place >= len(record.cells) else _cell(record.cells[place])
-
-    def shown_id(self, record: Record) -> str | None:
-        """The id of a row that cannot be used, where it is fit to be shown."""
-        text = self.first(record, "id") or self.first(record, "sku")
-        return text if text and text.isprintable() and len(text) <= 100 else None
+    @override
+    def text(self, cell: str) -> str:
+        return _cell(cell)
 
     def reader(self, record: Record, context: FormatContext, zone: ZoneInfo, notes: FileNotes) -> WooReader:
         """The row by meaning."""
-        cells: dict[str, list[Cell]] = {}
-        for place, name, meaning in self._known:
-            text = _cell(record.cells[place])
-            if text:
-                cells.setdefault(meaning, []).append(Cell(name, text))
         attributes = []
         for _, places in sorted(self._attributes.items()):
             if {"name", "value"} <= places.keys():
                 name, value = (_cell(record.cells[places[part]]) for part in ("name", "value"))
                 if name:
                     attributes.append((name, Cell(self._names[places["value"]], value)))
-        return WooReader(record.number, cells, context, zone, notes, attributes=attributes)
+        return WooReader(record.number, self.cells(record), context, zone, notes, attributes=attributes)
 
 
 def _cell(text: str) -> str:
@@ -99,7 +85,8 @@ def publication(reader: RowReader) -> tuple[str, str]:
         return "active", "private"
     if word in {"1", "publish", "published", "yes", "true"}:
         return "active", "private" if hidden else "public"
-    raise RowFaultError(cell.column if cell else "Published", f"{quoted(word)} is neither 1, 0 nor -1.")
+    column = cell.column if cell else "Published"
+    raise RowFaultError(column, f"{quoted(word)} is neither 1, 0 nor -1.", value=word)
 
 
 def stock(reader: RowReader) -> tuple[str | None, InventoryInput | None]:
@@ -115,7 +102,12 @@ def stock(reader: RowReader) -> tuple[str | None, InventoryInput | None]:
     elif in_stock:
         cell = reader.cell("in_stock")
         column = cell.column if cell else "In stock?"
-        reader.warn(column, f"The value {quoted(in_stock)} is not known and was left out.")
+        reader.warn(
+            column,
+            f"The value {quoted(in_stock)} is not known and was left out.",
+            rule="unknown_word",
+            value=in_stock,
+        )
     if (reader.text("quantity") or "").casefold() == "parent":  # the variation shares its product's stock
         return availability, None
     quantity = reader.read("quantity", read_quantity)
@@ -134,7 +126,9 @@ def options(reader: WooReader) -> dict[str, str]:
         if values:
             found.setdefault(plain_text(name), plain_text("/".join(values)))
         elif is_variation:
-            reader.warn(cell.column, f"The variation fits any {name}; its item carries no {name}.")
+            reader.warn(
+                cell.column, f"The variation fits any {name}; its item carries no {name}.", rule="any_value"
+            )
     return found
 
 

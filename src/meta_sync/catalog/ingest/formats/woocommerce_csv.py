@@ -37,7 +37,6 @@ from meta_sync.catalog.ingest.rows import (
     ImportedVariant,
     ImportFormat,
     Parsed,
-    RowFailure,
     RowSkip,
     RowWarning,
 )
@@ -91,17 +90,27 @@ class WooCommerceCsv(ImportFormat):
         columns = Columns(table.header.names)
         parents = _parents(table, columns)
         if table.encoding.note:
-            yield RowWarning(0, "file", table.encoding.note)
+            yield RowWarning(0, "file", table.encoding.note, rule="encoding")
         rows = _Rows(self.name, context, parents, has_ids="id" in table.header.known)
         for record in table.records():
             if record.fault:
-                yield RowFailure(record.number, *record.fault, item_id=columns.shown_id(record))
+                failure = columns.failure(record, "id", "sku")
+                failure.is_item = not (
+                    columns.holds(record, "type")
+                    and _is_parent(set(kind_words(columns.first(record, "type"))))
+                )
+                yield failure
             else:
                 yield from rows.read(columns.reader(record, context, rows.zone, rows.notes))
 
 
 def _is_export(known: frozenset[str]) -> bool:
     return known >= _NEEDED and bool(known & {"id", "sku"}) and len(known & _PROOF) >= 2
+
+
+def _is_parent(kinds: set[str]) -> bool:
+    """Whether a row of these kinds is a product whose variations are the items."""
+    return bool(kinds & _VARIABLE) and not kinds & _VARIATION
 
 
 def _parents(table: Table, columns: Columns) -> dict[str, str]:
@@ -133,10 +142,11 @@ class _Rows:
 
     def read(self, reader: WooReader) -> Iterator[Parsed]:
         item_id = reader.item_id
+        kinds = set(kind_words(reader.text("type") or ""))
         try:
-            parsed = self._row(reader, set(kind_words(reader.text("type") or "")))
+            parsed = self._row(reader, kinds)
         except RowFaultError as fault:
-            yield fault.failure(reader.row, item_id)
+            yield fault.failure(reader.row, item_id, is_item=not _is_parent(kinds))
             return
         yield parsed
         for warning in reader.warnings:
@@ -148,25 +158,26 @@ class _Rows:
         column = kind.column if kind else "Type"
         if "grouped" in kinds:
             message = "A grouped product is a list of other products and cannot be bought itself; those are imported."
-            return RowSkip(reader.row, column, message, reader.item_id)
+            return RowSkip(reader.row, column, message, reader.item_id, "not_sold_alone", "grouped")
         if reader.item_id is None:
-            raise RowFaultError(
-                "ID", "The row has neither an ID nor a SKU, so its item could not be found again."
-            )
+            message = "The row has neither an ID nor a SKU, so its item could not be found again."
+            raise RowFaultError("ID", message, rule="missing_id")
         if kinds & _VARIATION:
             return self._variation(reader, reader.item_id)
-        if kinds & _VARIABLE:
+        if _is_parent(kinds):
             return ImportedParent(reader.row, self._product(reader, reader.item_id))
         if kinds & _SINGLE or not kinds - {"", "virtual", "downloadable"}:
             product = self._product(reader, reader.item_id)
             return ImportedVariant(reader.row, product, self._variant(reader, reader.item_id))
-        shown = quoted(kind.text if kind else "")
-        return RowSkip(reader.row, column, f"Products of the type {shown} are not imported.", reader.item_id)
+        word = kind.text if kind else ""
+        message = f"Products of the type {quoted(word)} are not imported."
+        return RowSkip(reader.row, column, message, reader.item_id, "unknown_type", word)
 
     def _variation(self, reader: WooReader, item_id: str) -> Parsed:
         parent = reader.cell("parent")
         if parent is None:
-            raise RowFaultError("Parent", "The variation does not name the product it belongs to.")
+            message = "The variation does not name the product it belongs to."
+            raise RowFaultError("Parent", message, rule="missing_parent")
         product = ProductInput(id=self._parent_id(parent), source=self._source)
         variant = self._variant(reader, item_id)
         pictures = split_images(split_unescaped(reader.text("images") or ""))
@@ -179,6 +190,7 @@ class _Rows:
             reader.warn(
                 published.column if published else "Published",
                 "The variation is switched off in the shop, so it counts as out of stock.",
+                rule="switched_off",
             )
         return ImportedVariant(reader.row, product, variant, product_is_partial=True)
 
@@ -191,7 +203,7 @@ class _Rows:
             return known
         if self._has_ids:
             message = f"The file has no variable product with the SKU {quoted(parent.text)}, which the variation names."
-            raise RowFaultError(parent.column, message)
+            raise RowFaultError(parent.column, message, rule="missing_parent", value=parent.text)
         return parent.text
 
     def _product(self, reader: WooReader, product_id: str) -> ProductInput:

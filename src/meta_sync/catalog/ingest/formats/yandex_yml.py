@@ -14,14 +14,13 @@ from typing_extensions import override
 
 from meta_sync.catalog.ingest.describe import describe, root_element
 from meta_sync.catalog.ingest.encoding import decode_head, read_head
-from meta_sync.catalog.ingest.formats.yandex_yml_offer import MEANINGS, OfferRows, currency_code
-from meta_sync.catalog.ingest.reader import Cell
+from meta_sync.catalog.ingest.formats.yandex_yml_offer import MEANINGS, OfferRows, currency_code, item_id_in
+from meta_sync.catalog.ingest.reader import Cell, too_long_failure
 from meta_sync.catalog.ingest.rows import (
     FileRefusedError,
     FormatContext,
     ImportFormat,
     Parsed,
-    RowFailure,
     RowWarning,
 )
 from meta_sync.catalog.ingest.spill import SpilledLookup
@@ -57,7 +56,7 @@ class YandexYml(ImportFormat):
         is_repaired = check_feed(file, _READ, context.is_cancelled)
         if is_repaired:
             message = "The feed has & characters that XML wants written as &amp;; it was read all the same."
-            yield RowWarning(0, "file", message)
+            yield RowWarning(0, "file", message, rule="repaired")
         with SpilledLookup() as categories:
             rows = OfferRows(self.name, context, lambda category_id: _path(categories, category_id))
             row = 0
@@ -68,7 +67,7 @@ class YandexYml(ImportFormat):
                 if kind == "offer":
                     row += 1
                     cells = _cells(element)
-                    failure = _fault(row, cells, context)
+                    failure = too_long_failure(row, cells, context, item_id_in(cells))
                     yield from rows.read(row, cells) if failure is None else (failure,)
                 elif kind == "category":
                     _note_category(element, categories)
@@ -141,13 +140,3 @@ def _cells(offer: etree._Element) -> dict[str, list[Cell]]:
 def _text(element: etree._Element) -> str:
     """All text inside; entities that are not XML's own stay as they are written, for HTML to resolve."""
     return "".join(map(str, element.itertext())).strip() if len(element) else (element.text or "").strip()
-
-
-def _fault(row: int, cells: dict[str, list[Cell]], context: FormatContext) -> RowFailure | None:
-    ids = cells.get("id", ())
-    for fields in cells.values():
-        for cell in fields:
-            if len(cell.text) > context.max_cell_chars:
-                message = f"The element has {len(cell.text)} characters; at most {context.max_cell_chars} are allowed."
-                return RowFailure(row, cell.column, message, ids[0].text[:100] if ids else None)
-    return None

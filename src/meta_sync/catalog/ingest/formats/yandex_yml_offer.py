@@ -36,7 +36,7 @@ from meta_sync.catalog.ingest.values import (
 )
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
 
-__all__ = ["MEANINGS", "OfferRows", "currency_code"]
+__all__ = ["MEANINGS", "OfferRows", "currency_code", "item_id_in"]
 
 MEANINGS = {
     "url": "link",
@@ -89,6 +89,11 @@ def currency_code(text: str) -> str:
     return _OLD_CODES.get(code, code)
 
 
+def item_id_in(cells: Cells) -> str | None:
+    """The offer's id, else the shop's own SKU."""
+    return next((found[0].text for meaning in ("id", "shop_sku") if (found := cells.get(meaning))), None)
+
+
 class OfferRows:
     """Turns the offers of one file into what an import takes. One object per file: it remembers what was already said."""
 
@@ -104,13 +109,13 @@ class OfferRows:
     def read(self, row: int, cells: Cells) -> Iterator[Parsed]:
         """One offer: the variant and its warnings, or why there is none."""
         reader = RowReader(row, cells, self._context, self._zone, self._notes)
-        item_id = reader.text("id") or reader.text("shop_sku")
+        item_id = item_id_in(cells)
         if item_id is None:
             yield RowFailure(row, "id", "The offer has no id.", rule="missing_id")
             return
         if (reader.text("deleted") or "").casefold() in _YES:
             message = "The offer is marked as deleted, so it is no item any more."
-            yield RowSkip(row, "deleted", message, item_id, "not_an_item", reader.text("deleted"))
+            yield RowSkip(row, "deleted", message, item_id, "deleted", reader.text("deleted"))
             return
         try:
             variant = self._variant(reader, item_id)
@@ -207,7 +212,7 @@ class OfferRows:
             return
         variant.availability, variant.inventory = "out of stock", InventoryInput(track_inventory=False)
         reader.warn(
-            "disabled", "The offer is switched off, so its item counts as out of stock.", rule="disabled"
+            "disabled", "The offer is switched off, so its item counts as out of stock.", rule="switched_off"
         )
 
 
@@ -244,7 +249,12 @@ def _availability(reader: RowReader) -> str | None:
         return "out of stock"
     if word == "unknown":
         return "preorder"
-    reader.warn(cell.column, f"The value {quoted(cell.text)} is neither true nor false and was left out.")
+    reader.warn(
+        cell.column,
+        f"The value {quoted(cell.text)} is neither true nor false and was left out.",
+        rule="unknown_word",
+        value=cell.text,
+    )
     return None
 
 
@@ -256,7 +266,8 @@ def _inventory(reader: RowReader, availability: str | None) -> InventoryInput | 
         try:
             quantity = min(sum(read_quantity(outlet.text) for outlet in outlets), _MOST_QUANTITY)
         except UnreadableValueError as error:
-            raise RowFaultError("instock", str(error)) from None
+            shown = ", ".join(outlet.text for outlet in outlets)
+            raise RowFaultError("instock", str(error), rule=error.rule, value=shown) from None
     if quantity is None:
         return None
     return reader.counted_stock(availability, quantity, allow_backorder=None)
