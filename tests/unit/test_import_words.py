@@ -36,7 +36,7 @@ def test_a_finding_keeps_its_rule_and_the_cut_value() -> None:
 
 def test_a_product_that_has_all_the_variants_it_may_have_refuses_one_more() -> None:
     entry = ImportedVariant(7, ProductInput(id="p", source="s", variants=[]), VariantInput(id="v"))
-    refused = _refused(entry, MergeOutcome.TOO_MANY_VARIANTS)
+    refused = _refused(entry, MergeOutcome.TOO_MANY_VARIANTS, set())
     assert isinstance(refused, RowFailure)
     assert (refused.row, refused.item_id, refused.rule, refused.value) == (7, "v", "too_many_variants", "p")
 

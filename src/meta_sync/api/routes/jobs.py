@@ -14,8 +14,8 @@ from starlette.responses import Response, StreamingResponse
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.csv_lines import csv_line
-from meta_sync.api.documentation import errors
-from meta_sync.api.event_stream import EventStreamResponse, follow
+from meta_sync.api.documentation import ERROR_SENTENCES, errors
+from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, OpenStreams, follow
 from meta_sync.api.parameters import CursorQuery, JobIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
@@ -145,12 +145,17 @@ async def get_sync_job(
     summary="Follow a job",
     description=(
         "Server-sent events: `progress` with the job whenever it moved, `done` with it once it is over. `Last-Event-ID`"
-        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again."
+        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again. A store has"
+        f" {MOST_STREAMS} of them at once."
     ),
     response_class=EventStreamResponse,
     status_code=200,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."}
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."},
+        429: {
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "description": ERROR_SENTENCES[429],
+        },
     },
 )
 @requires(Permission.CATALOG_VIEW)
@@ -162,7 +167,9 @@ async def stream_sync_job(context: Context, job_id: JobIdPath, request: Request)
         view = await jobs.get(context.store_id, job_id)
         return SyncJob.of(view).model_dump_json(by_alias=True).encode(), view.is_over
 
-    return EventStreamResponse(follow(look, last_event_id=request.headers.get("last-event-id")))
+    told = follow(look, last_event_id=request.headers.get("last-event-id"))
+    streams: OpenStreams = request.app.state.streams
+    return EventStreamResponse(told, place=streams.place(context.store_id))
 
 
 @routes.get(
