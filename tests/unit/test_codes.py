@@ -29,9 +29,8 @@ from meta_sync.sync.status import StoreStandstill
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCE = _ROOT / "src" / "meta_sync"
 _TABLE = re.compile(r"code_entry|codes(_\w+)?")
-_RULE_PLACE = 4
-"""Where the rule stands among the arguments of RowFailure, RowSkip and RowWarning."""
-_ROWS = {"RowFailure", "RowSkip", "RowWarning"}
+_RULE_PLACES = {"RowFailure": 4, "RowSkip": 4, "RowWarning": 4, "RecordFault": 2}
+"""Where the rule stands among the arguments that have no name."""
 _SQL_CODE = re.compile(r"(?:\bcode|error_code) = '([a-z_]+)'|'excluded', '([a-z_]+)'")
 
 
@@ -75,8 +74,8 @@ def _import_rules() -> set[str]:
         if "catalog" not in path.parts:
             continue
         given = [one.value for one in call.keywords if one.arg == "rule"]
-        if name in _ROWS:
-            given += call.args[_RULE_PLACE : _RULE_PLACE + 1]
+        if name in _RULE_PLACES:
+            given += call.args[_RULE_PLACES[name] : _RULE_PLACES[name] + 1]
         for value in given:
             found |= set(_constants(value))
     for path, tree in _trees().items():
@@ -157,6 +156,7 @@ def test_nothing_is_in_the_table_that_the_source_does_not_show() -> None:
 def test_the_walk_finds_what_it_looks_for() -> None:
     """A walk that finds nothing would agree with anything."""
     assert {"ragged_row", "wrong_currency", "remark", "not_an_item", "absent", "stale"} <= _import_rules()
+    assert {"bad_text", "too_long"} <= _import_rules()
     assert {"BAD_REQUEST", "METHOD_NOT_ALLOWED", "meta_misconfigured", "RATE_LIMITED"} <= _api_codes()
     assert {"no_answer", "poll_timeout", "excluded_by_operator"} <= _sql_codes()
     assert {"graph_url_changed", "mapping_failed", "throttled", "meta_unreachable"} <= _pipeline_codes()

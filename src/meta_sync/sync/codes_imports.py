@@ -16,30 +16,35 @@ _FAILED = table(
         ("unreadable", "A value of the row cannot be read.", _AGAIN),
         (
             "ragged_row",
-            "The row has more or fewer cells than the header.",
+            "The row has more or fewer cells than the header, or a quotation mark is left open.",
             "Look for a separator or a quotation mark that is missing or too many, then import the file again.",
         ),
         ("invalid", "A value of the row is not one that the catalog takes.", _AGAIN),
         ("wrong_type", "An entry or a field of the file is of another kind than it has to be.", _AGAIN),
         (
             "too_long",
-            "The entry is longer than any that is read.",
+            "A text, a row or an object of the file is longer than any that is read.",
             "Divide or shorten it and import the file again.",
         ),
         (
+            "bad_text",
+            "A text cannot be stored: it holds bytes or characters that are no text.",
+            "Write the text anew, or export the file as UTF-8, and import it again.",
+        ),
+        (
+            "not_json",
+            "The line is not JSON.",
+            "Correct the line where the row's own sentence says, and import the file again.",
+        ),
+        (
             "missing_id",
-            "The row names no item.",
+            "The row does not say which item, or which product, it is.",
             "Fill in the id, the SKU or the handle that the format asks for, and import the file again.",
         ),
         (
             "missing_parent",
-            "The row belongs to a product that the file does not have before it.",
+            "The row names no product, or one that the file does not have or that cannot be read.",
             "Export the products together with their variants, and leave the rows in their order.",
-        ),
-        (
-            "missing_product",
-            "The variant names no product.",
-            "Export the products together with their variants, and import the file again.",
         ),
         (
             "no_product",
@@ -105,8 +110,18 @@ _REMARKS = table(
         ),
         (
             "encoding",
-            "The file is not wholly in the encoding that it seems to be in.",
+            "The file is not UTF-8, or not wholly; the row's own sentence says how it was read.",
             "Look for damaged letters; export the file as UTF-8.",
+        ),
+        (
+            "repaired",
+            "The file has & characters that XML wants written as &amp;; it was read all the same.",
+            "Nothing to do, or have the file's program write them as &amp;.",
+        ),
+        (
+            "unproved_end",
+            "The file was fetched from a server that does not say how long it is, so it may not be whole.",
+            "Check that the last products are there, or let the server send the length of the file.",
         ),
         (
             "no_header",
@@ -127,6 +142,16 @@ _REMARKS = table(
             "unread_value",
             "What stands in a field is no single value and was left out.",
             "Nothing to do, if it is not needed.",
+        ),
+        (
+            "unknown_word",
+            "A word in the row is not one of those that its field may have, so it does not count.",
+            "Use one of the words that the format has for the field, and import the file again.",
+        ),
+        (
+            "any_value",
+            "The variation fits every value of an attribute, so its item carries none.",
+            "Nothing to do, or make a variation for each value.",
         ),
         (
             "unknown_category",
@@ -156,13 +181,28 @@ _REMARKS = table(
         ),
         (
             "switched_off",
-            "The shop does not show the variant, so it counts as out of stock.",
+            "The variant or offer is switched off in the shop, so it counts as out of stock.",
             "Nothing to do, or switch it on in the shop.",
         ),
         (
-            "disabled",
-            "The offer is switched off, so its item counts as out of stock.",
-            "Nothing to do, or switch it on in the shop.",
+            "contradicted_stock",
+            "The row says out of stock, but counts pieces; the item counts as out of stock.",
+            "Correct the word or the count, whichever is wrong.",
+        ),
+        (
+            "rounded_code",
+            "A spreadsheet rounded the barcode, so it is left out.",
+            "Format the column as text, enter the barcode again and import the file again.",
+        ),
+        (
+            "no_currency",
+            "Prices in the file name no currency, so they are read in the store's.",
+            "Nothing to do if that is right; else export the prices with their currency.",
+        ),
+        (
+            "rounded_price",
+            "The price was rounded to the smallest unit of the currency, or its dot was taken for the decimal mark.",
+            "Check the price; write it without a thousands mark and with no more decimals than the currency has.",
         ),
         ("group_prices", "Prices for groups of buyers or for quantities are left out.", "Nothing to do."),
         (
@@ -189,6 +229,16 @@ _REMARKS = table(
             "discount_too_high",
             "The discount is as high as the price, so it is left out.",
             "Correct the discount in the shop.",
+        ),
+        (
+            "discount_left_out",
+            "The product's discount is not known for the price of this combination, so it is left out.",
+            "Enter the reduced price of the combination in meta-sync, if it is to be shown.",
+        ),
+        (
+            "sale_window",
+            "The sale ends before it begins, so the sale price is left out.",
+            "Correct the dates of the sale.",
         ),
         (
             "unknown_discount",

@@ -53,7 +53,7 @@ def test_bare_ampersands_are_repaired_with_one_warning() -> None:
     assert (item.variant.id, item.variant.link) == ("a&b", "https://shop.example/?a=1&b=2&c=3")
     assert item.product.title == "Salt & pepper\u00a0mill"
     assert item.product.description == "Left & right & &amp;"
-    assert [(warning.row, warning.field) for warning in outcome.warnings] == [(0, "file")]
+    assert [(one.row, one.field, one.rule) for one in outcome.warnings] == [(0, "file", "repaired")]
 
 
 def test_any_other_fault_refuses_the_feed_before_its_first_row() -> None:
@@ -236,7 +236,19 @@ def test_out_of_stock_with_pieces_counts_as_out_of_stock() -> None:
     assert outcome.variants["1"].inventory == InventoryInput(
         track_inventory=False, quantity_on_hand=5, allow_backorder=False
     )
-    assert [warning.field for warning in outcome.warnings] == ["inventory"]
+    assert [(one.field, one.rule) for one in outcome.warnings] == [("inventory", "contradicted_stock")]
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [("10.1266 USD", "was rounded to 10.13 USD"), ("10.126 USD", "was read as 10.13 USD")],
+)
+def test_a_price_finer_than_the_currency_is_rounded_and_said(written: str, words: str) -> None:
+    outcome = parse(table(["id", "title", "price"], ["1", "A", written]))
+    assert outcome.variants["1"].price == 1013
+    [warning] = outcome.warnings
+    assert (warning.rule, warning.value) == ("rounded_price", written)
+    assert words in warning.message
 
 
 def test_a_sale_that_ends_before_it_begins_is_left_out() -> None:
@@ -247,7 +259,9 @@ def test_a_sale_that_ends_before_it_begins_is_left_out() -> None:
         )
     )
     assert outcome.variants["1"].special_price is None
-    assert [warning.field for warning in outcome.warnings] == ["sale price effective date"]
+    assert [(one.field, one.rule) for one in outcome.warnings] == [
+        ("sale price effective date", "sale_window")
+    ]
 
 
 def test_blank_rows_are_counted_but_not_yielded() -> None:

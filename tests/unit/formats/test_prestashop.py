@@ -91,7 +91,7 @@ def test_the_list_of_products_says_who_is_sold_out_not_who_is_switched_off() -> 
     outcome = parse_sample("prestashop_list.csv")
     assert [(item.variant.id, item.variant.price) for item in outcome.items] == [("1", 2963), ("2", 595)]
     assert all(item.product.status == "active" for item in outcome.items)
-    assert [warning.field for warning in outcome.warnings] == ["Status"]
+    assert [(warning.field, warning.rule) for warning in outcome.warnings] == [("Status", "remark")]
 
 
 def test_the_newer_list_says_who_is_switched_off() -> None:
@@ -140,6 +140,8 @@ def test_combinations_with_the_price_of_their_product_are_items() -> None:
     )
     assert blue.variant.thumbnail == "https://shop.example/blue.jpg"
     assert blue.variant.special_price is None  # the product's discount is not known for another price
+    left_out = [warning.item_id for warning in outcome.warnings if warning.rule == "discount_left_out"]
+    assert left_out == ["1__Blue__XL"]
     assert (red.variant.price, tray.variant.id, tray.variant.price) == (2790, "2", 1000)
     assert [fault.field for fault in outcome.failures] == ["Impact on price", "Value (Value:Position)*"]
     assert not any("without tax" in warning.message for warning in outcome.warnings)

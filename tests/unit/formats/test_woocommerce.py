@@ -49,8 +49,8 @@ def test_variations_find_their_product_by_sku_or_id_also_above_it(outcome: Outco
 
 
 def test_an_attribute_left_open_is_said_and_not_sent(outcome: Outcome) -> None:
-    messages = [warning.message for warning in outcome.warnings if warning.item_id == "11"]
-    assert messages == ["The variation fits any Size; its item carries no Size."]
+    said = [(warning.rule, warning.message) for warning in outcome.warnings if warning.item_id == "11"]
+    assert said == [("any_value", "The variation fits any Size; its item carries no Size.")]
 
 
 def test_a_variation_that_is_switched_off_cannot_be_bought(outcome: Outcome) -> None:
