@@ -208,7 +208,9 @@ def test_import_replaces_and_shows_before_what_it_would_do(run: Run, store: str,
 def test_a_format_that_the_file_is_not_in_is_said(run: Run, store: str, tmp_path: Path) -> None:
     result = run("import", str(feed(tmp_path / "f.tsv", 1)), "--store", store, "--format", "google-rss")
     assert result.code == 1
-    assert "not a file in the format that was asked for" in result.output
+    assert (
+        "is not in the format google-rss that was asked for; it is recognised as google-tsv" in result.output
+    )
 
 
 def test_a_store_that_is_not_there_is_looked_for_in_a_named_place(

@@ -140,7 +140,7 @@ def test_the_demo_settles_every_item_and_ends(tmp_path: Path) -> None:
         "has no price",
     ):
         assert reason in result.stdout
-    assert re.search(r"curl -s -H 'Authorization: Bearer mk_\S+' http://127\.0\.0\.1:\d+/", result.stdout)
+    assert "http://" not in result.stdout, "an address that nobody answers at any more"
     assert left_over(data) == []
 
 
