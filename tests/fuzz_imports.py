@@ -48,6 +48,7 @@ _MOST_BYTES = 12_000
 _MOST_SECONDS = 10
 _MOST_MEMORY_BYTES = 2 * 1024**3
 _CHUNK = 250
+_SAY_EVERY = 5_000
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _CURRENCIES = ("EUR", "USD", "JPY", "TND")
 
@@ -324,9 +325,12 @@ def main() -> int:
     counts = [min(_CHUNK, arguments.first + arguments.mutations - start) for start in starts]
     ends: Counter[str] = Counter()
     faults: list[str] = []
-    with ProcessPoolExecutor(arguments.processes, max_tasks_per_child=20) as pool:
+    with ProcessPoolExecutor(arguments.processes) as pool:
         for some_ends, some_faults in pool.map(_run_chunk, starts, counts):
+            before = sum(ends.values())
             ends += some_ends
+            if sum(ends.values()) // _SAY_EVERY > before // _SAY_EVERY:
+                print(f"{sum(ends.values())} cases after {time.monotonic() - began:.0f} s", flush=True)
             for fault in some_faults:
                 if len(faults) < arguments.show:
                     print(fault, flush=True)
