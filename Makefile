@@ -2,14 +2,14 @@
 #   make demo              a sandbox in place of Meta, a connected store, a sample catalog; ARGS=--exit ends it
 #   make test              what CI runs
 #   make install           .venv with everything
-# Variables: PYTHON (interpreter to build .venv from), ARGS (passed on to the command), JOBS (test processes; many tests wait for something, so there may be more than cores).
+# Variables: PYTHON (interpreter to build .venv from), ARGS (passed on to the command), JOBS (test processes).
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 PYTHON ?=
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 2
 UV ?= uv
 
 VENV := .venv

@@ -6,17 +6,13 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, BinaryIO
 
 import pytest
-from sqlalchemy import text
 
 from meta_sync.catalog.ingest import import_runner, import_tally
 from meta_sync.catalog.ingest.import_rows import lease_import
-from meta_sync.catalog.ingest.import_runner import ImportRunner
 from meta_sync.catalog.ingest.imports import ImportService, ImportView
-from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext, ImportedVariant, Parsed
-from meta_sync.catalog.models import Lane, ProductInput, VariantInput
+from meta_sync.catalog.models import Lane
 from meta_sync.core.db import Database
 from meta_sync.core.errors import (
     ConflictError,
@@ -26,7 +22,8 @@ from meta_sync.core.errors import (
 )
 from meta_sync.core.failpoints import arm, disarm_all
 from meta_sync.core.queue import JobName
-from tests.support.catalog import Bench, bench, product, stock, variant
+from tests.support.catalog import product, stock, variant
+from tests.support.imports import ImportBench, open_imports
 
 COLUMNS = ("id", "title", "description", "price", "link", "image_link", "availability", "item_group_id")
 
@@ -59,39 +56,13 @@ def woo(*rows: str) -> bytes:
     return "\n".join([header, *rows]).encode()
 
 
-class ImportBench:
-    def __init__(self, b: Bench) -> None:
-        self.b = b
-        self.service = ImportService(b.database, b.queue, max_upload_bytes=10_000_000)
-        self.runner = ImportRunner(b.database, b.sink, b.queue, lambda: b.now)
-
-    async def uploaded(self, content: bytes, **fields: Any) -> str:
-        import_id = await self.service.create("s", file_name=fields.pop("file_name", "feed.csv"), **fields)
-        await self.service.append_chunk("s", import_id, 0, content)
-        await self.service.finish_upload("s", import_id)
-        return import_id
-
-    async def run(self, content: bytes, **fields: Any) -> ImportView:
-        import_id = await self.uploaded(content, **fields)
-        assert await self.runner.run_next()
-        return await self.service.get("s", import_id)
-
-    async def sql(self, statement: str) -> None:
-        async with self.b.database.platform() as connection:
-            await connection.execute(text(statement))
-
-    async def expire_leases(self) -> None:
-        await self.sql("UPDATE imports SET leased_until = now() WHERE leased_until IS NOT NULL")
-
-
 @pytest.fixture
-async def i(database: Database) -> ImportBench:
-    made = ImportBench(bench(database))
-    await made.sql(
-        "INSERT INTO stores (store_id, public_id, name, settings) VALUES"
-        """ ('s', 's', 's', '{"currency": "USD"}'), ('t', 't', 't', '{"currency": "USD"}'), ('bare', 'b', 'b', '{}')"""
-    )
-    return made
+async def i(database: Database) -> AsyncIterator[ImportBench]:
+    async with open_imports(database) as made:
+        await made.sql(
+            "INSERT INTO stores (store_id, public_id, name, settings) VALUES ('bare', 'b', 'b', '{}')"
+        )
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -462,52 +433,3 @@ async def test_a_worker_that_lost_its_lease_writes_nothing_more(
     view = await i.service.get("s", import_id)
     assert (view.status, counted(view)) == ("running", (1, 0, 0, 0, 0))
     assert await i.b.rows("SELECT variant_id FROM variants") == [("a",)]
-
-
-class Breaking:
-    """A format whose file ends in the middle."""
-
-    name = "google-csv"
-
-    def recognises(self, head: bytes, file_name: str | None) -> float:
-        return 1.0
-
-    def parse(self, file: BinaryIO, context: FormatContext) -> Iterator[Parsed]:
-        for number in range(1, 6):
-            item = f"i{number}"
-            yield ImportedVariant(number, ProductInput(item, title="T"), VariantInput(item, price=1))
-        raise FileRefusedError("The file ends in the middle of a row.", line=7, column=3)
-
-
-async def test_a_file_that_breaks_off_is_an_error_that_says_where_and_what_went_in(
-    i: ImportBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(import_runner, "format_by_name", lambda name: Breaking())
-    monkeypatch.setattr(import_runner, "_CHUNK_ENTRIES", 2)
-    view = await i.run(feed(("a", "1.00 USD")))
-    assert view.status == "error"
-    assert view.message == (
-        "The file ends in the middle of a row (line 7, column 3). The 5 items before that point were imported."
-    )
-    assert counted(view) == (5, 0, 0, 0, 0)
-
-
-async def test_abandoned_uploads_are_ended(i: ImportBench) -> None:
-    old, fresh = await i.service.create("s"), await i.service.create("s")
-    await i.service.append_chunk("s", old, 0, b"x")
-    await i.sql(f"UPDATE imports SET created_at = now() - interval '2 days' WHERE import_id = '{old}'")
-    assert await i.runner.sweep() == 1
-    assert ((await i.service.get("s", old)).status, (await i.service.get("s", fresh)).status) == (
-        "error",
-        "uploading",
-    )
-    assert await i.b.rows("SELECT 1 FROM import_chunks") == []
-
-
-async def test_a_format_that_was_named_wrongly_is_corrected(i: ImportBench) -> None:
-    view = await i.run(feed(("a", "1.00 USD")), format="shopify-csv")
-    assert view.status == "error"
-    assert view.message == (
-        "The file is not in the format shopify-csv that was asked for; it is recognised as google-csv."
-        " Import it without naming a format."
-    )

@@ -43,7 +43,7 @@ class Pipe(io.RawIOBase):
 
     @override
     def write(self, data: object, /) -> int:
-        piece = bytes(data)  # type: ignore[call-overload]
+        piece = bytes(data)  # type: ignore[call-overload]  # all that parts of it can be
         self.written += piece
         return len(piece)
 
