@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,12 +16,24 @@ from meta_sync.core.migrations import upgrade
 
 _TEMPLATE = "template_migrated"
 _numbers = itertools.count(1)
+_MEMORY = Path("/dev/shm")  # only a folder of our own within it
+_MEMORY_BYTES = 4 * 2**30
+
+
+def _quick_directory() -> Path | None:
+    """Where files live in memory, if this machine has room for them there; the usual place otherwise.
+
+    A new database is some six hundred files, and there is one per test: on a slow disk that is half a second each.
+    """
+    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES:
+        return None
+    return _MEMORY
 
 
 @contextmanager
 def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedPostgres]:
     """A server without fsync over a throw-away directory, with a migrated template in it."""
-    with tempfile.TemporaryDirectory(prefix="meta-sync-test-") as directory:
+    with tempfile.TemporaryDirectory(prefix="meta-sync-test-", dir=_quick_directory()) as directory:
         server = EmbeddedPostgres(
             Path(directory) / "postgres",
             {
@@ -28,6 +41,7 @@ def running_postgres(settings: Mapping[str, str] | None = None) -> Iterator[Embe
                 "synchronous_commit": "off",
                 "full_page_writes": "off",
                 "shared_buffers": "128MB",
+                "max_wal_size": "256MB",
                 **(settings or {}),
             },
         )
