@@ -15,6 +15,8 @@ UV ?= uv
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
+CLIENTS := .venv-clients
+CLIENTS_INSTALLED := $(CLIENTS)/installed.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .PHONY: help
@@ -48,6 +50,17 @@ $(INSTALLED): requirements-dev.lock pyproject.toml | $(BIN)/python
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# The environment of other people's generators: Python's and npm's, with a Node.js of its own. Only tests need it.
+$(CLIENTS_INSTALLED): requirements-clients.lock tests/clients/package-lock.json tests/clients/.npmrc | $(BIN)/python
+	@echo "Installing into $(CLIENTS) and tests/clients/node_modules …"
+	@$(BIN)/python -m venv --clear $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes --only-binary :all: --requirement requirements-clients.lock
+	@cd tests/clients && PATH="$(CURDIR)/$(CLIENTS)/bin:$$PATH" npm ci --loglevel=error
+	@touch $@
+
+.PHONY: clients
+clients: $(CLIENTS_INSTALLED) ## Create .venv-clients: the client generators that tests run against the API document
+
 .PHONY: demo
 demo: $(INSTALLED) ## Show the whole way of a catalog; ARGS=--exit ends when every item is settled
 	@$(BIN)/meta-sync demo $(ARGS)
@@ -57,7 +70,7 @@ up: $(INSTALLED) ## Run everything on this machine; ARGS=--sandbox adds a local 
 	@$(BIN)/meta-sync up $(ARGS)
 
 .PHONY: test
-test: lint ## Everything CI runs: linters, types, layers, tests with coverage
+test: lint $(CLIENTS_INSTALLED) ## Everything CI runs: linters, types, layers, tests with coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered --durations=10 $(ARGS)
 
 .PHONY: lint
@@ -99,7 +112,9 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: ## Resolve the dependencies again; needs uv. ARGS=--upgrade takes newer versions
 	$(LOCK) $(ARGS) --output-file requirements.lock pyproject.toml
 	$(LOCK) $(ARGS) --all-extras --group build --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) $(ARGS) --group pyproject.toml:clients --output-file requirements-clients.lock
+	cd tests/clients && npm install --package-lock-only --loglevel=error
 
 .PHONY: clean
 clean: ## Remove .venv and caches, never data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov build dist
+	rm -rf $(VENV) $(CLIENTS) tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov build dist
