@@ -121,6 +121,9 @@ _TRIGGERS = {
 # What becomes of the items of a job, besides what it asked for.
 _JOB_COUNTS = ("submitted", "synced", "failed", "skipped", "undecided")
 
+# Meta's own id of an item, as a live read showed it.
+_META_ID = ("meta_id", "meta_id_epoch", "meta_id_at")
+
 
 def upgrade() -> None:
     # First, because it commits what was done before it.
@@ -159,6 +162,9 @@ def upgrade() -> None:
     op.execute("REVOKE ALL ON FUNCTION note_store_event(text, text, text, text, jsonb) FROM PUBLIC")
     for name, (table, event) in _TRIGGERS.items():
         op.execute(f"CREATE TRIGGER {name} {event} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
+    op.add_column("item_payloads", sa.Column("meta_id", sa.Text))
+    op.add_column("item_payloads", sa.Column("meta_id_epoch", sa.Integer))
+    op.add_column("item_payloads", sa.Column("meta_id_at", sa.DateTime(timezone=True)))
     _extend_jobs()
 
 
@@ -214,6 +220,8 @@ def downgrade() -> None:
         op.drop_table(table)
     for name in (*reversed(_JOB_COUNTS), "result", "action"):
         op.drop_column("jobs", name)
+    for name in reversed(_META_ID):
+        op.drop_column("item_payloads", name)
     for _, name, _, _ in reversed(_INDEXES):
         op.execute(f"DROP INDEX IF EXISTS {name}")
     for name, (table, _) in _TRIGGERS.items():

@@ -68,6 +68,54 @@ async def test_what_meta_shows_now(world: World, synced: Caller) -> None:
     assert await one(world, "SELECT questions_usage_at IS NOT NULL FROM catalog_links") is True
 
 
+async def test_metas_id_is_kept_while_it_can_be_true(world: World, synced: Caller) -> None:
+    async def kept() -> Any:
+        state = (await synced.data("GET", "/admin/meta/items/v1"))["syncState"]
+        return None if state is None else state["metaId"]
+
+    async def shown() -> Any:
+        return (await synced.data("GET", "/admin/meta/items/v1/meta-status"))["metaId"]
+
+    assert await kept() is None
+    first = await shown()
+    assert await kept() == first is not None
+    await synced.data("POST", "/admin/meta/items/v1/resync")
+    assert await kept() == first
+    await world.run()
+    assert await kept() == first
+    # Taken off and brought back it is another item.
+    await synced.data("POST", "/admin/meta/items/v1/delete-from-meta", 202)
+    await world.run()
+    assert await kept() is None
+    await synced.data("POST", "/admin/meta/items/v1/resync")
+    await world.run()
+    assert await kept() is None
+    again = await shown()
+    assert await kept() == again is not None
+    # A delete whose outcome nobody knows, and a catalog that was left and chosen again.
+    async with world.database.platform() as connection:
+        await connection.execute(
+            text("UPDATE batch_items SET method = 'DELETE', created_at = now() WHERE variant_id = 'v1'")
+        )
+    assert await kept() is None
+    await shown()
+    assert await kept() is None
+    async with world.database.platform() as connection:
+        await connection.execute(text("UPDATE batch_items SET method = 'UPDATE' WHERE variant_id = 'v1'"))
+    await shown()
+    assert await kept() is not None
+    async with world.database.platform() as connection:
+        await connection.execute(text("UPDATE catalog_links SET epoch = epoch + 1"))
+    assert await kept() is None
+    await shown()
+    assert await kept() is not None
+    # Somebody else deleted it.
+    async with world.database.platform() as connection:
+        await connection.execute(text("UPDATE sync_state SET retailer_id = 'gone' WHERE variant_id = 'v1'"))
+    assert await shown() is None
+    assert await kept() is None
+
+
 async def test_ids_are_compared_exactly(world: World, synced: Caller) -> None:
     await synced.data("POST", "/admin/meta/items/V1/delete-from-meta", 202)
     await world.run()

@@ -64,6 +64,8 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.jobs._LIST": _READ_BY_THE_API,
     "meta_sync.sync.jobs._LIST_AFTER": _READ_BY_THE_API,
     "meta_sync.sync.jobs._ONE": _READ_BY_THE_API,
+    "meta_sync.sync.meta_ids._KNOWN": _READ_BY_THE_API,
+    "meta_sync.sync.meta_ids._NOTE": "of a question that a person asks, which the pipeline does not read",
     "meta_sync.sync.reading._CHOSEN": _CHOSEN,
     "meta_sync.sync.status._ACTIVITY": _READ_BY_THE_API,
     "meta_sync.sync.status._EVER_CONNECTED": _READ_BY_THE_API,

@@ -24,7 +24,8 @@ from meta_sync.sync.item_queries import NO_LINK
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.mapping_issues import MappingIssue
 from meta_sync.sync.mapping_settings import MappingSettings
-from meta_sync.sync.models import Decision, DecisionKind, ItemState, Link, Method
+from meta_sync.sync.meta_ids import known_meta_id
+from meta_sync.sync.models import Decision, DecisionKind, ItemState, Link, Method, Presence
 from meta_sync.sync.reading import STATE_COLUMNS, state_from
 from meta_sync.sync.tables import batches, intents, sync_state
 
@@ -65,6 +66,8 @@ class SyncStateView:
     confirmed_at: datetime | None
     retry_at: datetime | None
     updated_at: datetime
+    meta_id: str | None
+    """Meta's own id of the item, when Meta was asked for it and it can still be true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +199,12 @@ async def _state_view(
         pushed_hash = await connection.scalar(
             _LAST_PUSHED_HASH, {"link_id": link.link_id, "variant_id": variant_id}
         )
+    state = state_from(values[:_STATE_WIDTH])
+    meta_id = None
+    if state.presence is not Presence.ABSENT:
+        meta_id = await known_meta_id(connection, link, variant_id)
     return SyncStateView(
-        state=state_from(values[:_STATE_WIDTH]),
+        state=state,
         last_handle=handle,
         last_pushed_at=pushed_at,
         last_pushed_hash=pushed_hash,
@@ -205,6 +212,7 @@ async def _state_view(
         confirmed_at=confirmed_at,
         retry_at=retry_at,
         updated_at=updated_at,
+        meta_id=meta_id,
     )
 
 

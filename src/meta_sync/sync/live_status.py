@@ -30,6 +30,7 @@ from meta_sync.sync.drain import database_time
 from meta_sync.sync.item_detail import read_record
 from meta_sync.sync.mapping import retailer_id_for
 from meta_sync.sync.mapping_settings import MappingSettings
+from meta_sync.sync.meta_ids import note_meta_id
 from meta_sync.sync.pauses import PauseReason, active_pauses
 from meta_sync.sync.record import answer_facts
 
@@ -131,7 +132,10 @@ class LiveStatusService:
             await retry_transaction(lambda: self._note(access, Usage(), failed))
             raise service_error(error) from None
         await retry_transaction(lambda: self._note(access, answer.usage, None))
-        return _status(answer.value, retailer_id, catalog_id, now)
+        status = _status(answer.value, retailer_id, catalog_id, now)
+        async with self._database.platform() as connection:
+            await note_meta_id(connection, access.link, variant_id, status.meta_id, now)
+        return status
 
     async def _prepare(
         self, connection: AsyncConnection, store_id: str, variant_id: str

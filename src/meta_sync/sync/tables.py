@@ -154,6 +154,11 @@ item_payloads = Table(
     # JSON of the last confirmed payload, written at settlement.
     Column("payload", LargeBinary, nullable=False),
     Column("confirmed_at", DateTime(timezone=True), nullable=False),
+    # Meta's own id of the item, as it was last shown: here, because the row goes when Meta confirms a delete.
+    Column("meta_id", Text),
+    # The link's epoch at that moment; under a newer one the item may be another.
+    Column("meta_id_epoch", Integer),
+    Column("meta_id_at", DateTime(timezone=True)),
     PrimaryKeyConstraint("link_id", "variant_id"),
 )
 

@@ -136,7 +136,10 @@ class ItemSyncState(View):
     presence: Presence
     pending_intent: bool
     meta_retailer_id: str | None
-    meta_id: str | None = Field(description="Meta's own id of the item, once it was asked for.")
+    meta_id: str | None = Field(
+        description="Meta's own id of the item. Known once `getItemMetaStatus` was asked; null again when the item was "
+        "taken off Meta or the catalog was left since."
+    )
     catalog_id: str
     last_handle: str | None
     last_pushed_hash: str | None = Field(description="SHA-256 of the last payload sent, in hex.")
@@ -293,7 +296,7 @@ def _sync_state(view: SyncStateView, detail: ItemDetail) -> ItemSyncState:
         presence=state.presence,
         pending_intent=detail.pending_intent is not None,
         meta_retailer_id=state.retailer_id,
-        meta_id=None,
+        meta_id=view.meta_id,
         catalog_id=detail.catalog_id or "",
         last_handle=view.last_handle,
         last_pushed_hash=view.last_pushed_hash.hex() if view.last_pushed_hash else None,
