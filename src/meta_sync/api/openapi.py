@@ -82,6 +82,8 @@ def build_openapi(app: FastAPI, routes: list[APIRoute]) -> dict[str, Any]:
         description=_DESCRIPTION,
         routes=app.routes,
         tags=TAGS,
+        servers=[{"url": "/", "description": "The installation that this document was read from."}],
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         separate_input_output_schemas=False,
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -140,9 +142,10 @@ def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> Non
 
 
 def _common_errors(operation: dict[str, Any], route: APIRoute, access: Access) -> list[int]:
-    statuses = [500, 503]
+    # Every address refuses a NUL.
+    statuses = [400, 500, 503]
     if access.scope is not Scope.OPEN:
-        statuses += [400, 401]
+        statuses.append(401)
     if access.permission is not None:
         statuses.append(403)
     if access.scope is Scope.STORE or "{" in route.path:

@@ -29,11 +29,23 @@ _OWN_ID = (
 
 ProductIdPath = Annotated[str, Path(alias="productId", description=_OWN_ID), AfterValidator(read_path_id)]
 VariantIdPath = Annotated[str, Path(alias="variantId", description=_OWN_ID), AfterValidator(read_path_id)]
-StoreIdPath = Annotated[str, Path(alias="storeId"), AfterValidator(read_path_id)]
-KeyIdPath = Annotated[str, Path(alias="keyId"), AfterValidator(read_path_id)]
-FeedIdPath = Annotated[str, Path(alias="feedId"), AfterValidator(read_path_id)]
-JobIdPath = Annotated[str, Path(alias="jobId"), AfterValidator(read_path_id)]
-ImportIdPath = Annotated[str, Path(alias="importId"), AfterValidator(read_path_id)]
+StoreIdPath = Annotated[
+    str, Path(alias="storeId", description="The store's `storeId`."), AfterValidator(read_path_id)
+]
+KeyIdPath = Annotated[
+    str,
+    Path(alias="keyId", description="The key's `keyId`, not the key itself."),
+    AfterValidator(read_path_id),
+]
+FeedIdPath = Annotated[
+    str, Path(alias="feedId", description="The feed's `feedId`."), AfterValidator(read_path_id)
+]
+JobIdPath = Annotated[
+    str, Path(alias="jobId", description="The job's `jobId`."), AfterValidator(read_path_id)
+]
+ImportIdPath = Annotated[
+    str, Path(alias="importId", description="The import's `importId`."), AfterValidator(read_path_id)
+]
 
 PageQuery = Annotated[
     int,

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from meta_sync.api.path_ids import href
 from meta_sync.api.schemas.base import Answer, PagedAnswer, View
 from meta_sync.graph.errors import Category
-from meta_sync.sync.codes import CodeEntry, CodeGroup, FailureCode, Severity, entry_of, names_of
+from meta_sync.sync.codes import CodeEntry, CodeGroup, Severity, entry_of, names_of
 from meta_sync.sync.errors_list import FailedItem
 from meta_sync.sync.models import Presence
 
@@ -21,28 +21,6 @@ __all__ = [
     "ErrorPage",
     "MetaFailedItem",
 ]
-
-_FAILURE = entry_of(FailureCode.REJECTED_BY_META)
-_FAILED_EXAMPLE: dict[str, Any] = {
-    "variantId": "shirt-blue-m",
-    "productId": "shirt",
-    "productTitle": "Shirt",
-    "sku": "SH-BL-M",
-    "metaRetailerId": "shirt-blue-m",
-    "lastHandle": "AczK3",
-    "attempts": 1,
-    "code": _FAILURE.code,
-    "category": _FAILURE.category,
-    "explanation": _FAILURE.sentence,
-    "action": _FAILURE.action,
-    "lastError": "The image_link is not reachable.",
-    "lastPushedAt": "2026-05-03T10:00:00Z",
-    "updatedAt": "2026-05-03T10:00:09Z",
-    "retryAt": None,
-    "presence": "present",
-    "pendingIntent": False,
-    "href": "/admin/meta/items/shirt-blue-m",
-}
 
 _EXAMPLE = entry_of("missing_price")
 _CODE_EXAMPLE: dict[str, Any] = {
@@ -57,8 +35,6 @@ _CODE_EXAMPLE: dict[str, Any] = {
 
 class MetaFailedItem(View):
     """One item that failed, why, and what to do."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_FAILED_EXAMPLE]})
 
     variant_id: str = Field(description="The store's own id of the variant.")
     product_id: str = Field(description="The product that the variant belongs to.")
