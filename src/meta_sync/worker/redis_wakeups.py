@@ -202,6 +202,9 @@ async def _close(worker: Worker, redis: ArqRedis, running: asyncio.Task[None]) -
     with contextlib.suppress(OSError, RedisError):
         await redis.connection_pool.disconnect()
     await asyncio.wait([parting, running], timeout=_CLOSE_SECONDS)
+    # What was cancelled in the middle of a command may have connected once more to say so.
+    with contextlib.suppress(OSError, RedisError):
+        await redis.connection_pool.disconnect()
     if parting.done() and not parting.cancelled():
         # A Redis that is away is no news here; the exception counts as seen.
         parting.exception()
