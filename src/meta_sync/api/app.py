@@ -17,6 +17,7 @@ from meta_sync import __version__
 from meta_sync.api.body_guard import BodyGuard, BodyLimits
 from meta_sync.api.errors import error_response, service_error
 from meta_sync.api.event_stream import OpenStreams
+from meta_sync.api.generated_clients import for_generators
 from meta_sync.api.middleware import Cors, RequestBoundary, request_id_of
 from meta_sync.api.openapi import TAGS, build_openapi, render
 from meta_sync.api.routes import (
@@ -124,7 +125,7 @@ def _describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if not made:
-            made.update(build_openapi(app, api_routes()))
+            made.update(for_generators(build_openapi(app, api_routes())))
         return made
 
     describe: Callable[[], dict[str, Any]] = openapi

@@ -41,13 +41,13 @@ routes = router("Imports")
 
 _SWITCH = "On where the query or the body says `true`."
 _OPTIONS = ("format", "mode", "source", "fileName", "dryRun", "allowMassDelete")
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": (
             "The file, as one part of a form called `file` or as the whole body, or as JSON the address to fetch it from."
-            " What the JSON leaves out or says as null is taken from the query."
+            " What the JSON leaves out or says as null is taken from the query. A file that is the whole body may also be"
+            " called `application/x-ndjson`, `application/xml` or `text/csv`: its format is told by its content."
         ),
         "content": {
             "application/json": {"schema": ImportByAddress.model_json_schema()},
@@ -65,10 +65,7 @@ _BODY: dict[str, Any] = {
                     },
                 }
             },
-            "application/octet-stream": _BINARY,
-            "application/x-ndjson": _BINARY,
-            "application/xml": _BINARY,
-            "text/csv": _BINARY,
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
     }
 }

@@ -32,6 +32,7 @@ __all__ = [
     "Instant",
     "Int64",
     "MetaErrorBody",
+    "Metadata",
     "PageMetadata",
     "PagedAnswer",
     "Text",
@@ -95,12 +96,18 @@ class PageMetadata(View):
     next_cursor: str | None = Field(description="Ask for the next page with it; null on the last page.")
 
 
+class Metadata(View):
+    """What is to be said beside the data. Empty so far."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class Answer(View):
     """The envelope of every success. Subclasses name the type of ``data``."""
 
     message: Literal["Success"]
     status_code: int = Field(description="Equals the HTTP status.")
-    metadata: dict[str, Any]
+    metadata: Metadata
 
 
 class PagedAnswer(View):

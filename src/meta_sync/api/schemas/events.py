@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -102,7 +103,7 @@ class _Envelope(BaseModel):
         default=None, description="JSON, or absent."
     )
     data: Any = None
-    data_base64: Annotated[Any, AfterValidator(_absent)] = Field(
+    data_base64: Annotated[Any, AfterValidator(_absent), WithJsonSchema({"type": "null"})] = Field(
         default=None, description="Must be absent: only JSON data is read here."
     )
 

@@ -1,0 +1,145 @@
+"""What makes the document fit for generators of clients: it says the same, in the words that become good types.
+
+Changes no meaning: what is valid stays valid. Knows OpenAPI and the names of our types, not the routes.
+
+- A set of words that stands in several places, or may be null, is one named type; otherwise each place becomes a type.
+- A parameter is absent or there, never null.
+- A default of a body's field is told in words. Generators send it otherwise, with a patch too, or demand the field.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+__all__ = ["for_generators"]
+
+_WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ErrorCategory": (
+        "Kind of the cause behind a code.",
+        ("authentication", "permission", "catalog", "product", "rate_limit", "network", "unknown"),
+    ),
+    "Feature": (
+        "A part of the service that a store uses.",
+        ("catalog", "messaging", "conversions", "ads", "orders"),
+    ),
+    "FeedMode": ("Whether items are sent, or only shown as they would be.", ("live", "preview")),
+    "FeedResult": ("What the last fetch of a feed came to.", ("imported", "not_modified", "error")),
+    "ImportMode": (
+        "Whether products that the file leaves out stay (`upsert`) or are deleted (`replace`).",
+        ("upsert", "replace"),
+    ),
+    "ItemCondition": ("Condition of what is sold.", ("new", "refurbished", "used")),
+    "Lane": (
+        "How urgent a change is: live (price, stock, visibility), content or bulk.",
+        ("live", "content", "bulk"),
+    ),
+    "PauseReason": (
+        "Why a store's sync stands still.",
+        (
+            "not_connected",
+            "needs_reconnect",
+            "config_incomplete",
+            "sync_disabled",
+            "throttled",
+            "meta_unreachable",
+            "blocked_by_meta",
+            "held",
+        ),
+    ),
+    "ProductStatus": ("Only active products are sent.", ("draft", "active", "archived")),
+    "ProductVisibility": ("Only public products are sent.", ("public", "private")),
+    "QuantityPolicy": ("How exactly Meta is told a stock.", ("capped", "exact", "none")),
+    "SyncJobStatus": (
+        "How far a job is. `partial`: it is over, and some items failed.",
+        ("queued", "running", "cancelling", "cancelled", "success", "partial", "error"),
+    ),
+    "SyncJobType": ("What a job is for.", ("bootstrap", "sync", "resync", "removal", "reevaluation")),
+    "TokenKind": ("Whose token connects the store.", ("user", "system_user")),
+}
+"""Sets of words: name, description, and the words in the order in which they are listed."""
+_NAMES = {words: name for name, (_, words) in _WORDS.items()}
+_OBJECTS: dict[str, tuple[str, frozenset[tuple[str, str]]]] = {
+    "ItemData": (
+        "An item's fields as Meta knows them.",
+        frozenset({("MetaItemDetail", "mappedItemData"), ("NextRequest", "data")}),
+    ),
+    "OtherEventData": (
+        "Data of an event whose type means nothing here.",
+        frozenset({("CloudEvent", "data")}),
+    ),
+}
+"""Objects of any fields: name, description, and the fields that hold one."""
+_FREE = {"additionalProperties": True, "type": "object"}
+
+
+def for_generators(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with named types, parameters without null, and bodies without defaults."""
+    schemas = document["components"]["schemas"]
+    for name, (description, places) in _OBJECTS.items():
+        for schema, field in places:
+            _name_object(schemas[schema]["properties"][field], name)
+        schemas[name] = {**_FREE, "description": description}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                _leave_out_null(parameter["schema"])
+    _tell_defaults(schemas)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            _tell_defaults(operation.get("requestBody"))
+    named: dict[str, Any] = _with_named_words(document)
+    named["components"]["schemas"].update(
+        {
+            name: {"type": "string", "enum": list(words), "description": description}
+            for name, (description, words) in _WORDS.items()
+        }
+    )
+    return named
+
+
+def _name_object(field: dict[str, Any], name: str) -> None:
+    choices = field["anyOf"]
+    choices[choices.index(_FREE)] = {"$ref": f"#/components/schemas/{name}"}
+
+
+def _leave_out_null(schema: dict[str, Any]) -> None:
+    choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    if len(choices) == 1:
+        del schema["anyOf"]
+        schema.update(choices[0])
+
+
+def _tell_defaults(schema: Any) -> None:
+    """Say the defaults of all fields within in their descriptions."""
+    if isinstance(schema, list):
+        for one in schema:
+            _tell_defaults(one)
+    if not isinstance(schema, dict):
+        return
+    for key, value in schema.items():
+        if key == "properties":
+            for field in value.values():
+                _tell_default(field)
+        _tell_defaults(value)
+
+
+def _tell_default(field: dict[str, Any]) -> None:
+    default = field.pop("default", None)
+    if default is None:
+        return
+    word = default if isinstance(default, str) else json.dumps(default)
+    field["description"] = f"{field.get('description', '')} `{word}` when absent.".strip()
+
+
+def _with_named_words(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_named_words(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    words = value.get("enum")
+    name = _NAMES.get(tuple(words)) if isinstance(words, list) else None
+    if name is not None:
+        kept = {key: one for key, one in value.items() if key not in {"enum", "type"}}
+        return {"$ref": f"#/components/schemas/{name}", **kept}
+    return {key: _with_named_words(one) for key, one in value.items()}
