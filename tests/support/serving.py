@@ -19,7 +19,8 @@ __all__ = ["serving"]
 @asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[str]:
     """The address of the app under uvicorn, with the protocol of production."""
-    with socket.socket() as listener:
+    # asyncio turns Nagle's algorithm off only where the protocol is named; it costs 40 ms per request.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         config = uvicorn.Config(
