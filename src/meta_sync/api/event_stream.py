@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
+from fastapi import Header
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
@@ -16,7 +18,15 @@ from meta_sync.api.etags import digest_of
 from meta_sync.core.errors import RateLimitedError
 from meta_sync.core.outages import is_outage
 
-__all__ = ["MOST_STREAMS", "EventStreamResponse", "OpenStreams", "StreamTimes", "follow"]
+__all__ = ["MOST_STREAMS", "EventStreamResponse", "LastEventId", "OpenStreams", "StreamTimes", "follow"]
+
+LastEventId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="The `id` of the last event that came: its state is not told again, unless it is the last.",
+    ),
+]
 
 MOST_STREAMS = 20
 """Of one store in one process. Each asks the database every other second."""
@@ -45,8 +55,8 @@ class OpenStreams:
         """
         if self._open[store_id] >= self._most_per_store:
             raise RateLimitedError(
-                f"The store follows {self._most_per_store} imports at once already, which is the most. Close one of these "
-                "streams, or ask for the import itself now and then.",
+                f"The store follows {self._most_per_store} jobs and imports at once already, which is the most. Close one of "
+                "these streams, or ask for the job itself now and then.",
                 retry_after_seconds=_RETRY_AFTER_SECONDS,
             )
         self._open[store_id] += 1

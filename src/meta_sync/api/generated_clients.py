@@ -58,7 +58,6 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "TokenKind": ("Whose token connects the store.", ("user", "system_user")),
 }
 """Sets of words: name, description, and the words in the order in which they are listed."""
-_NAMES = {words: name for name, (_, words) in _WORDS.items()}
 _OBJECTS: dict[str, tuple[str, frozenset[tuple[str, str]]]] = {
     "ItemData": (
         "An item's fields as Meta knows them.",
@@ -88,13 +87,12 @@ def for_generators(document: dict[str, Any]) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             _tell_defaults(operation.get("requestBody"))
-    named: dict[str, Any] = _with_named_words(document)
-    named["components"]["schemas"].update(
-        {
-            name: {"type": "string", "enum": list(words), "description": description}
-            for name, (description, words) in _WORDS.items()
-        }
-    )
+    types = {name: schema for name, schema in schemas.items() if "enum" in schema}
+    for name, (description, words) in _WORDS.items():
+        types[name] = {"type": "string", "enum": list(words), "description": description}
+    names = {tuple(schema["enum"]): name for name, schema in types.items()}
+    named: dict[str, Any] = _with_named_words(document, names)
+    named["components"]["schemas"].update(types)
     return named
 
 
@@ -132,14 +130,14 @@ def _tell_default(field: dict[str, Any]) -> None:
     field["description"] = f"{field.get('description', '')} `{word}` when absent.".strip()
 
 
-def _with_named_words(value: Any) -> Any:
+def _with_named_words(value: Any, names: dict[tuple[str, ...], str]) -> Any:
     if isinstance(value, list):
-        return [_with_named_words(one) for one in value]
+        return [_with_named_words(one, names) for one in value]
     if not isinstance(value, dict):
         return value
     words = value.get("enum")
-    name = _NAMES.get(tuple(words)) if isinstance(words, list) else None
+    name = names.get(tuple(words)) if isinstance(words, list) else None
     if name is not None:
         kept = {key: one for key, one in value.items() if key not in {"enum", "type"}}
         return {"$ref": f"#/components/schemas/{name}", **kept}
-    return {key: _with_named_words(one) for key, one in value.items()}
+    return {key: _with_named_words(one, names) for key, one in value.items()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from meta_sync.access.models import ApiKey, Permission
 from meta_sync.api.schemas.base import Answer, Body, Flag, PagedAnswer, Text, View
@@ -26,6 +27,12 @@ __all__ = [
     "StoreView",
     "UpdateStoreBody",
 ]
+
+
+_PermissionName = Annotated[
+    Text, WithJsonSchema({"type": "string", "enum": [permission.value for permission in Permission]})
+]
+"""Documented as one of ours; another one is refused with its name."""
 
 
 class CreateStoreBody(Body):
@@ -59,7 +66,7 @@ class StoreView(View):
 class CreateApiKeyBody(Body):
     """A new API key of a store."""
 
-    permissions: list[Text] = Field(min_length=1, examples=[["metaCatalog:manage", "catalog:write"]])
+    permissions: list[_PermissionName] = Field(min_length=1, examples=[["metaCatalog:manage", "catalog:write"]])
     name: Text | None = Field(default=None, max_length=200)
 
 
