@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from meta_sync.api.documentation import ERROR_SENTENCES
+from meta_sync.api.documentation import CODES_KEY, codes_by_status, describe_codes, implied_codes
 from meta_sync.api.schemas.base import Error
 from meta_sync.api.security import Access, Scope, access_of
 
@@ -111,14 +111,14 @@ def render(document: dict[str, Any]) -> str:
 def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> None:
     responses = operation["responses"]
     responses.pop("422", None)
-    for status in _common_errors(operation, route, access):
-        responses.setdefault(
-            str(status),
-            {
-                "description": ERROR_SENTENCES[status],
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-            },
-        )
+    codes = implied_codes(operation, route.path, access)
+    for response in responses.values():
+        codes.update(response.pop(CODES_KEY, ()))
+    for status, named in codes_by_status(codes).items():
+        responses[status] = {
+            "description": describe_codes(named),
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
     for code in ("429", "503"):
         if code in responses:
             responses[code]["headers"] = {
@@ -139,22 +139,6 @@ def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> Non
             _drop_titles(content.get("schema", {}))
     for content in operation.get("requestBody", {}).get("content", {}).values():
         _drop_titles(content.get("schema", {}))
-
-
-def _common_errors(operation: dict[str, Any], route: APIRoute, access: Access) -> list[int]:
-    # Every address refuses a NUL.
-    statuses = [400, 500, 503]
-    if access.scope is not Scope.OPEN:
-        statuses.append(401)
-    if access.permission is not None:
-        statuses.append(403)
-    if access.scope is Scope.STORE or "{" in route.path:
-        statuses.append(404)
-    if "requestBody" in operation:
-        statuses += [413, 415]
-    if access.is_idempotent:
-        statuses.append(409)
-    return sorted(statuses)
 
 
 def _drop_titles(schema: Any) -> None:

@@ -30,7 +30,9 @@ routes = router("Connection")
     operation_id="setToken",
     summary="Connect with a token",
     description="Checks the token with Meta, stores it encrypted and goes on with it. It is never shown again.",
-    responses=errors(409, 502),
+    responses=errors(
+        "CONFLICT", "meta_misconfigured", "meta_account_error", "meta_graph_error", "meta_rate_limited"
+    ),
 )
 @requires(Permission.CATALOG_MANAGE)
 async def set_token(context: Context, body: TokenBody) -> TokenAnswer:
@@ -47,7 +49,14 @@ async def set_token(context: Context, body: TokenBody) -> TokenAnswer:
         "Makes a Meta catalog the one the store is synced to and starts its first sync. Selecting the active one again"
         " changes nothing."
     ),
-    responses=errors(409, 502),
+    responses=errors(
+        "CONFLICT",
+        "meta_misconfigured",
+        "meta_account_error",
+        "meta_not_connected",
+        "meta_graph_error",
+        "meta_rate_limited",
+    ),
 )
 @requires(Permission.CATALOG_MANAGE)
 async def select_catalog(context: Context, body: SelectCatalogBody) -> SelectedCatalogAnswer:
@@ -91,7 +100,7 @@ async def get_settings(context: Context) -> SettingsAnswer:
     operation_id="updateSettings",
     summary="Change settings",
     description="A key that is absent stays; null puts it back to its default. Effective at once.",
-    responses=errors(409),
+    responses=errors("CONFLICT"),
 )
 @requires(Permission.CATALOG_MANAGE)
 async def update_settings(context: Context, body: SettingsPatch) -> SettingsAnswer:
@@ -104,7 +113,7 @@ async def update_settings(context: Context, body: SettingsPatch) -> SettingsAnsw
     summary="Sync everything",
     description="Starts a job that looks at every variant. What Meta has as it should be costs no call.",
     status_code=202,
-    responses=errors(409),
+    responses=errors("CONFLICT", "meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def bootstrap(context: Context) -> BootstrapAnswer:

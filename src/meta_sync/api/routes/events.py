@@ -9,7 +9,6 @@ from starlette.requests import Request
 
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context
-from meta_sync.api.documentation import errors
 from meta_sync.api.errors import validation_error
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer
@@ -71,7 +70,6 @@ _BODY: dict[str, Any] = {
         " same fields, by `time`, is left out. Good events go in, bad ones are named."
     ),
     status_code=202,
-    responses=errors(409),
     openapi_extra=_BODY,
 )
 @requires(Permission.PRODUCTS_WRITE, idempotent=True)

@@ -34,7 +34,7 @@ routes = router("Imports")
         " password are stored encrypted and never shown."
     ),
     status_code=201,
-    responses=errors(409),
+    responses=errors("CONFLICT"),
 )
 @requires(Permission.PRODUCTS_WRITE, idempotent=True)
 async def create_feed(context: Context, body: CreateFeedBody) -> FeedAnswer:
@@ -87,7 +87,7 @@ async def get_feed(context: Context, feed_id: FeedIdPath) -> FeedAnswer:
         "A change of what is fetched or how it is read stops a fetch under way and fetches anew at once. For an address"
         " on another server the password has to be given again."
     ),
-    responses=errors(409),
+    responses=errors("CONFLICT"),
 )
 @requires(Permission.PRODUCTS_WRITE)
 async def update_feed(context: Context, feed_id: FeedIdPath, body: UpdateFeedBody) -> FeedAnswer:

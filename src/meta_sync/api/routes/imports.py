@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from meta_sync.access.models import Permission
 from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
-from meta_sync.api.documentation import ERROR_SENTENCES, errors
+from meta_sync.api.documentation import errors
 from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
 from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, OpenStreams, follow
 from meta_sync.api.parameters import CursorQuery, ImportIdPath, LimitQuery, PageQuery
@@ -83,7 +83,7 @@ _BODY: dict[str, Any] = {
         " and writes nothing; the report then lists what would change."
     ),
     status_code=202,
-    responses=errors(409, 413, 415),
+    responses=errors("CONFLICT"),
     openapi_extra=_BODY,
 )
 @requires(Permission.PRODUCTS_WRITE, idempotent=True)
@@ -214,10 +214,7 @@ async def get_import(
     status_code=200,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."},
-        429: {
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-            "description": ERROR_SENTENCES[429],
-        },
+        **errors("RATE_LIMITED"),
     },
 )
 @requires(Permission.PRODUCTS_READ)

@@ -121,7 +121,7 @@ async def get_item(context: Context, variant_id: VariantIdPath) -> ItemAnswer:
     operation_id="resyncItem",
     summary="Resync an item",
     description="Sends the item again, also when Meta has it as it should be, and lifts an exclusion.",
-    responses=errors(409),
+    responses=errors("meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE)
 async def resync_item(
@@ -137,7 +137,7 @@ async def resync_item(
     operation_id="resyncVariant",
     summary="Resync an item (by its older path)",
     description="The same as `POST /admin/meta/items/{variantId}/resync`.",
-    responses=errors(409),
+    responses=errors("meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE)
 async def resync_variant(
@@ -189,7 +189,13 @@ async def get_item_timeline(
         "Asks Meta at this moment what it shows of the item, found by exactly its id. Nothing is changed. Meta shows an"
         " item some time after it has taken it, so `found: false` shortly after a push is no fault."
     ),
-    responses=errors(409, 502),
+    responses=errors(
+        "meta_misconfigured",
+        "meta_account_error",
+        "meta_not_connected",
+        "meta_graph_error",
+        "meta_rate_limited",
+    ),
 )
 @requires(Permission.CATALOG_VIEW)
 async def get_item_meta_status(context: Context, variant_id: VariantIdPath) -> MetaItemLiveStatusAnswer:
@@ -206,7 +212,7 @@ async def get_item_meta_status(context: Context, variant_id: VariantIdPath) -> M
         " Doing it again changes nothing. It is undone by resyncing the item by name."
     ),
     status_code=202,
-    responses=errors(409),
+    responses=errors("meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE)
 async def delete_item_from_meta(context: Context, variant_id: VariantIdPath) -> RemovalResultAnswer:

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.csv_lines import csv_line
-from meta_sync.api.documentation import ERROR_SENTENCES, errors
+from meta_sync.api.documentation import errors
 from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, OpenStreams, follow
 from meta_sync.api.parameters import CursorQuery, JobIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
@@ -56,7 +56,7 @@ _PATH = "/admin/meta/sync-jobs"
         " Meta has confirmed. One sync per store runs at a time; a second one is answered 409 with the id of the first."
     ),
     status_code=202,
-    responses=errors(409),
+    responses=errors("CONFLICT", "meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def create_sync_job(context: Context, body: SyncJobBody | None = None) -> StartedSyncJobAnswer:
@@ -152,10 +152,7 @@ async def get_sync_job(
     status_code=200,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."},
-        429: {
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-            "description": ERROR_SENTENCES[429],
-        },
+        **errors("RATE_LIMITED"),
     },
 )
 @requires(Permission.CATALOG_VIEW)
@@ -227,7 +224,7 @@ async def _report(findings: AsyncIterator[JobFinding]) -> AsyncIterator[str]:
         " answered 409."
     ),
     status_code=202,
-    responses=errors(409),
+    responses=errors("CONFLICT"),
 )
 @requires(Permission.CATALOG_MANAGE)
 async def cancel_sync_job(context: Context, job_id: JobIdPath) -> SyncJobAnswer:
@@ -251,7 +248,7 @@ def _with_status(status: Status) -> JobScope:
     summary="Resync all failed items",
     description="Has every failed item decided and sent again, also with what Meta refused before. One bulk resync at a time.",
     status_code=202,
-    responses=errors(409),
+    responses=errors("CONFLICT", "meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def resync_failed_items(context: Context) -> BulkResultAnswer:
@@ -264,7 +261,7 @@ async def resync_failed_items(context: Context) -> BulkResultAnswer:
     summary="Resync all skipped items",
     description="Has every skipped item decided anew. What a person took off Meta stays off. One bulk resync at a time.",
     status_code=202,
-    responses=errors(409),
+    responses=errors("CONFLICT", "meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def resync_skipped_items(context: Context) -> BulkResultAnswer:
@@ -280,7 +277,7 @@ async def resync_skipped_items(context: Context) -> BulkResultAnswer:
         " not sent. One bulk resync at a time."
     ),
     status_code=202,
-    responses=errors(409),
+    responses=errors("CONFLICT", "meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def resync_items(context: Context, body: ResyncItemsBody) -> BulkResultAnswer:
@@ -294,7 +291,7 @@ async def resync_items(context: Context, body: ResyncItemsBody) -> BulkResultAns
     summary="Take chosen items off Meta",
     description="Deletes the items at Meta and keeps them off, until they are resynced by name. One removal at a time.",
     status_code=202,
-    responses=errors(409),
+    responses=errors("CONFLICT", "meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def delete_items_from_meta(context: Context, body: ChosenItemsBody) -> BulkResultAnswer:

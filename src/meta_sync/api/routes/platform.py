@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context
-from meta_sync.api.documentation import errors
 from meta_sync.api.parameters import KeyIdPath, LimitQuery, PageQuery, StoreIdPath
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
@@ -37,7 +36,6 @@ _MOST_STORES_SHOWN = 200
     operation_id="createStore",
     summary="Create a store",
     description="Makes a tenant. Its settings can be given now or later with `PATCH /admin/meta/settings`.",
-    responses=errors(409),
 )
 @requires(Permission.PLATFORM_ADMIN, idempotent=True)
 async def create_store(context: Context, body: CreateStoreBody) -> StoreAnswer:
@@ -90,7 +88,6 @@ async def update_store(context: Context, store_id: StoreIdPath, body: UpdateStor
     operation_id="createApiKey",
     summary="Create an API key of a store",
     description="The answer is the only place where the key is shown.",
-    responses=errors(409),
 )
 @requires(Permission.PLATFORM_ADMIN, idempotent=True)
 async def create_api_key(
