@@ -218,7 +218,7 @@ class Factory:
 
     def status(self) -> StatusService:
         """How a store stands."""
-        return StatusService(self._context.database, self._context.settings, self._context.clock)
+        return StatusService(self._context.database, self._context.settings)
 
     def jobs(self) -> JobService:
         """Long work."""

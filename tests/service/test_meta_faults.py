@@ -52,7 +52,7 @@ async def _neighbour(world: World) -> World:
 
 
 async def _status(world: World) -> StoreStatus:
-    return await StatusService(world.database, world.settings, utc_now).status(world.store_id)
+    return await StatusService(world.database, world.settings).status(world.store_id)
 
 
 async def _attempts(world: World) -> set[int]:

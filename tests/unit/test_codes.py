@@ -126,6 +126,8 @@ def _pipeline_codes() -> set[str]:
         if name == "of" and path.name == "status.py":
             found |= set(_constants(call.args[0]))
         if name == "Decision" and len(call.args) > 1:
+        if name == "Pause" and len(call.args) > 2:
+            found |= set(_constants(call.args[2]))
             found |= set(_constants(call.args[1]))
     return found
 
@@ -159,7 +161,13 @@ def test_the_walk_finds_what_it_looks_for() -> None:
     assert {"bad_text", "too_long"} <= _import_rules()
     assert {"BAD_REQUEST", "METHOD_NOT_ALLOWED", "meta_misconfigured", "RATE_LIMITED"} <= _api_codes()
     assert {"no_answer", "poll_timeout", "excluded_by_operator"} <= _sql_codes()
-    assert {"graph_url_changed", "mapping_failed", "throttled", "meta_unreachable"} <= _pipeline_codes()
+    assert {
+        "graph_url_changed",
+        "token_unreadable",
+        "mapping_failed",
+        "throttled",
+        "meta_unreachable",
+    } <= _pipeline_codes()
 
 
 def test_every_failure_code_is_used_by_the_pipeline() -> None:

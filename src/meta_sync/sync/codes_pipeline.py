@@ -149,8 +149,18 @@ _PAUSES = (
             ),
             (
                 "needs_reconnect",
-                "Meta no longer accepts the store's access: its token, its permissions or its way to the catalog.",
+                "The store's access to Meta no longer works: its token, its permissions or its way to the catalog.",
                 "Do what the last error says; mostly that is to connect the store to Meta again with a new token.",
+            ),
+            (
+                "token_expired",
+                "The time of the store's token is up.",
+                "Generate a new token and connect the store with it.",
+            ),
+            (
+                "token_unreadable",
+                "The store's token cannot be read: it was stored under an encryption key that is not configured.",
+                "Put that key back into META_SYNC_ENCRYPTION_KEYS, or connect the store with its token again.",
             ),
         ),
     ),

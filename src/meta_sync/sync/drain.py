@@ -47,10 +47,6 @@ _LOOKED_AT_WHILE_WAITING = 200
 time, to send nothing, would keep the worker from other stores."""
 
 _UNREADABLE_RETRY = timedelta(minutes=1)
-_UNREADABLE = (
-    "The stored token cannot be read with META_SYNC_ENCRYPTION_KEYS. Configure the key it was stored with, or store the "
-    "token again."
-)
 
 _SPLIT_LOOK_SECONDS = 10.0
 """Between two looks at a store where nothing but splits is left, whose answers mark it due anyhow."""
@@ -196,9 +192,8 @@ class Drain:
     async def _say_unreadable(self, connection: AsyncConnection, store_id: str) -> _Next:
         """Show in the status that the encryption key is wrong; looked at again in a minute, should it be put right."""
         until = await database_time(connection) + _UNREADABLE_RETRY
-        await record_pause(
-            connection, store_id, 0, Pause(PauseReason.NEEDS_RECONNECT, until, None, _UNREADABLE)
-        )
+        pause = Pause(PauseReason.NEEDS_RECONNECT, until, "token_unreadable")
+        await record_pause(connection, store_id, 0, pause)
         return _Next(at=until)
 
     def _outage_wait(self) -> splits.OutageWait:

@@ -5,17 +5,15 @@ Reads only, one short transaction; asks nobody outside. Figures come from exact 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.connection.models import ActiveLink, graph_host
 from meta_sync.connection.repository import active_link
-from meta_sync.core.clock import Clock
 from meta_sync.core.config import Settings
 from meta_sync.core.db import Database
 from meta_sync.graph.governor import ALLOWANCE_PER_HOUR, BudgetState, WaitUntil, decide_call
@@ -25,7 +23,16 @@ from meta_sync.sync.budget import load_budget
 from meta_sync.sync.codes import CodeEntry, explain
 from meta_sync.sync.item_queries import NO_LINK, StateCounts, state_counts
 from meta_sync.sync.models import Status
-from meta_sync.sync.pauses import Pause, PauseReason, active_pauses
+from meta_sync.sync.pauses import PauseReason, active_pauses
+from meta_sync.sync.status_rules import (
+    ConnectionState,
+    StoreStandstill,
+    SyncOutcome,
+    TokenFacts,
+    connection_state,
+    standstill,
+    sync_outcome,
+)
 
 __all__ = [
     "BudgetView",
@@ -37,20 +44,6 @@ __all__ = [
     "StoreStatus",
     "SyncOutcome",
 ]
-
-ConnectionState = Literal["not_connected", "connected", "needs_reconnect", "disconnected"]
-SyncOutcome = Literal["syncing", "success", "partial", "error", "never"]
-StoreStandstill = Literal[
-    "not_connected",
-    "needs_reconnect",
-    "config_incomplete",
-    "sync_disabled",
-    "throttled",
-    "meta_unreachable",
-    "blocked_by_meta",
-    "held",
-]
-"""Why nothing is sent; of several reasons the first in this order is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +113,13 @@ class StoreStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
-    account_id: str | None
-    scopes: tuple[str, ...]
-    expires_at: datetime | None
-    created_at: datetime
-    dead_at: datetime | None
-    dead_code: int | None
-    dead_reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Activity:
     last_sync_at: datetime | None
     error_count_24h: int
-    failed_batch_at: datetime | None
-    failed_batch_code: str | None
-    failed_batch_text: str | None
+    handles_pending: int
+    last_drain_at: datetime | None
+    last_poll_at: datetime | None
+    failed_batch: tuple[datetime, str, str | None] | None
 
 
 _TOKEN = text(
@@ -145,31 +128,38 @@ _TOKEN = text(
     FROM credentials WHERE store_id = :store_id AND active
     """
 )
-_EVER_CONNECTED = text("SELECT EXISTS (SELECT FROM catalog_links WHERE store_id = :store_id)")
-
-# The newest ten thousand batches are more than two days of the whole rate budget.
+# Each part is one range of an index, and no longer than the store's batches of a day or the newest without a verdict.
+# A batch that Meta refused as a whole, or ended without a verdict, has synced nothing.
 _ACTIVITY = text(
     """
-    WITH newest AS MATERIALIZED (
-        SELECT state, rejected, finished_at, error_code, error_text FROM batches
-        WHERE store_id = :store_id ORDER BY batch_id DESC LIMIT 10000
-    ), failed AS (
-        SELECT finished_at, error_code, error_text FROM newest
-        WHERE error_code IS NOT NULL AND finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1
-    )
-    SELECT (SELECT max(finished_at) FROM newest WHERE state = 'over'),
-           COALESCE((SELECT sum(rejected) FROM newest WHERE finished_at > now() - interval '24 hours'), 0)::bigint,
-           (SELECT finished_at FROM failed), (SELECT error_code FROM failed), (SELECT error_text FROM failed)
+    SELECT (SELECT b.finished_at FROM batches AS b
+            WHERE b.store_id = :store_id AND b.finished_at >= CAST(:since AS timestamptz) AND b.link_id = :link_id
+              AND b.accepted + b.rejected > 0
+            ORDER BY b.finished_at DESC, b.batch_id DESC LIMIT 1),
+           COALESCE((SELECT sum(b.rejected) FROM batches AS b
+                     WHERE b.store_id = :store_id AND b.finished_at > now() - interval '24 hours'), 0)::bigint,
+           (SELECT count(*) FROM batches AS b
+            WHERE b.link_id IN (SELECT l.link_id FROM catalog_links AS l WHERE l.store_id = :store_id)
+              AND b.state IN ('sending', 'open', 'unknown')),
+           (SELECT q.last_drain_at FROM store_queue AS q WHERE q.store_id = :store_id),
+           (SELECT q.last_poll_at FROM store_queue AS q WHERE q.store_id = :store_id)
     """
 )
-_HANDLES_PENDING = text(
+# A verdict that came later says that it was put right; what became of its items stands with them.
+_FAILED_BATCH = text(
     """
-    SELECT count(*) FROM batches
-    WHERE link_id IN (SELECT link_id FROM catalog_links WHERE store_id = :store_id)
-      AND state IN ('sending', 'open', 'unknown')
+    SELECT b.finished_at, b.error_code, b.error_text FROM batches AS b
+    WHERE b.store_id = :store_id AND b.finished_at >= CAST(:since AS timestamptz) AND b.link_id = :link_id
+      AND b.error_code IS NOT NULL
+    ORDER BY b.finished_at DESC, b.batch_id DESC LIMIT 1
     """
 )
-_QUEUE = text("SELECT last_drain_at, last_poll_at FROM store_queue WHERE store_id = :store_id")
+_EVER = text(
+    """
+    SELECT now(), EXISTS (SELECT FROM catalog_links WHERE store_id = :store_id),
+           (SELECT l.created_at FROM catalog_links AS l WHERE l.link_id = :link_id)
+    """
+)
 _PAUSED_SINCE = text(
     """
     SELECT since, COALESCE(code, reason), message, reason FROM store_pauses
@@ -177,13 +167,18 @@ _PAUSED_SINCE = text(
     ORDER BY since DESC LIMIT 1
     """
 )
-# Bounded: with a hundred thousand failed items, any of the recent ones says what is the matter.
+# The failed items that were sent last, and some that never were: any of them says what is the matter.
 _FAILED_ITEM = text(
     """
     SELECT updated_at, code, error_text FROM (
-        SELECT updated_at, code, error_text FROM sync_state
-        WHERE link_id = :link_id AND status = 'failed' AND code IS NOT NULL LIMIT 1000
-    ) AS recent ORDER BY updated_at DESC LIMIT 1
+        (SELECT updated_at, code, error_text FROM sync_state
+         WHERE link_id = :link_id AND status = 'failed' AND last_pushed_at IS NOT NULL
+         ORDER BY last_pushed_at DESC NULLS LAST, variant_id LIMIT 100)
+        UNION ALL
+        (SELECT updated_at, code, error_text FROM sync_state
+         WHERE link_id = :link_id AND status = 'failed' AND last_pushed_at IS NULL
+         ORDER BY variant_id LIMIT 100)
+    ) AS recent WHERE code IS NOT NULL ORDER BY updated_at DESC LIMIT 1
     """
 )
 
@@ -194,17 +189,14 @@ class StatusService:
     Parameters
     ----------
     database
-        Where the rows are; read under the store's policies.
+        Where the rows are; read under the store's policies. Times are judged by its clock.
     settings
         Of the process: its Meta app serves stores that have none of their own.
-    clock
-        The present instant, for the budget.
     """
 
-    def __init__(self, database: Database, settings: Settings, clock: Clock) -> None:
+    def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        self._clock = clock
 
     async def status(self, store_id: str) -> StoreStatus:
         """How the store stands now.
@@ -218,27 +210,24 @@ class StatusService:
             return await self._read(connection, store_id)
 
     async def _read(self, connection: AsyncConnection, store_id: str) -> StoreStatus:
-        now = self._clock()
         settings, _ = await load_settings(connection, store_id)
         has_secret = (await secrets_present(connection, store_id))["app_secret"]
         token = await _token(connection, store_id)
         link = await active_link(connection, store_id)
         link_id = link.link_id if link is not None else NO_LINK
+        of_store = {"store_id": store_id, "link_id": link_id}
+        now, ever, since = (await connection.execute(_EVER, of_store)).one()
         counts = await state_counts(connection, store_id, link_id)
         pauses = await active_pauses(connection, store_id, link_id)
         budget_state = await load_budget(connection, link_id) if link is not None else None
-        activity = _Activity(*(await connection.execute(_ACTIVITY, {"store_id": store_id})).one())
-        handles = int(await connection.scalar(_HANDLES_PENDING, {"store_id": store_id}) or 0)
-        queue = (await connection.execute(_QUEUE, {"store_id": store_id})).first()
+        activity = await _activity(connection, {**of_store, "since": since})
         errors = await _errors(
-            connection, store_id, link_id=link_id, token=token, counts=counts, activity=activity
+            connection, of_store, token=token, counts=counts, failed_batch=activity.failed_batch
         )
-        ever = bool(await connection.scalar(_EVER_CONNECTED, {"store_id": store_id}))
         missing = tuple(missing_keys(settings, link is not None))
         elsewhere = self._graph_moved(link, now)
-        if elsewhere is not None:
-            errors.append(elsewhere)
-        reason, until = _standstill(
+        errors += [error for error in (elsewhere, _expiry(token, now)) if error is not None]
+        reason, until = standstill(
             token,
             settings,
             is_incomplete=bool(missing) or elsewhere is not None,
@@ -247,7 +236,7 @@ class StatusService:
             now=now,
         )
         return StoreStatus(
-            connection_state=_connection_state(token, pauses, ever=ever),
+            connection_state=connection_state(token, pauses, now, ever=ever),
             account_id=token.account_id if token else None,
             connected_at=token.created_at if token else None,
             scopes=token.scopes if token else None,
@@ -257,17 +246,20 @@ class StatusService:
             missing_keys=missing,
             link=link,
             counts=counts,
-            handles_pending=handles,
+            handles_pending=activity.handles_pending,
             pause_reason=reason,
             paused_until=until,
             last_sync_at=activity.last_sync_at,
-            last_sync_status=_outcome(
-                counts, handles, activity, is_working=reason is None and settings.feed_mode == "live"
+            last_sync_status=sync_outcome(
+                counts,
+                activity.handles_pending,
+                activity.last_sync_at,
+                is_working=reason is None and settings.feed_mode == "live",
             ),
             last_error=max(errors, key=lambda error: error.at, default=None),
             error_count_24h=activity.error_count_24h,
-            last_drain_at=queue[0] if queue else None,
-            last_poll_at=queue[1] if queue else None,
+            last_drain_at=activity.last_drain_at,
+            last_poll_at=activity.last_poll_at,
             budget=_budget(budget_state, now) if budget_state is not None else None,
             catalog=CatalogView(link.product_count, link.vertical, link.checked_at) if link else None,
         )
@@ -287,77 +279,41 @@ class StatusService:
         return bool(app_id) and (has_secret or shares_process_app)
 
 
-async def _token(connection: AsyncConnection, store_id: str) -> _Token | None:
+async def _token(connection: AsyncConnection, store_id: str) -> TokenFacts | None:
     row = (await connection.execute(_TOKEN, {"store_id": store_id})).first()
-    return None if row is None else _Token(row[0], tuple(row[1]), *row[2:])
+    return None if row is None else TokenFacts(row[0], tuple(row[1]), *row[2:])
+
+
+async def _activity(connection: AsyncConnection, of_link: dict[str, Any]) -> _Activity:
+    synced_at, errors, handles, drained_at, polled_at = (await connection.execute(_ACTIVITY, of_link)).one()
+    since = synced_at or of_link["since"]
+    failed = (await connection.execute(_FAILED_BATCH, {**of_link, "since": since})).first()
+    return _Activity(
+        synced_at, errors, handles, drained_at, polled_at, None if failed is None else tuple(failed)
+    )
+
+
+def _expiry(token: TokenFacts | None, now: datetime) -> LastError | None:
+    if token is None or token.expires_at is None or not token.is_expired(now):
+        return None
+    return LastError.of("token_expired", None, token.expires_at)
 
 
 async def _errors(
     connection: AsyncConnection,
-    store_id: str,
+    of_store: dict[str, Any],
     *,
-    link_id: int,
-    token: _Token | None,
+    token: TokenFacts | None,
     counts: StateCounts,
-    activity: _Activity,
+    failed_batch: tuple[datetime, str, str | None] | None,
 ) -> list[LastError]:
-    found: list[Any] = []
+    found: list[Any] = [failed_batch]
     if token is not None and token.dead_at is not None:
         found.append((token.dead_at, token.dead_code or PauseReason.NEEDS_RECONNECT, token.dead_reason))
-    found.append(
-        (await connection.execute(_PAUSED_SINCE, {"store_id": store_id, "link_id": link_id})).first()
-    )
+    found.append((await connection.execute(_PAUSED_SINCE, of_store)).first())
     if counts.by_status[Status.FAILED]:
-        found.append((await connection.execute(_FAILED_ITEM, {"link_id": link_id})).first())
-    if activity.failed_batch_at is not None:
-        found.append((activity.failed_batch_at, activity.failed_batch_code, activity.failed_batch_text))
+        found.append((await connection.execute(_FAILED_ITEM, of_store)).first())
     return [LastError.of(code, said, at, *reason) for at, code, said, *reason in filter(None, found)]
-
-
-def _connection_state(token: _Token | None, pauses: Sequence[Pause], *, ever: bool) -> ConnectionState:
-    if token is None:
-        return "disconnected" if ever else "not_connected"
-    needs_reconnect = any(pause.reason is PauseReason.NEEDS_RECONNECT for pause in pauses)
-    return "needs_reconnect" if token.dead_at is not None or needs_reconnect else "connected"
-
-
-def _standstill(
-    token: _Token | None,
-    settings: StoreSettings,
-    *,
-    is_incomplete: bool,
-    pauses: Sequence[Pause],
-    budget: BudgetState | None,
-    now: datetime,
-) -> tuple[StoreStandstill | None, datetime | None]:
-    """The reason to show, and when it ends by itself."""
-    if token is None:
-        return "not_connected", None
-    by_reason = {pause.reason.value: pause for pause in pauses}
-    if token.dead_at is not None or "needs_reconnect" in by_reason:
-        return "needs_reconnect", None
-    if is_incomplete:
-        return "config_incomplete", None
-    if not settings.sync_enabled:
-        return "sync_disabled", None
-    wait = decide_call(budget, now, "call") if budget is not None else None
-    if isinstance(wait, WaitUntil) and wait.reason != "spacing":
-        return "throttled", wait.at
-    if "meta_unreachable" in by_reason:
-        return "meta_unreachable", by_reason["meta_unreachable"].until
-    if by_reason:
-        return "blocked_by_meta", next(iter(by_reason.values())).until
-    return None, None
-
-
-def _outcome(counts: StateCounts, handles: int, activity: _Activity, *, is_working: bool) -> SyncOutcome:
-    of = counts.by_status
-    if of[Status.SUBMITTED] or handles or (counts.intents and is_working):
-        return "syncing"
-    done = of[Status.SYNCED] + of[Status.DELETED]
-    if of[Status.FAILED]:
-        return "partial" if done else "error"
-    return "success" if done or activity.last_sync_at is not None else "never"
 
 
 def _budget(state: BudgetState, now: datetime) -> BudgetView:

@@ -94,16 +94,16 @@ class StatusSelection(View):
 class StatusCounts(View):
     """Items by status, and what waits."""
 
-    synced: int
-    submitted: int
-    pending: int
-    failed: int
-    skipped: int
-    deleted: int
-    never_synced: int
-    total: int
-    outbox_pending: int
-    handles_pending: int
+    synced: int = Field(description="Meta confirmed what the item had when it was sent last.")
+    submitted: int = Field(description="Sent, and Meta's verdict is awaited.")
+    pending: int = Field(description="Waits to be sent; Meta has confirmed nothing of it.")
+    failed: int = Field(description="Failed; `GET /admin/meta/errors` says why.")
+    skipped: int = Field(description="Left out, because it is not fit to be sent or a person took it off.")
+    deleted: int = Field(description="Deleted at Meta.")
+    never_synced: int = Field(description="Not looked at yet.")
+    total: int = Field(description="All items; the sum of the counts above.")
+    outbox_pending: int = Field(description="Items that wait to be looked at, whatever their status.")
+    handles_pending: int = Field(description="Batches whose outcome is not known yet.")
 
 
 class StatusError(View):
@@ -138,27 +138,46 @@ class StatusCatalog(View):
 class MetaConnectionStatus(View):
     """How the connection and the sync stand."""
 
-    connected: bool
-    connection_state: ConnectionState
-    account_id: str | None
-    connected_at: datetime | None
-    scope: str | None
-    token_expires_at: datetime | None
-    sync_enabled: bool
-    feed_mode: str
+    connected: bool = Field(description="Whether `connectionState` is `connected`.")
+    connection_state: ConnectionState = Field(
+        description="`needs_reconnect`: the token's time is up, Meta refused it, or it cannot be read. `disconnected`: a "
+        "catalog was selected once, and there is no token any more."
+    )
+    account_id: str | None = Field(description="The person or System User behind the token.")
+    connected_at: datetime | None = Field(description="When the token was set.")
+    scope: str | None = Field(description="Permissions of the token, separated by commas.")
+    token_expires_at: datetime | None = Field(description="Null: it does not expire, as far as Meta said.")
+    sync_enabled: bool = Field(description="Whether changes are sent at all.")
+    feed_mode: str = Field(description="`live`, or `preview`: then nothing is sent and changes wait.")
     configuration: StatusConfiguration
-    selection: StatusSelection | None
+    selection: StatusSelection | None = Field(description="Null until a catalog is selected.")
     counts: StatusCounts
-    pause_reason: StoreStandstill | None
-    paused_until: datetime | None
-    last_sync_at: datetime | None
-    last_sync_status: SyncOutcome
-    last_error: StatusError | None
-    error_count_24h: int = Field(validation_alias="errorCount24h", serialization_alias="errorCount24h")
-    last_drain_at: datetime | None
-    last_poll_at: datetime | None
-    budget: StatusBudget | None
-    catalog: StatusCatalog | None
+    pause_reason: StoreStandstill | None = Field(
+        description="Why nothing is sent; null when nothing keeps the store from it. Of several reasons the one that "
+        "somebody has to end, then the one that lasts longest. `GET /admin/meta/error-codes` says what each means."
+    )
+    paused_until: datetime | None = Field(
+        description="When the reason ends by itself; null when somebody has to act."
+    )
+    last_sync_at: datetime | None = Field(
+        description="When Meta last gave its verdict on a batch for the selected catalog."
+    )
+    last_sync_status: SyncOutcome = Field(
+        description="`syncing`: something is at Meta, or waits and may be sent. `partial`: some items failed, `error`: all "
+        "that were sent did. `never`: the selected catalog has got nothing yet."
+    )
+    last_error: StatusError | None = Field(
+        description="Null when nothing is wrong that was not put right since."
+    )
+    error_count_24h: int = Field(
+        validation_alias="errorCount24h",
+        serialization_alias="errorCount24h",
+        description="Items that Meta refused in batches which ended within the last 24 hours, each time counted.",
+    )
+    last_drain_at: datetime | None = Field(description="When a worker last looked for changes to send.")
+    last_poll_at: datetime | None = Field(description="When a worker last asked Meta about a batch.")
+    budget: StatusBudget | None = Field(description="Null until a catalog is selected.")
+    catalog: StatusCatalog | None = Field(description="Null until a catalog is selected.")
 
     @classmethod
     def of(cls, status: StoreStatus) -> MetaConnectionStatus:
