@@ -123,6 +123,12 @@ def test_a_set_of_words_is_one_named_type() -> None:
             inline.append(tuple(value["enum"]))
         assert not any("enum" in one for one in value.get("anyOf", ())), value
     assert len(set(inline)) == len(inline), inline
+    used = {
+        value["$ref"].rpartition("/")[2]
+        for value in walk(DOCUMENT)
+        if isinstance(value, dict) and "$ref" in value
+    }
+    assert set(DOCUMENT["components"]["schemas"]) <= used
 
 
 def test_no_field_of_a_body_has_a_default_and_no_parameter_is_null() -> None:

@@ -10,18 +10,24 @@ Changes no meaning: what is valid stays valid. Knows OpenAPI and the names of ou
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
+
+from meta_sync.api.schemas.jobs import JobStatus, JobType, LaneName
+from meta_sync.connection.models import TokenKind
+from meta_sync.graph.errors import Category
+from meta_sync.stores.settings import Feature
+from meta_sync.sync.mapping_settings import QuantityPolicy
 
 __all__ = ["for_generators"]
 
 _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ErrorCategory": (
         "Kind of the cause behind a code.",
-        ("authentication", "permission", "catalog", "product", "rate_limit", "network", "unknown"),
+        get_args(Category),
     ),
     "Feature": (
         "A part of the service that a store uses.",
-        ("catalog", "messaging", "conversions", "ads", "orders"),
+        get_args(Feature),
     ),
     "FeedMode": ("Whether items are sent, or only shown as they would be.", ("live", "preview")),
     "FeedResult": ("What the last fetch of a feed came to.", ("imported", "not_modified", "error")),
@@ -32,7 +38,7 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ItemCondition": ("Condition of what is sold.", ("new", "refurbished", "used")),
     "Lane": (
         "How urgent a change is: live (price, stock, visibility), content or bulk.",
-        ("live", "content", "bulk"),
+        get_args(LaneName),
     ),
     "PauseReason": (
         "Why a store's sync stands still.",
@@ -49,13 +55,13 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "ProductStatus": ("Only active products are sent.", ("draft", "active", "archived")),
     "ProductVisibility": ("Only public products are sent.", ("public", "private")),
-    "QuantityPolicy": ("How exactly Meta is told a stock.", ("capped", "exact", "none")),
+    "QuantityPolicy": ("How exactly Meta is told a stock.", get_args(QuantityPolicy)),
     "SyncJobStatus": (
         "How far a job is. `partial`: it is over, and some items failed.",
-        ("queued", "running", "cancelling", "cancelled", "success", "partial", "error"),
+        get_args(JobStatus),
     ),
-    "SyncJobType": ("What a job is for.", ("bootstrap", "sync", "resync", "removal", "reevaluation")),
-    "TokenKind": ("Whose token connects the store.", ("user", "system_user")),
+    "SyncJobType": ("What a job is for.", get_args(JobType)),
+    "TokenKind": ("Whose token connects the store.", get_args(TokenKind)),
 }
 """Sets of words: name, description, and the words in the order in which they are listed."""
 _OBJECTS: dict[str, tuple[str, frozenset[tuple[str, str]]]] = {
