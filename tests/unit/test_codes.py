@@ -125,9 +125,9 @@ def _pipeline_codes() -> set[str]:
     for name, call, path in _calls():
         if name == "of" and path.name == "status.py":
             found |= set(_constants(call.args[0]))
-        if name == "Decision" and len(call.args) > 1:
         if name == "Pause" and len(call.args) > 2:
             found |= set(_constants(call.args[2]))
+        if name == "Decision" and len(call.args) > 1:
             found |= set(_constants(call.args[1]))
     return found
 
