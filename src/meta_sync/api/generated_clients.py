@@ -20,6 +20,8 @@ from meta_sync.sync.mapping_settings import QuantityPolicy
 
 __all__ = ["for_generators"]
 
+_PREFIX = "#/components/schemas/"
+
 _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ErrorCategory": (
         "Kind of the cause behind a code.",
@@ -34,6 +36,10 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ImportMode": (
         "Whether products that the file leaves out stay (`upsert`) or are deleted (`replace`).",
         ("upsert", "replace"),
+    ),
+    "ItemAvailability": (
+        "Whether and how an item can be bought.",
+        ("in stock", "out of stock", "available for order", "preorder"),
     ),
     "ItemCondition": ("Condition of what is sold.", ("new", "refurbished", "used")),
     "Lane": (
@@ -64,18 +70,18 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "TokenKind": ("Whose token connects the store.", get_args(TokenKind)),
 }
 """Sets of words: name, description, and the words in the order in which they are listed."""
-_OBJECTS: dict[str, tuple[str, frozenset[tuple[str, str]]]] = {
+_OBJECTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "ItemData": (
         "An item's fields as Meta knows them.",
-        frozenset({("MetaItemDetail", "mappedItemData"), ("NextRequest", "data")}),
+        (("MetaItemDetail", "mappedItemData"), ("NextRequest", "data")),
     ),
-    "OtherEventData": (
-        "Data of an event whose type means nothing here.",
-        frozenset({("CloudEvent", "data")}),
+    "OptionValues": (
+        "What a variant is of its product, by the option's name.",
+        (("VariantBody", "options"),),
     ),
+    "OtherEventData": ("Data of an event whose type means nothing here.", (("CloudEvent", "data"),)),
 }
-"""Objects of any fields: name, description, and the fields that hold one."""
-_FREE = {"additionalProperties": True, "type": "object"}
+"""Objects without fields of their own that are one of several choices: name, description, and where they stand."""
 
 
 def for_generators(document: dict[str, Any]) -> dict[str, Any]:
@@ -83,8 +89,11 @@ def for_generators(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name, (description, places) in _OBJECTS.items():
         for schema, field in places:
-            _name_object(schemas[schema]["properties"][field], name)
-        schemas[name] = {**_FREE, "description": description}
+            choices = schemas[schema]["properties"][field].get("anyOf", [])
+            for index, choice in enumerate(choices):
+                if choice.get("type") == "object":
+                    schemas[name] = {**choice, "description": description}
+                    choices[index] = {"$ref": f"{_PREFIX}{name}"}
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
@@ -94,17 +103,16 @@ def for_generators(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             _tell_defaults(operation.get("requestBody"))
     types = {name: schema for name, schema in schemas.items() if "enum" in schema}
-    for name, (description, words) in _WORDS.items():
-        types[name] = {"type": "string", "enum": list(words), "description": description}
-    names = {tuple(schema["enum"]): name for name, schema in types.items()}
+    made = {
+        name: {"type": "string", "enum": list(words), "description": description}
+        for name, (description, words) in _WORDS.items()
+    }
+    names = {tuple(schema["enum"]): name for name, schema in (types | made).items()}
     named: dict[str, Any] = _with_named_words(document, names)
-    named["components"]["schemas"].update(types)
+    text = json.dumps(named)
+    used = {name: schema for name, schema in made.items() if f'"{_PREFIX}{name}"' in text}
+    named["components"]["schemas"].update(types | used)
     return named
-
-
-def _name_object(field: dict[str, Any], name: str) -> None:
-    choices = field["anyOf"]
-    choices[choices.index(_FREE)] = {"$ref": f"#/components/schemas/{name}"}
 
 
 def _leave_out_null(schema: dict[str, Any]) -> None:
@@ -145,5 +153,5 @@ def _with_named_words(value: Any, names: dict[tuple[str, ...], str]) -> Any:
     name = names.get(tuple(words)) if isinstance(words, list) else None
     if name is not None:
         kept = {key: one for key, one in value.items() if key not in {"enum", "type"}}
-        return {"$ref": f"#/components/schemas/{name}", **kept}
+        return {"$ref": f"{_PREFIX}{name}", **kept}
     return {key: _with_named_words(one, names) for key, one in value.items()}
