@@ -43,6 +43,7 @@ from meta_sync_client.models import (
     StockAdjustment,
     SyncJob,
     SyncJobAnswer,
+    SyncJobStage,
     SyncJobStatus,
     SyncStatus,
     TimelineEntry,
@@ -104,13 +105,18 @@ class Shop:
 
         return started.data.import_id, until(look, "the import")
 
+    def job(self, job_id: str) -> SyncJob:
+        """A job as it stands."""
+        answer = get_sync_job.sync(job_id=job_id, client=self.client)
+        assert isinstance(answer, SyncJobAnswer), answer
+        return answer.data
+
     def watched(self, job_id: str) -> SyncJob:
         """A job at its end, its counts checked at every look."""
 
         def look() -> SyncJob | None:
-            answer = get_sync_job.sync(job_id=job_id, client=self.client)
-            assert isinstance(answer, SyncJobAnswer), answer
-            job, counts = answer.data, answer.data.counts
+            job = self.job(job_id)
+            counts = job.counts
             waiting = counts.enqueued + counts.submitted
             ended = counts.unchanged + counts.synced + counts.failed + counts.skipped + counts.cancelled
             is_over = job.status in _OVER
@@ -250,8 +256,14 @@ def main() -> None:
         "events": send_news(shop),
     }
 
+    # The job looks at everything while nothing is sent yet: no item has ended before it was counted.
+    job_id = given(bootstrap.sync(client=shop.client)).data.job_id
+    until(
+        lambda: True if shop.job(job_id).stage is SyncJobStage.SYNCING else None,
+        "the job's look at all items",
+    )
     given(update_settings.sync(client=shop.client, body=SettingsPatch(sync_enabled=True)))
-    job = shop.watched(given(bootstrap.sync(client=shop.client)).data.job_id)
+    job = shop.watched(job_id)
     stream = given(stream_sync_job.sync(job.id, client=shop.client))
     seen["job"] = {"id": job.id, "status": job.status, "counts": job.counts.to_dict()}
     seen["stream"] = [line for line in stream.splitlines() if line.startswith("event:")]

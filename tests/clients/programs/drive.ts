@@ -252,12 +252,14 @@ const [storeId, shop] = await openShop(known);
 const imports = await importFiles(shop, known);
 const news = await sendNews(shop);
 
-given(await shop.PATCH("/admin/meta/settings", { body: { syncEnabled: true } }));
+// The job looks at everything while nothing is sent yet: no item has ended before it was counted.
 const started = given(await shop.POST("/admin/meta/bootstrap")).data;
+const read = async () =>
+  given(await shop.GET("/admin/meta/sync-jobs/{jobId}", { params: { path: { jobId: started.jobId } } })).data;
+await until(async () => ((await read()).stage === "syncing" ? true : undefined), "the job's look at all items");
+given(await shop.PATCH("/admin/meta/settings", { body: { syncEnabled: true } }));
 const { event, job } = await watched(shop, started.jobId);
-const again = given(
-  await shop.GET("/admin/meta/sync-jobs/{jobId}", { params: { path: { jobId: started.jobId } } }),
-).data;
+const again = await read();
 check(again.status === job.status && again.counts.synced === job.counts.synced, again);
 
 const errors = given(await shop.GET("/admin/meta/errors")).data;
