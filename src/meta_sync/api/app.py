@@ -149,6 +149,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 def _allowed_methods(request: Request) -> list[str]:
     path = request.scope["path"]
-    return sorted(
-        {method for route in api_routes() if route.path_regex.match(path) for method in route.methods or ()}
-    )
+    routes = [route for route in api_routes() if route.path_regex.match(path)]
+    # "/catalog/products/batch" is an address of its own, whatever else an id in its place could do.
+    routes = [route for route in routes if route.path == path] or routes
+    return sorted({method for route in routes for method in route.methods or ()})

@@ -131,7 +131,7 @@ def _field(location: Sequence[str | int]) -> str:
     name = ""
     for part in parts:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
-    return name[:200]
+    return name[:200] or "body"
 
 
 def _predicate(item: Any) -> str:

@@ -14,13 +14,13 @@ __all__ = ["href", "read_path_id", "write_path_id"]
 _UNSAFE = frozenset("/%?#\\")
 """Proxies and clients decode, merge or cut these before a server sees them."""
 
-_BULK = "bulk"
-"""Stands where an item's id stands, in the addresses of what is done to many items at once."""
+_TAKEN = frozenset({"", ".", "..", "batch", "bulk"})
+"""No segments at all, or words that stand where an id stands in the addresses of what is done to many objects."""
 
 
 def write_path_id(value: str) -> str:
     """The id as one path segment that reads back as the same id."""
-    if value in {"", ".", "..", _BULK} or value.startswith("~") or not _UNSAFE.isdisjoint(value):
+    if value in _TAKEN or value.startswith("~") or not _UNSAFE.isdisjoint(value):
         return "~" + base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
     return quote(value, safe="-._~!$&'()*+,;=:@")
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import functools
 import re
 import zoneinfo
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    GetJsonSchemaHandler,
     StrictBool,
     StrictFloat,
     StrictInt,
     StringConstraints,
 )
+from pydantic_core import CoreSchema
 
 from meta_sync.core.currency import is_currency
 from meta_sync.core.text import text_fault
@@ -35,6 +38,7 @@ __all__ = [
     "Share",
     "Text",
     "TimeZoneName",
+    "Told",
     "Url",
     "WholeNumber",
 ]
@@ -45,6 +49,8 @@ _LONGEST_URL = 2000
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _ID_PLACEHOLDERS = ("variantId", "productId", "sku")
 _PATH_PLACEHOLDERS = ("slug", "productId", "variantId", "sku")
+_URL_PATTERN = r"^(https?://[^\s@\\<>\x22{}|^`]+)?$"
+_BASE_URL_PATTERN = r"^(https?://[^\s@\\<>\x22{}|^`?#]+)?$"
 _LONGEST_TEMPLATE = 100
 """An id at Meta has at most 100 characters, so a longer template could never make one."""
 
@@ -151,6 +157,25 @@ def _email(text: str) -> str:
 
 _Stripped = StringConstraints(strict=True, strip_whitespace=True, max_length=_LONGEST_URL)
 
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A keyword of JSON Schema that says in documents what a validator sees to; it checks nothing by itself."""
+
+    keyword: str
+    value: object
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), self.keyword: self.value}
+
+
+def _told(pattern: str) -> Told:
+    """A pattern. Where a value may be empty it lets that through; spaces around a value are forgiven in silence."""
+    return Told("pattern", pattern)
+
+
 Flag = StrictBool
 WholeNumber = StrictInt
 Days = Annotated[StrictInt, Field(ge=1, le=3650)]
@@ -162,26 +187,44 @@ Text = Annotated[
 ]
 OptionalText = Annotated[Text | None, BeforeValidator(_blank_as_none)]
 Url = Annotated[
-    Annotated[str, _Stripped, AfterValidator(_storable), AfterValidator(_url)] | None,
+    Annotated[str, _Stripped, AfterValidator(_storable), AfterValidator(_url), _told(_URL_PATTERN)] | None,
     BeforeValidator(_blank_as_none),
 ]
 BaseUrl = Annotated[
-    Annotated[str, _Stripped, AfterValidator(_storable), AfterValidator(_base_url)] | None,
+    Annotated[str, _Stripped, AfterValidator(_storable), AfterValidator(_base_url), _told(_BASE_URL_PATTERN)]
+    | None,
     BeforeValidator(_blank_as_none),
 ]
 MetaId = Annotated[
-    Annotated[str, _Stripped, AfterValidator(_meta_id)] | None, BeforeValidator(_blank_as_none)
+    Annotated[str, _Stripped, AfterValidator(_meta_id), _told("^[A-Za-z0-9_-]{0,100}$")] | None,
+    BeforeValidator(_blank_as_none),
 ]
 CurrencyCode = Annotated[
-    Annotated[str, _Stripped, AfterValidator(_currency)] | None, BeforeValidator(_blank_as_none)
+    Annotated[str, _Stripped, AfterValidator(_currency), _told("^([A-Za-z]{3})?$")] | None,
+    BeforeValidator(_blank_as_none),
 ]
-TimeZoneName = Annotated[str, _Stripped, AfterValidator(_time_zone)]
-GraphVersion = Annotated[str, _Stripped, AfterValidator(_graph_version)]
-ProductPath = Annotated[str, _Stripped, AfterValidator(_storable), AfterValidator(_product_path)]
+TimeZoneName = Annotated[str, _Stripped, AfterValidator(_time_zone), _told("^[A-Za-z0-9_+/-]+$")]
+GraphVersion = Annotated[
+    str, _Stripped, AfterValidator(_graph_version), _told(r"^v[1-9][0-9]{0,2}\.[0-9]{1,2}$")
+]
+ProductPath = Annotated[
+    str,
+    _Stripped,
+    AfterValidator(_storable),
+    AfterValidator(_product_path),
+    _told(r"^/\S*\{(slug|productId|variantId|sku)\}\S*$"),
+]
 RetailerIdTemplate = Annotated[
     str,
     StringConstraints(strict=True, max_length=_LONGEST_TEMPLATE),
     AfterValidator(_storable),
     AfterValidator(_retailer_id_template),
+    _told(r"\{(variantId|sku)\}"),
 ]
-EmailAddress = Annotated[str, _Stripped, AfterValidator(_storable), AfterValidator(_email)]
+EmailAddress = Annotated[
+    str,
+    _Stripped,
+    AfterValidator(_storable),
+    AfterValidator(_email),
+    _told(r'^[^\s@,;<>"]{1,64}@[^\s@,;<>"]{1,190}\.[^\s@,;<>".]{2,}$'),
+]

@@ -26,6 +26,7 @@ from meta_sync.stores.setting_types import (
     Share,
     Text,
     TimeZoneName,
+    Told,
     Url,
     WholeNumber,
 )
@@ -53,6 +54,9 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+_TOLD_DISTINCT = Told("uniqueItems", value=True)
+
+
 def _descending(values: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(values, reverse=True))
 
@@ -72,7 +76,9 @@ class StoreSettings(BaseModel):
     redirect_uri: Url = None
     graph_version: GraphVersion = "v25.0"
     system_user_name: Text = "meta-sync Catalog Sync"
-    features: Annotated[tuple[Feature, ...], Field(min_length=1), AfterValidator(_distinct)] = ("catalog",)
+    features: Annotated[
+        tuple[Feature, ...], Field(min_length=1), AfterValidator(_distinct), _TOLD_DISTINCT
+    ] = ("catalog",)
 
     # What a payload is made of.
     currency: CurrencyCode = None
@@ -109,9 +115,12 @@ class StoreSettings(BaseModel):
         tuple[Annotated[WholeNumber, Field(ge=1, le=60)], ...],
         Field(max_length=10),
         AfterValidator(_distinct),
+        _TOLD_DISTINCT,
         AfterValidator(_descending),
     ] = (14, 7, 1)
-    alert_emails: Annotated[tuple[EmailAddress, ...], Field(max_length=20), AfterValidator(_distinct)] = ()
+    alert_emails: Annotated[
+        tuple[EmailAddress, ...], Field(max_length=20), AfterValidator(_distinct), _TOLD_DISTINCT
+    ] = ()
     alert_webhook_url: Url = None
 
     # How long things are kept.

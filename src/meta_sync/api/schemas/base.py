@@ -81,7 +81,15 @@ def _with_offset(value: datetime) -> datetime:
 
 Text = StrictStr
 Flag = StrictBool
-Int64 = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1, json_schema_extra={"format": "int64"})]
+Int64 = Annotated[
+    StrictInt,
+    Field(
+        ge=-(2**63),
+        le=2**63 - 1,
+        json_schema_extra={"format": "int64", "minimum": 0, "maximum": 2**63 - 1},
+    ),
+]
+"""A price or a quantity. That it is not below zero is judged with the rest of what the catalog can store."""
 Instant = Annotated[datetime, BeforeValidator(_instant_text), AfterValidator(_with_offset)]
 """A moment with an offset; numbers are not taken for times."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, model_validator
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, WithJsonSchema, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 from meta_sync.api.path_ids import href
@@ -22,6 +22,7 @@ from meta_sync.api.schemas.base import (
 )
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
 from meta_sync.catalog.reading import StoredProduct
+from meta_sync.catalog.validation import AVAILABILITIES, MAX_VARIANTS
 from meta_sync.sync.items import ProductSync
 from meta_sync.sync.models import Status
 
@@ -70,9 +71,22 @@ def _null_as_empty(value: object) -> object:
     return [] if value is None else value
 
 
+_SCALARS = [{"type": name} for name in ("string", "number", "boolean", "null")]
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+
 OptionText = Annotated[Text, BeforeValidator(_scalar_text)]
-Options = Annotated[dict[Text, OptionText], BeforeValidator(_present)]
-Texts = Annotated[list[Text], BeforeValidator(_null_as_empty)]
+Options = Annotated[
+    dict[Text, OptionText],
+    BeforeValidator(_present),
+    WithJsonSchema(
+        {"anyOf": [{"type": "object", "additionalProperties": {"anyOf": _SCALARS}}, {"type": "null"}]}
+    ),
+]
+Texts = Annotated[
+    list[Text], BeforeValidator(_null_as_empty), WithJsonSchema({"anyOf": [_TEXTS, {"type": "null"}]})
+]
+NO_CONTROLS: dict[str, Any] = {"pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"}
+"""Of ids, as the catalog judges them."""
 
 
 class _Forgiving(Body):
@@ -110,7 +124,11 @@ class VariantBody(_Forgiving):
     """One variant. Prices are whole minor units of the store's currency (1999 is 19.99 EUR)."""
 
     id: Text = Field(
-        min_length=1, max_length=200, description="Unique in the store.", examples=["TEE-1-RED-M"]
+        min_length=1,
+        max_length=200,
+        description="Unique in the store.",
+        examples=["TEE-1-RED-M"],
+        json_schema_extra=NO_CONTROLS,
     )
     sku: Text | None = None
     link: Text | None = None
@@ -126,7 +144,10 @@ class VariantBody(_Forgiving):
     barcode: Text | None = None
     options: Options = Field(default_factory=dict, examples=[{"Color": "Red", "Size": "M"}])
     availability: Text | None = Field(
-        default=None, description="Used only when stock is not tracked.", examples=["in stock"]
+        default=None,
+        description="Used only when stock is not tracked.",
+        examples=["in stock"],
+        json_schema_extra={"anyOf": [{"type": "string", "enum": list(AVAILABILITIES)}, {"type": "null"}]},
     )
     inventory: InventoryBody | None = Field(default=None, description="Absent: the stock is left alone.")
 
@@ -160,12 +181,13 @@ class ProductBody(_Forgiving):
         min_length=1,
         max_length=200,
         description="Who owns the product: `api`, `meta` or a feed's name.",
+        json_schema_extra=NO_CONTROLS,
     )
     updated_at: Instant | None = Field(
         default=None,
         description="The source's clock: older than what is stored means ignored, and the answer says so.",
     )
-    variants: list[VariantBody]
+    variants: list[VariantBody] = Field(json_schema_extra={"maxItems": MAX_VARIANTS})
 
     def given(self, product_id: str) -> ProductInput:
         """The product for the catalog."""
@@ -177,7 +199,7 @@ class ProductBody(_Forgiving):
 class BatchProduct(ProductBody):
     """One product of a batch."""
 
-    id: Text = Field(min_length=1, max_length=200)
+    id: Text = Field(min_length=1, max_length=200, json_schema_extra=NO_CONTROLS)
 
 
 class _Rows:
@@ -210,7 +232,7 @@ class ProductBatch(Body):
 class InventoryBatchItem(InventoryBody):
     """Stock of one variant of a batch."""
 
-    variant_id: Text = Field(min_length=1, max_length=200)
+    variant_id: Text = Field(min_length=1, max_length=200, json_schema_extra=NO_CONTROLS)
 
 
 class InventoryBatch(Body):

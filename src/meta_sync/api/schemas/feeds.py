@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, StrictInt
+from pydantic import Field, GetJsonSchemaHandler, SecretStr, StrictInt
+from pydantic_core import CoreSchema
 
 from meta_sync.api.path_ids import href
 from meta_sync.api.schemas.base import Answer, Body, Flag, PagedAnswer, Text, View
@@ -32,16 +33,36 @@ _URL_EXAMPLE = "https://shop.example/feeds/google.xml?lang=en"
 
 Interval = Annotated[StrictInt, Field(ge=SHORTEST_INTERVAL_SECONDS, le=LONGEST_INTERVAL_SECONDS)]
 Source = Annotated[Text, Field(min_length=1, max_length=200)]
+Url = Annotated[Text, Field(json_schema_extra={"pattern": "^https?://", "maxLength": 2000})]
+Username = Annotated[
+    Text, Field(json_schema_extra={"minLength": 1, "maxLength": 200, "pattern": "^[^:\\u0000-\\u001f]+$"})
+]
+Password = Annotated[Text, Field(json_schema_extra={"maxLength": 1000, "pattern": "^[^\\u0000-\\u001f]*$"})]
+Mode = Annotated[Text, Field(json_schema_extra={"enum": ["upsert", "replace"]})]
+
+
+class _NeverNull:
+    """Says that a field may be absent, and not null; the feeds themselves see to it."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        told = handler(schema)
+        (kept,) = (one for one in told.pop("anyOf") if one != {"type": "null"})
+        return {**told, **kept}
+
+
+_NEVER_NULL = _NeverNull()
 
 
 class _Address(Body):
     """What all that is fetched has in common."""
 
-    url: Text = Field(description=_URL, examples=[_URL_EXAMPLE], json_schema_extra={"writeOnly": True})
+    url: Url = Field(description=_URL, examples=[_URL_EXAMPLE], json_schema_extra={"writeOnly": True})
     format: Text | None = Field(default=None, description="Recognised from the file when absent.")
-    mode: Text = Field(default="upsert", description="`upsert` or `replace`.")
-    username: Text | None = Field(default=None, description="For basic authentication, with `password`.")
-    password: Text | None = Field(default=None, json_schema_extra={"writeOnly": True})
+    mode: Mode = Field(default="upsert", description="`upsert` or `replace`.")
+    username: Username | None = Field(default=None, description="For basic authentication, with `password`.")
+    password: Password | None = Field(default=None, json_schema_extra={"writeOnly": True})
     allow_mass_delete: Flag = Field(
         default=False, description="Lets a replace delete a large part of its source's products."
     )
@@ -83,17 +104,17 @@ class CreateFeedBody(_Address):
 class UpdateFeedBody(Body):
     """What to change of a feed. A key that is absent stays; null clears format, username or password."""
 
-    url: Text | None = Field(
+    url: Annotated[Url | None, _NEVER_NULL] = Field(
         default=None, description=_URL, examples=[_URL_EXAMPLE], json_schema_extra={"writeOnly": True}
     )
-    source: Source | None = None
+    source: Annotated[Source | None, _NEVER_NULL] = None
     format: Text | None = None
-    mode: Text | None = None
-    interval_seconds: Interval | None = None
-    username: Text | None = None
-    password: Text | None = Field(default=None, json_schema_extra={"writeOnly": True})
-    allow_mass_delete: Flag | None = None
-    enabled: Flag | None = None
+    mode: Annotated[Mode | None, _NEVER_NULL] = None
+    interval_seconds: Annotated[Interval | None, _NEVER_NULL] = None
+    username: Username | None = None
+    password: Password | None = Field(default=None, json_schema_extra={"writeOnly": True})
+    allow_mass_delete: Annotated[Flag | None, _NEVER_NULL] = None
+    enabled: Annotated[Flag | None, _NEVER_NULL] = None
 
     def changes(self) -> dict[str, Any]:
         """What was given, by the names of ``FeedInput``."""

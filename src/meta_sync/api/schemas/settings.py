@@ -8,7 +8,7 @@ from fastapi import Body as BodyParameter
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
-from meta_sync.api.schemas.base import Answer, View
+from meta_sync.api.schemas.base import Answer, Body, View
 from meta_sync.stores.settings import READ_ONLY_FIELDS, SECRET_FIELDS, StoreSettings
 
 __all__ = ["Settings", "SettingsAnswer", "SettingsPatch"]
@@ -38,17 +38,18 @@ Settings: type[View] = create_model(
     **_read_only,
 )
 
+_Secret = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"\S")]
 _patched: dict[str, Any] = {
     name: (_kind(name) | None, Field(default=None)) for name in StoreSettings.model_fields
 }
 _patched_secrets: dict[str, Any] = {
-    name: (str | None, Field(default=None, json_schema_extra={"writeOnly": True}))
+    name: (_Secret | None, Field(default=None, json_schema_extra={"writeOnly": True}))
     for name in sorted(SECRET_FIELDS)
 }
 
 _PatchFields: type[BaseModel] = create_model(
     "SettingsPatch",
-    __base__=View,
+    __base__=Body,
     __doc__="Settings to change. A key that is absent stays; null puts it back to its default.",
     **_patched,
     **_patched_secrets,
