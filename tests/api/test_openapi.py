@@ -75,8 +75,8 @@ def test_schema_names_are_clean_and_not_split() -> None:
 def test_every_reference_leads_somewhere() -> None:
     for value in walk(DOCUMENT):
         if isinstance(value, dict) and isinstance(value.get("$ref"), str):
-            name = value["$ref"].removeprefix("#/components/schemas/")
-            assert name in DOCUMENT["components"]["schemas"], name
+            kind, name = value["$ref"].removeprefix("#/components/").split("/")
+            assert name in DOCUMENT["components"][kind], name
 
 
 def test_answers_have_no_optional_fields() -> None:

@@ -12,7 +12,14 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
-from meta_sync.api.documentation import CODES_KEY, codes_by_status, describe_codes, implied_codes
+from meta_sync.api.documentation import (
+    CODES_KEY,
+    codes_by_status,
+    describe_codes,
+    implied_codes,
+    table_of_codes,
+)
+from meta_sync.api.examples import add_examples
 from meta_sync.api.schemas.base import Error
 from meta_sync.api.security import Access, Scope, access_of
 
@@ -37,7 +44,10 @@ _DESCRIPTION = (
     "Keeps a store's catalog true on Facebook and Instagram. Successes come as `{data, message, statusCode, metadata}`,"
     " failures as `Error`. Times are ISO 8601 with an offset, money is whole minor units of the store's currency, ids are"
     " texts. An id in a path that holds `/`, `%`, `?`, `#` or a backslash, begins with `~`, or is `.` or `..` is written"
-    " `~` + base64url; every object carries its `href`."
+    " `~` + base64url; every object carries its `href`.\n\n## Errors\n\nEvery failure is an `Error` with one of these codes,"
+    " also where there is no such address (`NOT_FOUND`) and where the method is not served (`METHOD_NOT_ALLOWED`, with"
+    " `Allow`). 429 and 503 say in `Retry-After` how many seconds to wait. What Meta said stands in `meta`. The codes of"
+    " items, skips, pauses and rows of imports are listed by `GET /admin/meta/error-codes`."
 )
 
 _SECURITY_SCHEMES = {
@@ -79,7 +89,7 @@ def build_openapi(app: FastAPI, routes: list[APIRoute]) -> dict[str, Any]:
     document: dict[str, Any] = get_openapi(
         title="meta-sync",
         version=app.version,
-        description=_DESCRIPTION,
+        description=f"{_DESCRIPTION}\n\n{table_of_codes()}",
         routes=app.routes,
         tags=TAGS,
         servers=[{"url": "/", "description": "The installation that this document was read from."}],
@@ -93,14 +103,18 @@ def build_openapi(app: FastAPI, routes: list[APIRoute]) -> dict[str, Any]:
     schemas.update(error_schema.pop("$defs", {}))
     schemas["Error"] = error_schema
     document["components"]["securitySchemes"] = _SECURITY_SCHEMES
+    codes: dict[str, dict[str, list[str]]] = {}
     for route in routes:
         for method in route.methods or ():
             operation = document["paths"].get(route.path, {}).get(method.lower())
             if operation is not None:
-                _complete(operation, route, access_of(route.endpoint))
+                codes[operation["operationId"]] = _complete(operation, route, access_of(route.endpoint))
     for schema in schemas.values():
         _drop_titles(schema)
-    return _renamed(document)
+    _make_bounds_whole(document)
+    document = _renamed(document)
+    add_examples(document, codes)
+    return document
 
 
 def render(document: dict[str, Any]) -> str:
@@ -108,13 +122,15 @@ def render(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> None:
+def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> dict[str, list[str]]:
+    """Say what FastAPI does not know of an operation; the codes that it can give, by status."""
     responses = operation["responses"]
     responses.pop("422", None)
     codes = implied_codes(operation, route.path, access)
     for response in responses.values():
         codes.update(response.pop(CODES_KEY, ()))
-    for status, named in codes_by_status(codes).items():
+    by_status = codes_by_status(codes)
+    for status, named in by_status.items():
         responses[status] = {
             "description": describe_codes(named),
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -139,6 +155,22 @@ def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> Non
             _drop_titles(content.get("schema", {}))
     for content in operation.get("requestBody", {}).get("content", {}).values():
         _drop_titles(content.get("schema", {}))
+    return by_status
+
+
+def _make_bounds_whole(value: Any) -> None:
+    """Write the bounds of integers as integers: FastAPI makes floats of them, and 2^63 of the largest one."""
+    if isinstance(value, list):
+        for one in value:
+            _make_bounds_whole(one)
+    if not isinstance(value, dict):
+        return
+    if value.get("type") == "integer":
+        for bound in ("minimum", "maximum"):
+            if isinstance(value.get(bound), float):
+                value[bound] = min(int(value[bound]), 2**63 - 1)
+    for one in value.values():
+        _make_bounds_whole(one)
 
 
 def _drop_titles(schema: Any) -> None:
