@@ -71,7 +71,7 @@ up: $(INSTALLED) ## Run everything on this machine; ARGS=--sandbox adds a local 
 
 .PHONY: test
 test: lint $(CLIENTS_INSTALLED) ## Everything CI runs: linters, types, layers, tests with coverage
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered --durations=10 $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --durations=10 $(ARGS)
 
 .PHONY: lint
 lint: $(INSTALLED) ## Linters, formatting, types and the order of the packages

@@ -14,6 +14,13 @@ from tests.support.postgres import fresh_database, running_postgres
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
+_LONG = ("tests/clients/", "tests/worker/", "tests/api/test_schemathesis", "tests/simulation/")
+"""Files of few tests that take long each: begun first, so that no process of the suite works on alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[EmbeddedPostgres]:
