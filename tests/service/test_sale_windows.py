@@ -178,31 +178,36 @@ async def _now(world: World) -> datetime:
 
 
 async def test_a_sale_begins_and_ends_without_a_call_and_is_emptied_later(world: World) -> None:
-    """In real time, by the database's clock: two seconds of sale, then the delay, then the clean-up."""
+    """In real time, by the database's clock: a moment before the sale, the sale, the delay, then the clean-up."""
     world.timing = replace(FAST, sale_delay_seconds=1.0)
     await execute(world, "UPDATE schedules SET next_at = now() WHERE name = 'sale_windows'")
-    start = (await _now(world)).replace(microsecond=0) + timedelta(seconds=1)
-    end = start + timedelta(seconds=1)
-    sale = {"special_price": 1000, "special_price_start": start, "special_price_end": end}
-    await world.put("p", variant("a", 2000, **sale), variant("b", 2000))
     pipeline = world.pipeline()
-    await world.run(pipeline)
-    assert await _now(world) < end, "too slow to see anything"
+    # A machine that is too slow to see a sale of a second is given a longer one.
+    for seconds in (1, 10, 60):
+        start = (await _now(world)).replace(microsecond=0) + timedelta(seconds=seconds)
+        end = start + timedelta(seconds=seconds)
+        sale = {"special_price": 1000, "special_price_start": start, "special_price_end": end}
+        await world.put("p", variant("a", 2000, **sale), variant("b", 2000))
+        await world.run(pipeline)
+        calls = world.calls()
+        if await _now(world) < end:
+            break
+    else:
+        pytest.fail("too slow to see anything")
     window = world.at_meta()["a"]["sale_price_effective_date"]
     assert [_instant(bound) for bound in window.split("/")] == [start, end]
-    assert world.calls() == 1
 
     async def called_or(moment: datetime) -> bool:
-        return world.calls() > 1 or await _now(world) >= moment
+        return world.calls() > calls or await _now(world) >= moment
 
     await world.run(pipeline, until=lambda: called_or(end + timedelta(seconds=0.9)))
-    assert world.calls() == 1, "neither at the start nor at the end"
+    assert world.calls() == calls, "neither at the start nor at the end"
     assert world.at_meta()["a"]["sale_price"] == "10.00 EUR"
-    await world.run(pipeline, until=lambda: world.calls() > 1)
+    await world.run(pipeline, until=lambda: world.calls() > calls)
     assert await _now(world) >= end + _SECOND
     await world.run(pipeline)
     await assert_tidy(world)
-    assert world.calls() == 2
+    assert world.calls() == calls + 1
     assert "sale_price" not in world.at_meta()["a"]
     assert await one(world, "SELECT count(*) FROM batch_items WHERE variant_id = 'b'") == 1
 
