@@ -38,6 +38,11 @@ _INDEXES = (
         "store_id, product_id",
         "deleted_at IS NULL AND status = 'active' AND visibility = 'public'",
     ),
+    # Lists look the product of an item up by it, without the row: a third of what such a look-up costs.
+    ("variants", "variants_live_idx", "store_id, variant_id, product_id", "deleted_at IS NULL"),
+    # Pages of keys in use, and of all stores, in the order of their making.
+    ("api_keys", "api_keys_in_use_idx", "store_id, created_at DESC, key_id", "revoked_at IS NULL"),
+    ("stores", "stores_created_idx", "created_at, store_id", None),
     ("batches", "batches_sent_idx", "store_id, sent_at, batch_id", "sent_at IS NOT NULL"),
     ("batches", "batches_finished_idx", "store_id, finished_at, batch_id", "finished_at IS NOT NULL"),
     ("jobs", "jobs_finished_idx", "store_id, finished_at", "finished_at IS NOT NULL"),
@@ -119,7 +124,9 @@ _TRIGGERS = {
 
 
 # What becomes of the items of a job, besides what it asked for.
-_JOB_COUNTS = ("submitted", "synced", "failed", "skipped", "undecided")
+_JOB_COUNTS = ("submitted", "synced", "failed", "skipped", "undecided", "rate_from_done", "rate_mark_done")
+_JOB_TIMES = ("rate_from", "rate_mark")
+_IMPORT_STATUSES = "'fetching', 'uploading', 'queued', 'running', 'success', 'partial', 'error'"
 
 # Meta's own id of an item, as a live read showed it.
 _META_ID = ("meta_id", "meta_id_epoch", "meta_id_at")
@@ -161,6 +168,7 @@ def upgrade() -> None:
     op.execute("GRANT EXECUTE ON FUNCTION find_variants(text, integer) TO meta_sync_app, meta_sync_worker")
     op.execute("REVOKE ALL ON FUNCTION note_store_event(text, text, text, text, jsonb) FROM PUBLIC")
     for name, (table, event) in _TRIGGERS.items():
+        op.execute(f"REVOKE ALL ON FUNCTION {name}() FROM PUBLIC")
         op.execute(f"CREATE TRIGGER {name} {event} ON {table} FOR EACH ROW EXECUTE FUNCTION {name}()")
     op.add_column("item_payloads", sa.Column("meta_id", sa.Text))
     op.add_column("item_payloads", sa.Column("meta_id_epoch", sa.Integer))
@@ -173,6 +181,14 @@ def _extend_jobs() -> None:
     op.add_column("jobs", sa.Column("result", postgresql.JSONB))
     for name in _JOB_COUNTS:
         op.add_column("jobs", sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0")))
+    for name in _JOB_TIMES:
+        op.add_column("jobs", sa.Column(name, sa.DateTime(timezone=True)))
+    op.add_column("jobs", sa.Column("error_code", sa.Text))
+    # An import can be called off. The check reads the imports of the last 30 days.
+    op.drop_constraint(op.f("imports_status_check"), "imports")
+    op.create_check_constraint(
+        op.f("imports_status_check"), "imports", f"status IN ({_IMPORT_STATUSES}, 'cancelled')"
+    )
     op.execute(
         "UPDATE jobs SET synced = enqueued, total = enqueued + unchanged WHERE finished_at IS NOT NULL"
     )
@@ -218,8 +234,11 @@ def _extend_jobs() -> None:
 def downgrade() -> None:
     for table in ("job_findings", "job_pages"):
         op.drop_table(table)
-    for name in (*reversed(_JOB_COUNTS), "result", "action"):
+    for name in ("error_code", *reversed(_JOB_TIMES), *reversed(_JOB_COUNTS), "result", "action"):
         op.drop_column("jobs", name)
+    op.execute("UPDATE imports SET status = 'error' WHERE status = 'cancelled'")
+    op.drop_constraint(op.f("imports_status_check"), "imports")
+    op.create_check_constraint(op.f("imports_status_check"), "imports", f"status IN ({_IMPORT_STATUSES})")
     for name in reversed(_META_ID):
         op.drop_column("item_payloads", name)
     for _, name, _, _ in reversed(_INDEXES):

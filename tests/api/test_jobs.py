@@ -19,7 +19,7 @@ JOBS = "/admin/meta/sync-jobs"
 FIELDS = {
     "id", "type", "status", "scope", "action", "lane", "dryRun", "description", "requestedBy", "createdAt", "startedAt",
     "finishedAt", "stage", "message", "percent", "counts", "ratePerMinute", "estimatedFinishAt", "error",
-    "result", "href",
+    "result", "href", "importHref",
 }  # fmt: skip
 COUNTS = {"total", "enqueued", "unchanged", "submitted", "synced", "failed", "skipped", "cancelled"}
 
@@ -42,6 +42,7 @@ async def test_a_sync_from_its_start_to_its_end(world: World, store: Caller) -> 
     assert started["href"] == f"{JOBS}/{started['jobId']}"
     conflict = assert_error(await store("POST", JOBS), 409, "CONFLICT")
     assert started["jobId"] in conflict["message"]
+    assert conflict["details"] == [{"field": "jobId", "message": started["jobId"]}]
     job = await store.data("GET", started["href"])
     assert set(job) == FIELDS
     assert set(job["counts"]) == COUNTS
@@ -266,7 +267,9 @@ async def test_a_dry_run_without_settings_says_so(world: World, store: Caller) -
         pass
     job = await store.data("GET", started["href"])
     assert (job["status"], job["counts"]["cancelled"]) == ("error", 3)
-    assert "not complete" in job["error"]
+    assert (job["error"]["code"], job["error"]["category"]) == ("config_incomplete", "catalog")
+    assert "missing" in job["error"]["message"]
+    assert job["error"]["action"].startswith("Fill in")
 
 
 async def test_an_item_called_bulk_is_one_item(world: World, store: Caller) -> None:

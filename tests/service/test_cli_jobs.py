@@ -76,6 +76,7 @@ async def test_what_failed_shows_in_the_exit_code(world: World, tmp_path: Path) 
     code, output, _ = await _worked_off(world, process)
     job: dict[str, Any] = orjson.loads(output)
     assert (code, job["status"], job["counts"]["failed"], job["counts"]["unchanged"]) == (1, "partial", 1, 3)
+    assert (job["error"]["code"], job["error"]["category"]) == ("items_failed", "product")
 
 
 async def test_a_dry_run_says_what_would_be_sent(world: World, tmp_path: Path) -> None:

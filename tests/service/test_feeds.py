@@ -151,7 +151,7 @@ async def test_failures_that_pass_are_tried_again_until_they_are_given_up(f: Fee
             waits.append(round(await f.seconds_to_next()))
     assert waits == [15, 60, 240, 960]
     view = await f.view(import_id)
-    assert view.status == "error"
+    assert (view.status, view.error_code) == ("error", "file_not_fetched")
     assert view.message == "The server has a problem of its own (status 503)."
     assert view.finished_at is not None
     assert (

@@ -272,7 +272,7 @@ async def test_an_upload_beyond_the_limit_ends_at_once(i: ImportBench) -> None:
     with pytest.raises(PayloadTooLargeError, match="10 bytes"):
         await service.append_chunk("s", import_id, 1, b"678901")
     view = await service.get("s", import_id)
-    assert view.status == "error"
+    assert (view.status, view.error_code) == ("error", "file_not_received")
     assert view.message is not None
     assert "10 bytes" in view.message
     assert await i.b.rows("SELECT 1 FROM import_chunks") == []
@@ -394,7 +394,7 @@ async def test_a_start_that_never_reaches_the_end_is_given_up_after_five(i: Impo
     assert (await i.service.get("s", import_id)).status == "running"
     assert await i.runner.run_next()
     view = await i.service.get("s", import_id)
-    assert view.status == "error"
+    assert (view.status, view.error_code) == ("error", "import_stopped")
     assert view.message is not None
     assert "stopped 5 times" in view.message
     assert not await i.runner.run_next()

@@ -232,7 +232,8 @@ async def test_another_catalog_ends_the_jobs_of_the_one_before(world: World) -> 
     await pipeline.jobs_tick()
     first = await _newest(world, "bootstrap")
     await world.connect(catalog_id=_OTHER_CATALOG)
-    assert (await world.jobs.get(world.store_id, first.job_id)).status == "cancelled"
+    ended = await world.jobs.get(world.store_id, first.job_id)
+    assert (ended.status, ended.error_code) == ("cancelled", "catalog_changed")
     second = await _newest(world, "bootstrap")
     assert second.job_id != first.job_id
     # Leased just before: it notices by itself.
@@ -242,7 +243,7 @@ async def test_another_catalog_ends_the_jobs_of_the_one_before(world: World) -> 
     assert await pipeline.jobs_tick() == 1
     job = await world.jobs.get(world.store_id, second.job_id)
     assert (job.status, job.looked_at) == ("cancelled", 0)
-    assert job.message == "The store uses another catalog now."
+    assert job.error_code == "catalog_changed"
 
 
 async def test_an_intent_that_waits_already_is_not_made_less_urgent(world: World) -> None:

@@ -21,7 +21,7 @@ from typing_extensions import override
 from meta_sync.cli import main as command
 from meta_sync.factory import Factory
 from meta_sync.graph import governor
-from meta_sync.sync import context, lease, listener, mapping, ticks
+from meta_sync.sync import context, job_runner, lease, listener, mapping, ticks
 from meta_sync.sync.drain import Timing
 from meta_sync.worker import pump
 from tests.support.processes import Running, WorkerProcess
@@ -51,6 +51,8 @@ class Changes:
         A newer mapper, whose titles say so.
     calls_per_hour
         The governor's allowance instead of Meta's: hundreds of lives make more calls in minutes than a shop in hours.
+    job_page
+        Items per page of a job: a small store takes many pages with it, too.
     """
 
     timing: Timing = FAST
@@ -58,6 +60,7 @@ class Changes:
     clock_seconds: float = 0.0
     mapper_version: int | None = None
     calls_per_hour: int | None = None
+    job_page: int | None = None
 
 
 class ForkedWorker(WorkerProcess):
@@ -145,6 +148,8 @@ def _live(arguments: list[str], environment: dict[str, str], log: str, changes: 
         new_mapper(changes.mapper_version)
     if changes.calls_per_hour is not None:
         _allow(changes.calls_per_hour)
+    if changes.job_page is not None:
+        job_runner._PAGE = changes.job_page
     if changes.clock_seconds:
         _move_clock(changes.clock_seconds)
     sys.argv = ["meta-sync", *arguments]

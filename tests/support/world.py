@@ -88,7 +88,7 @@ class World:
 
     @property
     def jobs(self) -> JobService:
-        return JobService(self.database, self.queue)
+        return JobService(self.database, self.queue, graph_url=self.settings.graph_url)
 
     @property
     def operations(self) -> OperationsService:

@@ -19,6 +19,7 @@ from meta_sync.sync.codes import CODES, CodeEntry, entry_of, explain, family_of,
 from meta_sync.sync.codes_api import API
 from meta_sync.sync.codes_document import document
 from meta_sync.sync.codes_imports import IMPORTS
+from meta_sync.sync.codes_jobs import JOBS, JobCode
 from meta_sync.sync.codes_mapping import MAPPING
 from meta_sync.sync.codes_pipeline import FAMILIES, PIPELINE, FailureCode
 from meta_sync.sync.eligibility import IneligibleReason
@@ -121,7 +122,7 @@ def _sql_codes() -> set[str]:
 
 
 def _pipeline_codes() -> set[str]:
-    found = {*FailureCode, *PauseReason, *get_args(StoreStandstill), *_sql_codes()}
+    found = {*FailureCode, *JobCode, *PauseReason, *get_args(StoreStandstill), *_sql_codes()}
     for name, call, path in _calls():
         if name == "of" and path.name == "status.py":
             found |= set(_constants(call.args[0]))
@@ -198,7 +199,7 @@ def test_an_entry_can_be_read_and_acted_on(entry: CodeEntry) -> None:
 
 
 def test_no_code_stands_for_two_things() -> None:
-    assert len(CODES) == len((*PIPELINE, *MAPPING, *IMPORTS, *API))
+    assert len(CODES) == len((*PIPELINE, *JOBS, *MAPPING, *IMPORTS, *API))
 
 
 def test_sentences_stand_in_the_table_and_nowhere_else() -> None:

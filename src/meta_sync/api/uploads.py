@@ -258,4 +258,6 @@ async def whole_body(request: Request) -> AsyncIterator[bytes]:
 async def abandon_upload(database: Database, store_id: str, import_id: str, reason: str) -> None:
     """End an import whose file did not come whole, so that it neither waits nor keeps what came of it."""
     async with database.store(store_id) as connection:
-        await end_import(connection, import_id, 0, status="error", message=reason)
+        await end_import(
+            connection, import_id, 0, status="error", message=reason, error_code="file_not_received"
+        )

@@ -110,6 +110,15 @@ variants = Table(
     Column("source", Text),
     PrimaryKeyConstraint("store_id", "variant_id"),
     Index(None, "store_id", "product_id"),
+    # What a list asks of the variant of an item, and no more, so that its row need not be read. A product's news writes it
+    # no more often than the key: none of its columns change.
+    Index(
+        "variants_live_idx",
+        "store_id",
+        "variant_id",
+        "product_id",
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
     # Tombstones are few; what counts or lists them must not walk the living.
     Index("variants_deleted_idx", "store_id", "variant_id", postgresql_where=text("deleted_at IS NOT NULL")),
     Index(
@@ -192,7 +201,7 @@ imports = Table(
     Column("feed_id", Identifier),
     Column("error_code", Text),
     CheckConstraint(
-        "status IN ('fetching', 'uploading', 'queued', 'running', 'success', 'partial', 'error')",
+        "status IN ('fetching', 'uploading', 'queued', 'running', 'success', 'partial', 'error', 'cancelled')",
         name="status",
     ),
     Index(None, "store_id", "created_at"),

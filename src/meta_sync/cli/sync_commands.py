@@ -20,7 +20,7 @@ from meta_sync.cli.session import Session, open_session
 from meta_sync.core.config import Settings
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError
-from meta_sync.sync.codes import entry_of
+from meta_sync.sync.codes import entry_of, explain
 from meta_sync.sync.job_models import JobAction, JobOrder, JobView
 from meta_sync.sync.models import Status
 from meta_sync.sync.status import StoreStatus
@@ -112,9 +112,12 @@ def _sync(
     if json:
         console.print_json(_job_as_json(job))
     elif dry_run:
-        _say_dry_run(job)
+        _say_dry_run(job, store)
     elif watch:
         console.say(f"The job is over: {job_sentence(job)}.")
+        _say_why(job, store)
+    else:
+        console.say(f"It runs by itself. Watch it with: meta-sync sync --store {store} --watch")
     if job.is_over and job.status != "success":
         raise typer.Exit(1)
 
@@ -144,15 +147,41 @@ def _job_as_json(job: JobView) -> dict[str, Any]:
         "ratePerMinute": job.rate_per_minute,
         "estimatedFinishAt": job.estimated_finish_at,
         "message": job.message,
-        "error": job.error,
+        "error": _error_as_json(job),
         "dryRun": job.result if job.dry_run else None,
     }
 
 
-def _say_dry_run(job: JobView) -> None:
+def _error_as_json(job: JobView) -> dict[str, Any] | None:
+    if job.error_code is None:
+        return None
+    entry = explain(job.error_code)
+    message = job.message or entry.sentence
+    return {
+        "code": job.error_code,
+        "category": entry.category,
+        "message": message,
+        "action": entry.action,
+    }
+
+
+def _say_why(job: JobView, store_id: str) -> None:
+    """Why a job that is over did not do all, and what to do about it."""
+    if job.message:
+        console.say(job.message)
+    if job.error_code is None:
+        return
+    entry = explain(job.error_code)
+    console.say(f"{entry.sentence} {entry.action}")
+    if job.counts.failed:
+        console.say(f"See them with: meta-sync errors --store {store_id}")
+
+
+def _say_dry_run(job: JobView, store_id: str) -> None:
     result = job.result
     if job.status != "success" or result is None:
-        console.say(f"The dry run did not end: {job.error or job.message or job.status}")
+        console.say(f"The dry run did not come to its end: {job.status}.")
+        _say_why(job, store_id)
         return
     decisions = {
         **dict.fromkeys(("create", "update", "delete", "unchanged", "skip"), 0),

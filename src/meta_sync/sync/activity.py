@@ -135,10 +135,11 @@ def _job_started(row: Any) -> ActivityEntry:
 
 
 def _job_ended(row: Any) -> ActivityEntry:
-    at, key, kind, status, error = row
+    at, key, kind, status, said, code = row
     message = f"The {_job_name(kind)} {_ENDS.get(status, status)}."
+    why = said or (explain(code).sentence if code else "")
     return ActivityEntry(
-        f"job_ended:{key}", at, "job_ended", f"{message} {error or ''}".strip(), Subject("job", key)
+        f"job_ended:{key}", at, "job_ended", f"{message} {why}".strip(), Subject("job", key), code
     )
 
 
@@ -228,6 +229,6 @@ _SOURCES: tuple[Source[ActivityEntry], ...] = (
         "batch_id::text",
         _batch_ended,
     ),
-    _source("type, status, error", "jobs", "finished_at", "job_id", _job_ended),
+    _source("type, status, message, error_code", "jobs", "finished_at", "job_id", _job_ended),
     _source("file_name, status, message, error_code", "imports", "finished_at", "import_id", _import_ended),
 )

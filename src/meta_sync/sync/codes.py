@@ -14,6 +14,7 @@ from meta_sync.graph.errors import RULES, Advice, ErrorFacts, GraphError
 from meta_sync.sync.code_entry import CodeEntry, CodeGroup, Severity
 from meta_sync.sync.codes_api import API
 from meta_sync.sync.codes_imports import IMPORTS
+from meta_sync.sync.codes_jobs import JOBS, JobCode
 from meta_sync.sync.codes_mapping import MAPPING
 from meta_sync.sync.codes_pipeline import FAMILIES, PIPELINE, FailureCode
 
@@ -22,6 +23,7 @@ __all__ = [
     "CodeEntry",
     "CodeGroup",
     "FailureCode",
+    "JobCode",
     "Severity",
     "entry_of",
     "explain",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 CODES: Mapping[str, CodeEntry] = MappingProxyType(
-    {entry.code: entry for entry in (*PIPELINE, *MAPPING, *IMPORTS, *API)}
+    {entry.code: entry for entry in (*PIPELINE, *JOBS, *MAPPING, *IMPORTS, *API)}
 )
 """Every entry by its code, in the order of the groups."""
 

@@ -44,6 +44,10 @@ _TITLES: dict[CodeGroup, tuple[str, str]] = {
             "what it stands for. A failure without a number is shown under the code itself."
         ),
     ),
+    "job": (
+        "Jobs and imports",
+        "In `error` of a job that failed, or that could not do all. Reasons why a store stands still are told there as well.",
+    ),
     "import": (
         "Rows of imports",
         "In `rule` of an import's errors and of its report. The row's own sentence says which value it is about.",

@@ -96,7 +96,7 @@ async def ask_for(connection: AsyncConnection, job: LeasedJob, variant_ids: Sequ
 
 async def _change(connection: AsyncConnection, job: LeasedJob, given: dict[str, Any]) -> None:
     match job.action:
-        case JobAction.LOOK:
+        case JobAction.LOOK | JobAction.IMPORT:
             return
         case JobAction.RETRY:
             await connection.execute(_RETRY, given)

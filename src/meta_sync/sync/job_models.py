@@ -13,6 +13,7 @@ from meta_sync.sync.models import Status
 
 __all__ = [
     "MAX_CHOSEN",
+    "RATE_SECONDS",
     "UNFINISHED",
     "JobAction",
     "JobCounts",
@@ -49,6 +50,8 @@ class JobAction(StrEnum):
     """The same, and an exclusion ends."""
     EXCLUDE = "exclude"
     """Take it off Meta and keep it off."""
+    IMPORT = "import"
+    """Take it from a file into the catalog; only imports do."""
 
     @property
     def is_own_reason(self) -> bool:
@@ -63,6 +66,7 @@ class ScopeKind(StrEnum):
     VARIANTS = "variants"
     PRODUCTS = "products"
     FILTER = "filter"
+    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +154,26 @@ class JobCounts:
         return self.unchanged + self.synced + self.failed + self.skipped + self.cancelled
 
 
+RATE_SECONDS = 120
+"""A rate is told of the last two to four minutes: batches end in lumps of thousands of items."""
+
+_LEAST_SECONDS = 5.0
+"""Nothing is said of the speed of a job that has only begun."""
+
+_SURE_SECONDS = 30.0
+_SURE_SHARE = 0.05
+"""Nothing is said of the end before as much was measured, or as much of the work is done: what ends first are items that
+need no call."""
+
+
 # The order of the fields is that of the columns of the statement that reads it.
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job as its row has it, at the instant ``seen_at`` of the database."""
+    """A job as its row has it, at the instant ``seen_at`` of the database.
+
+    An import is seen as a job, too: ``progress`` is how far its file is, and ``enqueued`` are the items that it created or
+    changed, which the pipeline follows from there on.
+    """
 
     job_id: str
     type: str
@@ -165,7 +185,6 @@ class JobView:
     enqueued: int
     """Asked to be decided so far, whatever has become of it, but for what was taken back."""
     unchanged: int
-    error: str | None
     requested_by: str | None
     created_at: datetime
     started_at: datetime | None
@@ -180,7 +199,23 @@ class JobView:
     dry_run: bool
     description: str | None
     result: dict[str, Any] | None
+    error_code: str | None
+    rate_from: datetime | None
+    """Since when the present rate is measured: what had ended by then stands beside it."""
+    rate_from_done: int
+    rate_mark: datetime | None
+    """Where the next one will be measured from."""
+    rate_mark_done: int
     seen_at: datetime
+    progress: int | None = None
+    """Percent of an import's file that is settled."""
+    is_paused: bool = False
+    """Whether the store stands still; ``message`` says why."""
+
+    @property
+    def is_import(self) -> bool:
+        """Whether it is an import, whose items are those of its file."""
+        return self.progress is not None
 
     @property
     def is_over(self) -> bool:
@@ -190,6 +225,8 @@ class JobView:
     @property
     def counts(self) -> JobCounts:
         """Where the items stand: whatever the instant, the counts are at most the total, and at the end they are it."""
+        if self.is_import:
+            return JobCounts(self.total, self.enqueued, self.unchanged, 0, 0, self.failed, self.skipped, 0)
         known = self.unchanged + self.synced + self.failed + self.skipped
         submitted = 0 if self.is_over else self.submitted
         waiting = 0 if self.is_over else self.enqueued + self.unchanged - known - submitted
@@ -210,26 +247,57 @@ class JobView:
         """How much has ended, in whole percent; 100 only when the job is over. A dry run ends an item by looking at it."""
         if self.is_over:
             return 100
+        if self.progress is not None:
+            return min(99, self.progress)
         done = self.looked_at if self.dry_run else self.counts.ended
         return min(99, 100 * done // self.total) if self.total else 0
 
     @property
+    def _done(self) -> int:
+        """Items whose end took work: those that a look left alone say nothing of how fast others are sent."""
+        return self.looked_at if self.dry_run or self.is_import else self.synced + self.failed + self.skipped
+
+    @property
     def rate_per_minute(self) -> float | None:
-        """Items that ended at Meta or without it, per minute since the job began; ``None`` before the first."""
-        done = self.looked_at if self.dry_run else self.synced + self.failed + self.skipped
-        if self.started_at is None or not done:
+        """Items that ended per minute, lately; of a job that is over, in all. ``None``: too early to say."""
+        if self.started_at is None or not self._done:
             return None
-        minutes = ((self.finished_at or self.seen_at) - self.started_at).total_seconds() / 60
-        return round(done / max(minutes, 1 / 60), 1)
+        if self.finished_at is not None:
+            seconds = max((self.finished_at - self.started_at).total_seconds(), 1.0)
+            return round(self._done * 60 / seconds, 1)
+        seconds, before = self._measured()
+        return None if seconds < _LEAST_SECONDS else round((self._done - before) * 60 / seconds, 1)
+
+    def _measured(self) -> tuple[float, int]:
+        """The seconds that the present rate is measured over, and what had ended before them."""
+        since, before = self.rate_from or self.started_at or self.seen_at, self.rate_from_done
+        if self.rate_mark is not None and (self.seen_at - self.rate_mark).total_seconds() >= RATE_SECONDS:
+            since, before = self.rate_mark, self.rate_mark_done
+        return (self.seen_at - since).total_seconds(), before
 
     @property
     def estimated_finish_at(self) -> datetime | None:
-        """When it would be over at that rate; ``None`` where there is none, or it is over or called off."""
+        """When it would be over at that rate; ``None`` where nothing can be said: it is over, called off, too young, paused,
+        or nothing ended lately.
+        """
         rate = self.rate_per_minute
-        if self.status != "running" or not rate:
+        if self.status != "running" or not rate or self.is_paused:
             return None
-        left = self.total - (self.looked_at if self.dry_run else self.counts.ended)
-        return self.seen_at + timedelta(minutes=max(left, 0) / rate)
+        if self.progress is not None:
+            assert self.started_at is not None
+            spent = self.seen_at - self.started_at
+            return self.seen_at + spent * ((100 - self.progress) / self.progress) if self.progress else None
+        left = self._left()
+        is_sure = self._measured()[0] >= _SURE_SECONDS or self._done >= _SURE_SHARE * (self._done + left)
+        return self.seen_at + timedelta(minutes=left / rate) if is_sure else None
+
+    def _left(self) -> float:
+        """Items that will take work yet. Of those not looked at, as many as of those that were."""
+        if self.dry_run:
+            return max(self.total - self.looked_at, 0)
+        known = self.enqueued + self.unchanged
+        share = self.enqueued / known if known else 1.0
+        return self.enqueued - self._done + max(self.total - known, 0) * share
 
 
 @dataclass(frozen=True, slots=True)

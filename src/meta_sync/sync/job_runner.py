@@ -16,7 +16,7 @@ from meta_sync.core.crypto import Cipher
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.failpoints import failpoint
 from meta_sync.core.queue import JobName, JobQueue
-from meta_sync.sync.context import Standstill, StoreContext, load_context
+from meta_sync.sync.context import UNREADABLE_TOKEN, Standstill, StoreContext, load_context
 from meta_sync.sync.decide import decide
 from meta_sync.sync.drain import database_time
 from meta_sync.sync.job_actions import ask_for
@@ -36,10 +36,6 @@ _PAGE = 2_000
 _MOST_AHEAD = 5_000
 """Items of a job under way whose look cannot be taken back. It asks for more when fewer wait, so that little is left to be
 sent when it is called off."""
-
-_NOT_DECIDED = (
-    "The settings are not complete, or Meta cannot be reached with them, so nothing can be decided."
-)
 
 _DECIDED_FIRST = frozenset({"reevaluation", "sync"})
 """Types of jobs that ask only for items that differ; others leave it to the drain to find out."""
@@ -109,8 +105,7 @@ class JobRunner:
             link = Link(active.link_id, active.epoch, active.was_empty)
             page = [(item, state) for item, state in page if is_in_scope(item, state, link)]
             if job.dry_run and isinstance(context, Standstill):
-                said = {"job_id": job.job_id, "fence": job.fence, "error": _NOT_DECIDED}
-                await connection.execute(FAIL, said)
+                await self._cannot_decide(connection, job, context)
                 return
             variant_ids = [] if job.dry_run else await self._wanted(connection, job, context, link, page)
             advanced = await connection.scalar(
@@ -133,6 +128,17 @@ class JobRunner:
                 now = await database_time(connection)
                 await note_findings(connection, job, context, page, now=now, is_last=read < _PAGE)
             await self._give_back(connection, job, 0)
+
+    async def _cannot_decide(
+        self, connection: AsyncConnection, job: LeasedJob, standstill: Standstill
+    ) -> None:
+        """End a dry run that has nothing to decide with. Where a newer worker has the store, the job is left to it."""
+        if standstill.until is not None:
+            await self._give_back(connection, job, self._look_seconds)
+            return
+        code = "needs_reconnect" if standstill.reason == UNREADABLE_TOKEN else standstill.reason
+        said = {"job_id": job.job_id, "fence": job.fence, "error_code": code}
+        await connection.execute(FAIL, said)
 
     async def _wanted(
         self,

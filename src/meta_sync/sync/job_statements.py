@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from meta_sync.sync.job_models import RATE_SECONDS
 from meta_sync.sync.states import Event, status_case
 
 __all__ = [
@@ -83,13 +84,20 @@ CANCEL = text(
     """
 )
 SCOPE = text("SELECT scope FROM jobs WHERE job_id = :job_id").columns(scope=JSONB)
+_DONE = "CASE WHEN j.dry_run THEN j.looked_at ELSE j.synced + j.failed + j.skipped END"
+_MARK_IS_OLD = f"j.rate_mark < now() - make_interval(secs => {RATE_SECONDS})"
 # Those never looked at first, then those not looked at for the longest: jobs that wait for a store that stands still
 # keep no other store's from moving.
 LEASE = text(
     f"""
     UPDATE jobs AS j SET status = CASE j.status WHEN 'queued' THEN 'running' ELSE j.status END,
         leased_until = now() + make_interval(secs => {LEASE_SECONDS}),
-        fence = j.fence + 1, started_at = COALESCE(j.started_at, now())
+        fence = j.fence + 1, started_at = COALESCE(j.started_at, now()),
+        rate_from = CASE WHEN j.rate_mark IS NULL THEN now() WHEN {_MARK_IS_OLD} THEN j.rate_mark ELSE j.rate_from END,
+        rate_from_done = CASE WHEN j.rate_mark IS NULL THEN {_DONE} WHEN {_MARK_IS_OLD} THEN j.rate_mark_done
+            ELSE j.rate_from_done END,
+        rate_mark = CASE WHEN j.rate_mark IS NULL OR {_MARK_IS_OLD} THEN now() ELSE j.rate_mark END,
+        rate_mark_done = CASE WHEN j.rate_mark IS NULL OR {_MARK_IS_OLD} THEN {_DONE} ELSE j.rate_mark_done END
     WHERE j.job_id = (
         SELECT job_id FROM jobs
         WHERE status IN ('queued', 'running', 'cancelling') AND (leased_until IS NULL OR leased_until < now())
@@ -228,6 +236,7 @@ FINISH = text(
     """
     UPDATE jobs SET finished_at = now(), stage = 'done', leased_until = NULL,
         status = CASE WHEN status = 'cancelling' THEN 'cancelled' WHEN failed > 0 THEN 'partial' ELSE 'success' END,
+        error_code = CASE WHEN failed > 0 THEN 'items_failed' END,
         message = CASE WHEN undecided > 0 THEN
             'Items of which Meta has ended every batch without a verdict so far: ' || undecided
             || '. They are tried again, at least once an hour.' ELSE message END
@@ -238,14 +247,13 @@ FINISH = text(
 )
 LINK_GONE = text(
     """
-    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
-        message = 'The store uses another catalog now.'
+    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL, error_code = 'catalog_changed'
     WHERE job_id = :job_id AND fence = :fence
     """
 )
 FAIL = text(
     """
-    UPDATE jobs SET status = 'error', finished_at = now(), leased_until = NULL, stage = 'done', error = :error
+    UPDATE jobs SET status = 'error', finished_at = now(), leased_until = NULL, stage = 'done', error_code = :error_code
     WHERE job_id = :job_id AND fence = :fence AND status = 'running'
     """
 )

@@ -64,6 +64,12 @@ jobs = Table(
     Column("skipped", BigInteger, nullable=False, server_default=text("0")),
     # Of those that failed: what Meta gave no verdict on, however often it was asked.
     Column("undecided", BigInteger, nullable=False, server_default=text("0")),
+    Column("error_code", Text),
+    # Two moments of the last minutes and what had ended by then; see job_models.
+    Column("rate_from", DateTime(timezone=True)),
+    Column("rate_from_done", BigInteger, nullable=False, server_default=text("0")),
+    Column("rate_mark", DateTime(timezone=True)),
+    Column("rate_mark_done", BigInteger, nullable=False, server_default=text("0")),
     CheckConstraint(
         "status IN ('queued', 'running', 'cancelling', 'cancelled', 'success', 'partial', 'error')",
         name="status",

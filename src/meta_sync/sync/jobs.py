@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Any
+import builtins
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import orjson
 from sqlalchemy import text
@@ -12,17 +12,15 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.catalog.models import Lane
+from meta_sync.catalog.ingest.import_cancel import cancel_import
 from meta_sync.connection.repository import active_link
 from meta_sync.core.db import Database
-from meta_sync.core.errors import ConflictError, NotFoundError
+from meta_sync.core.errors import ConflictError, ErrorDetail, NotFoundError
 from meta_sync.core.ids import new_id
-from meta_sync.core.paging import MAX_PAGE_ROWS
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.item_queries import status_count
 from meta_sync.sync.job_models import (
-    JobAction,
     JobFinding,
     JobOrder,
     JobPage,
@@ -32,28 +30,11 @@ from meta_sync.sync.job_models import (
     ScopeKind,
     StartedJob,
 )
+from meta_sync.sync.job_reading import explained, read_job, read_jobs
 from meta_sync.sync.job_statements import CANCEL, INSERT, INSERT_CHOSEN, RUNNING
 
 __all__ = ["JobService", "insert_job"]
 
-_VIEW = """
-    SELECT job_id, type, status, stage, message, total, looked_at, enqueued, unchanged, error, requested_by,
-        created_at, started_at, finished_at, submitted, synced, failed, skipped, scope, action, lane, dry_run,
-        description, result, clock_timestamp() FROM jobs WHERE store_id = :store_id
-"""
-_ONE = text(f"{_VIEW} AND job_id = :job_id").columns(scope=JSONB, result=JSONB)
-# The order of an index. NULL stands for any.
-_SOME = f"""
-    {_VIEW} AND (CAST(:type AS text) IS NULL OR type = :type) AND (CAST(:status AS text) IS NULL OR status = :status)
-"""
-_LIST = text(f"{_SOME} ORDER BY created_at DESC, job_id DESC LIMIT :limit OFFSET :offset").columns(
-    scope=JSONB, result=JSONB
-)
-_LIST_AFTER = text(
-    f"{_SOME} AND (created_at, job_id) < (CAST(:after_at AS timestamptz), CAST(:after_id AS text))"
-    " ORDER BY created_at DESC, job_id DESC LIMIT :limit OFFSET :offset"
-).columns(scope=JSONB, result=JSONB)
-_COUNT = text(f"SELECT count(*) FROM ({_SOME} LIMIT :most) AS counted")
 _KNOWN = {
     ScopeKind.VARIANTS: text(
         """
@@ -80,6 +61,9 @@ _FINDINGS = text(
     """
 ).columns(changes=JSONB)
 _FINDINGS_AT_ONCE = 500
+_TRIES = 3
+_NAMES = {"bootstrap": "full sync", "resync": "bulk resync", "removal": "bulk removal"}
+"""What people call a type."""
 
 
 async def insert_job(
@@ -129,11 +113,18 @@ async def insert_job(
 
 
 class JobService:
-    """Starts, shows and cancels jobs."""
+    """Starts, shows and cancels jobs.
 
-    def __init__(self, database: Database, queue: JobQueue) -> None:
+    Parameters
+    ----------
+    graph_url
+        Where Meta is, to tell why a job stands still; without it jobs do not say so.
+    """
+
+    def __init__(self, database: Database, queue: JobQueue, *, graph_url: str | None = None) -> None:
         self._database = database
         self._queue = queue
+        self._graph_url = graph_url
 
     async def start_bootstrap(self, store_id: str, *, requested_by: str | None) -> StartedJob:
         """Look at every variant of the store again; what Meta has confirmed already costs nothing.
@@ -152,32 +143,39 @@ class JobService:
         Raises
         ------
         ConflictError
-            No catalog is selected, or a job of the type is running; then the message names it.
+            No catalog is selected, or a job of the type is running; then the details hold its id as ``jobId``.
         """
-        try:
-            async with self._database.store(store_id) as connection:
-                link = await active_link(connection, store_id)
-                if link is None:
-                    raise ConflictError(
-                        "No Meta catalog is selected yet. Store a token and select a catalog first.",
-                        code="meta_not_connected",
-                    )
-                total, not_found = await _in_scope(connection, store_id, link.link_id, order.scope)
-                started = await insert_job(
-                    connection,
-                    store_id,
-                    link.link_id,
-                    order.type,
-                    requested_by=order.requested_by,
-                    order=order,
-                    total=total,
+        for _ in range(_TRIES):
+            try:
+                ordered = await self._insert(store_id, order)
+            except IntegrityError:
+                running = await self.running(store_id, order.type)
+                # One that ended in this moment keeps nobody from starting another.
+                if running is not None:
+                    raise _is_running(order.type, running) from None
+            else:
+                await self._queue.wake(JobName.JOBS)
+                return ordered
+        raise ConflictError("Jobs of this type begin and end all the time. Try again in a moment.")
+
+    async def _insert(self, store_id: str, order: JobOrder) -> OrderedJob:
+        async with self._database.store(store_id) as connection:
+            link = await active_link(connection, store_id)
+            if link is None:
+                raise ConflictError(
+                    "No Meta catalog is selected yet. Store a token and select a catalog first.",
+                    code="meta_not_connected",
                 )
-        except IntegrityError:
-            running = await self.running(store_id, order.type)
-            raise ConflictError(
-                f"A {order.type} is running already: {running}. Wait for it, or cancel it."
-            ) from None
-        await self._queue.wake(JobName.JOBS)
+            total, not_found = await _in_scope(connection, store_id, link.link_id, order.scope)
+            started = await insert_job(
+                connection,
+                store_id,
+                link.link_id,
+                order.type,
+                requested_by=order.requested_by,
+                order=order,
+                total=total,
+            )
         return OrderedJob(started, not_found)
 
     async def running(self, store_id: str, kind: str) -> str | None:
@@ -195,10 +193,10 @@ class JobService:
             The store has no such job.
         """
         async with self._database.store(store_id) as connection:
-            row = (await connection.execute(_ONE, {"store_id": store_id, "job_id": job_id})).one_or_none()
-        if row is None:
-            raise NotFoundError("No such job.")
-        return _view(row)
+            job = await read_job(connection, store_id, job_id)
+            if job is None:
+                raise NotFoundError("No such job.")
+            return (await self._explained(connection, store_id, [job]))[0]
 
     async def list(self, store_id: str, *, limit: int = 50) -> list[JobView]:
         """The store's newest jobs, newest first."""
@@ -221,17 +219,18 @@ class JobService:
         after
             When the last job of the page before was made (ISO 8601), and its id.
         """
-        given = {"store_id": store_id, "type": type, "status": status}
-        where = {"limit": limit + 1, "offset": offset}
         async with self._database.store(store_id) as connection:
-            if after is None:
-                rows = (await connection.execute(_LIST, {**given, **where})).all()
-            else:
-                place = {"after_at": datetime.fromisoformat(after[0]), "after_id": after[1]}
-                rows = (await connection.execute(_LIST_AFTER, {**given, **where, **place})).all()
-            total = await connection.scalar(_COUNT, {**given, "most": MAX_PAGE_ROWS + 1})
-        jobs = [_view(row) for row in rows[:limit]]
-        return JobPage(jobs, int(total or 0), len(rows) > limit)
+            found = await read_jobs(
+                connection, store_id, kind=type, status=status, limit=limit, offset=offset, after=after
+            )
+            return replace(found, jobs=await self._explained(connection, store_id, found.jobs))
+
+    async def _explained(
+        self, connection: AsyncConnection, store_id: str, jobs: Sequence[JobView]
+    ) -> builtins.list[JobView]:
+        if self._graph_url is None:
+            return [*jobs]
+        return await explained(connection, store_id, jobs, self._graph_url)
 
     async def report(self, store_id: str, job_id: str) -> AsyncIterator[JobFinding]:
         """What a dry run would send, in the order of the ids, read in pages without holding a transaction open."""
@@ -249,7 +248,7 @@ class JobService:
     async def cancel(self, store_id: str, job_id: str) -> JobView:
         """Stop a job: it asks for nothing more, takes back what nobody else asked for, and ends what is at Meta.
 
-        Cancelling one that is being cancelled changes nothing.
+        An import ends where it is; its message says what went in. Cancelling what is being cancelled changes nothing.
 
         Raises
         ------
@@ -260,19 +259,20 @@ class JobService:
         """
         async with self._database.store(store_id) as connection:
             await connection.execute(CANCEL, {"store_id": store_id, "job_id": job_id})
+            is_import = await cancel_import(connection, store_id, job_id)
         job = await self.get(store_id, job_id)
         if job.status in {"success", "partial", "error"}:
             raise ConflictError(f"The job has ended: {job.status}.")
-        await self._queue.wake(JobName.JOBS)
+        # The next import of the same source may begin.
+        await self._queue.wake(JobName.IMPORTS if is_import else JobName.JOBS)
         return job
 
 
-def _view(row: Any) -> JobView:
-    values = list(row)
-    values[18] = JobScope.from_stored(values[18])
-    values[19] = JobAction(values[19])
-    values[20] = Lane(values[20])
-    return JobView(*values)
+def _is_running(kind: str, job_id: str) -> ConflictError:
+    return ConflictError(
+        f"A {_NAMES.get(kind, kind)} is running already: {job_id}. Wait for it, or cancel it.",
+        details=[ErrorDetail("jobId", job_id)],
+    )
 
 
 async def _in_scope(

@@ -20,7 +20,7 @@ __all__ = ["PipelineListener", "follow_mapper_version"]
 _RESTART = text(
     """
     UPDATE jobs SET cursor = NULL, looked_at = 0, enqueued = 0, unchanged = 0, submitted = 0, synced = 0, failed = 0,
-        skipped = 0, undecided = 0, stage = 'waiting',
+        skipped = 0, undecided = 0, stage = 'waiting', rate_mark = NULL,
         status = CASE status WHEN 'cancelling' THEN 'queued' ELSE status END,
         leased_until = CASE status WHEN 'cancelling' THEN NULL ELSE leased_until END,
         mapping_epoch = (SELECT mapping_epoch FROM stores WHERE store_id = :store_id)
@@ -41,8 +41,7 @@ _UNPARK_STORE = text(
 )
 _CANCEL_OLD_JOBS = text(
     """
-    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
-        message = 'The store uses another catalog now.'
+    UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL, error_code = 'catalog_changed'
     WHERE store_id = :store_id AND status IN ('queued', 'running', 'cancelling')
     """
 )

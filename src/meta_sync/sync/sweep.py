@@ -146,7 +146,7 @@ _OLD_CHUNKS = text(
     """
     WITH old AS (
         SELECT c.import_id, c.chunk_number FROM imports AS i JOIN import_chunks AS c ON c.import_id = i.import_id
-        WHERE i.status IN ('success', 'partial', 'error') LIMIT :most
+        WHERE i.status IN ('success', 'partial', 'error', 'cancelled') LIMIT :most
     )
     DELETE FROM import_chunks AS c USING old
     WHERE c.import_id = old.import_id AND c.chunk_number = old.chunk_number
@@ -191,15 +191,16 @@ _OLD_ROWS = (
     # There is no way to make an import that nobody fetches any more; it would wait for ever.
     text(
         """
-        UPDATE imports AS i SET status = 'error', message = 'The file was never fetched.', finished_at = now()
+        UPDATE imports AS i SET status = 'error', message = 'The file was never fetched.', finished_at = now(),
+            error_code = 'file_not_fetched'
         WHERE i.status = 'fetching' AND i.created_at < now() - interval '1 day' AND NOT EXISTS (
             SELECT FROM import_feeds AS f WHERE f.feed_id = i.feed_id AND f.next_at IS NOT NULL)
         """
     ),
     # An upload that was begun and never finished.
     text(
-        "UPDATE imports SET status = 'error', message = 'The upload was never finished.', finished_at = now() "
-        "WHERE status = 'uploading' AND created_at < now() - interval '1 day'"
+        "UPDATE imports SET status = 'error', message = 'The upload was never finished.', finished_at = now(), "
+        "error_code = 'file_not_received' WHERE status = 'uploading' AND created_at < now() - interval '1 day'"
     ),
 )
 

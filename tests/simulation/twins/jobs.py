@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from meta_sync.sync import job_statements
+from meta_sync.sync.job_models import RATE_SECONDS
 from meta_sync.sync.states import Event
 from tests.simulation.memory import Row, Rows, Transaction, twin
 from tests.simulation.twins.expressions import after, seconds
@@ -90,6 +91,18 @@ def cancel(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows([(1,)])
 
 
+def _rate(row: Row, now: datetime) -> dict[str, Any]:
+    """The two moments that a rate is measured from, moved on when the newer one is old enough."""
+    done = row["looked_at"] if row["dry_run"] else row["synced"] + row["failed"] + row["skipped"]
+    mark = row["rate_mark"]
+    if mark is not None and mark >= now - timedelta(seconds=RATE_SECONDS):
+        return {}
+    since = {"rate_from": now, "rate_from_done": done}
+    if mark is not None:
+        since = {"rate_from": mark, "rate_from_done": row["rate_mark_done"]}
+    return {**since, "rate_mark": now, "rate_mark_done": done}
+
+
 @twin(job_statements.LEASE)
 def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     del p
@@ -115,6 +128,7 @@ def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
         leased_until=t.now + _LEASE,
         fence=first["fence"] + 1,
         started_at=first["started_at"] or t.now,
+        **_rate(first, t.now),
     )
     names = (
         *("job_id", "store_id", "link_id", "type", "cursor", "mapping_epoch", "fence", "stage", "status"),
@@ -353,6 +367,7 @@ def finish(t: Transaction, p: Mapping[str, Any]) -> Rows:
         stage="done",
         leased_until=None,
         status="cancelled" if is_called_off else "partial" if row["failed"] else "success",
+        error_code="items_failed" if row["failed"] else None,
         message=said if row["undecided"] else row["message"],
     )
     return Rows([(1,)])
@@ -368,6 +383,6 @@ def link_gone(t: Transaction, p: Mapping[str, Any]) -> Rows:
         status="cancelled",
         finished_at=t.now,
         leased_until=None,
-        message="The store uses another catalog now.",
+        error_code="catalog_changed",
     )
     return Rows(rowcount=1)

@@ -31,6 +31,7 @@ def restart(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 skipped=0,
                 undecided=0,
                 stage="waiting",
+                rate_mark=None,
                 status="queued" if row["status"] == "cancelling" else row["status"],
                 leased_until=None if row["status"] == "cancelling" else row["leased_until"],
                 mapping_epoch=None if store is None else store["mapping_epoch"],
@@ -79,7 +80,7 @@ def cancel_old_jobs(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 status="cancelled",
                 finished_at=t.now,
                 leased_until=None,
-                message="The store uses another catalog now.",
+                error_code="catalog_changed",
             )
             changed += 1
     return Rows(rowcount=changed)

@@ -86,8 +86,8 @@ def test_a_page_keeps_what_has_not_ended() -> None:
 
 
 _VIEW = JobView(
-    "job_1", "sync", "running", "syncing", None, 0, 0, 0, 0, None, None, _T0, _T0, None, 0, 0, 0, 0,
-    JobScope(), JobAction.LOOK, Lane.BULK, False, None, None, _AFTER,
+    "job_1", "sync", "running", "syncing", None, 0, 0, 0, 0, None, _T0, _T0, None, 0, 0, 0, 0,
+    JobScope(), JobAction.LOOK, Lane.BULK, False, None, None, None, _T0, 0, _T0, 0, _AFTER,
 )  # fmt: skip
 _number = st.integers(0, 1000)
 
@@ -124,15 +124,6 @@ def test_counts_always_add_up(
         assert job.percent == 100
     else:
         assert job.percent < 100
-
-
-def test_rate_and_end_are_told_from_what_has_ended() -> None:
-    job = replace(_VIEW, total=100, enqueued=90, unchanged=10, synced=30)
-    assert (job.percent, job.rate_per_minute) == (40, 30.0)
-    assert job.estimated_finish_at == _AFTER + timedelta(minutes=2)
-    assert replace(job, status="cancelling").estimated_finish_at is None
-    assert replace(job, synced=0).rate_per_minute is None
-    assert replace(job, started_at=None).rate_per_minute is None
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -16,7 +14,8 @@ from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
 from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
-from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, OpenStreams, follow
+from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, LastEventId, OpenStreams, follow
+from meta_sync.api.import_report import import_report
 from meta_sync.api.parameters import CursorQuery, ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
@@ -31,7 +30,6 @@ from meta_sync.api.schemas.imports import (
 )
 from meta_sync.api.security import requires
 from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form, whole_body
-from meta_sync.catalog.ingest.imports import ImportFinding
 from meta_sync.core.errors import ErrorDetail, ServiceError, ValidationFailedError
 from meta_sync.core.timed_list import Position
 
@@ -218,7 +216,9 @@ async def get_import(
     },
 )
 @requires(Permission.PRODUCTS_READ)
-async def stream_import(context: Context, import_id: ImportIdPath, request: Request) -> EventStreamResponse:
+async def stream_import(
+    context: Context, import_id: ImportIdPath, request: Request, last_event_id: LastEventId = None
+) -> EventStreamResponse:
     imports = context.factory.imports()
     await imports.get(context.store_id, import_id)
 
@@ -226,7 +226,7 @@ async def stream_import(context: Context, import_id: ImportIdPath, request: Requ
         view = await imports.get(context.store_id, import_id)
         return Import.of(view).model_dump_json(by_alias=True).encode(), view.is_over
 
-    told = follow(look, last_event_id=request.headers.get("last-event-id"))
+    told = follow(look, last_event_id=last_event_id)
     streams: OpenStreams = request.app.state.streams
     return EventStreamResponse(told, place=streams.place(context.store_id))
 
@@ -247,39 +247,7 @@ async def get_import_report(context: Context, import_id: ImportIdPath) -> Stream
     imports = context.factory.imports()
     await imports.get(context.store_id, import_id)
     return StreamingResponse(
-        _report(imports.report(context.store_id, import_id)),
+        import_report(imports.report(context.store_id, import_id)),
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{import_id}.csv"'},
     )
-
-
-_ROWS_PER_PIECE = 200
-
-
-async def _report(findings: AsyncIterator[ImportFinding]) -> AsyncIterator[str]:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(["row", "kind", "itemId", "field", "value", "rule", "message"])
-    held = 0
-    async for finding in findings:
-        writer.writerow(
-            [
-                finding.row,
-                finding.kind,
-                *map(_cell, (finding.item_id, finding.field, finding.value, finding.rule, finding.message)),
-            ]
-        )
-        held += 1
-        if held == _ROWS_PER_PIECE:
-            yield buffer.getvalue()
-            buffer.seek(0)
-            buffer.truncate()
-            held = 0
-    yield buffer.getvalue()
-
-
-def _cell(text: str | None) -> str:
-    """A text that no spreadsheet takes for a formula: what the file says is not to be run."""
-    if not text:
-        return ""
-    return f"'{text}" if text[0] in "=+-@\t\r\n" else text

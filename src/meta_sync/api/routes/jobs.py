@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -15,7 +14,9 @@ from meta_sync.access.models import Permission
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.csv_lines import csv_line
 from meta_sync.api.documentation import errors
-from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, OpenStreams, follow
+from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
+from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, LastEventId, OpenStreams, follow
+from meta_sync.api.import_report import import_report
 from meta_sync.api.parameters import CursorQuery, JobIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
@@ -53,7 +54,8 @@ _PATH = "/admin/meta/sync-jobs"
     summary="Start a sync",
     description=(
         "Looks at everything, at chosen variants or products, or at what a filter finds, and sends what differs from what"
-        " Meta has confirmed. One sync per store runs at a time; a second one is answered 409 with the id of the first."
+        " Meta has confirmed. One sync per store runs at a time; a second one is answered 409, with the id of the first as"
+        " `jobId` among the details."
     ),
     status_code=202,
     responses=errors("CONFLICT", "meta_not_connected"),
@@ -73,7 +75,7 @@ async def create_sync_job(context: Context, body: SyncJobBody | None = None) -> 
     _PATH,
     operation_id="listSyncJobs",
     summary="List jobs",
-    description="Newest first, of all types. Jobs are kept for 30 days. Imports have a list of their own.",
+    description="Newest first, of all types, imports among them. Kept for 30 days.",
 )
 @requires(Permission.CATALOG_VIEW)
 async def list_sync_jobs(
@@ -122,21 +124,17 @@ async def list_sync_jobs(
     description=(
         "How far the job is. The answer has an `ETag`; with `If-None-Match` an unchanged job is answered 304 without a body."
     ),
-    responses={304: {"description": "Nothing changed since the answer that the given `ETag` came with."}},
+    response_model=SyncJobAnswer,
+    responses=NOT_MODIFIED,
 )
 @requires(Permission.CATALOG_VIEW)
 async def get_sync_job(
-    context: Context, job_id: JobIdPath, request: Request, response: Response
-) -> SyncJobAnswer:
+    context: Context, job_id: JobIdPath, response: Response, if_none_match: IfNoneMatch = None
+) -> SyncJobAnswer | Response:
     job = SyncJob.of(await context.factory.jobs().get(context.store_id, job_id))
     # What only the time of the look changes is left out: nothing happened to the job.
-    told = job.model_dump_json(exclude={"rate_per_minute", "estimated_finish_at"})
-    tag = f'"{hashlib.sha256(told.encode()).hexdigest()[:16]}"'
-    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
-    if tag in known:
-        return Response(status_code=304, headers={"ETag": tag})  # type: ignore[return-value]  # FastAPI passes it on
-    response.headers["ETag"] = tag
-    return answer(SyncJobAnswer, job)
+    state = job.model_copy(update={"rate_per_minute": None, "estimated_finish_at": None})
+    return unless_known(answer(SyncJobAnswer, job), state, if_none_match, response)
 
 
 @routes.get(
@@ -156,7 +154,9 @@ async def get_sync_job(
     },
 )
 @requires(Permission.CATALOG_VIEW)
-async def stream_sync_job(context: Context, job_id: JobIdPath, request: Request) -> EventStreamResponse:
+async def stream_sync_job(
+    context: Context, job_id: JobIdPath, request: Request, last_event_id: LastEventId = None
+) -> EventStreamResponse:
     jobs = context.factory.jobs()
     await jobs.get(context.store_id, job_id)
 
@@ -164,7 +164,7 @@ async def stream_sync_job(context: Context, job_id: JobIdPath, request: Request)
         view = await jobs.get(context.store_id, job_id)
         return SyncJob.of(view).model_dump_json(by_alias=True).encode(), view.is_over
 
-    told = follow(look, last_event_id=request.headers.get("last-event-id"))
+    told = follow(look, last_event_id=last_event_id)
     streams: OpenStreams = request.app.state.streams
     return EventStreamResponse(told, place=streams.place(context.store_id))
 
@@ -172,11 +172,12 @@ async def stream_sync_job(context: Context, job_id: JobIdPath, request: Request)
 @routes.get(
     f"{_PATH}/{{jobId}}/report",
     operation_id="getSyncJobReport",
-    summary="Download the report of a dry run",
+    summary="Download the report of a dry run or an import",
     description=(
-        "One line per item that would be sent, in the order of the variant ids: what would be done, and the changed fields"
-        " with what Meta confirmed last and what would be sent, as JSON. CSV that is safe to open in a spreadsheet; at most"
-        " 10,000 lines, values cut to 500 characters. The report of another job is empty."
+        "Of a dry run one line per item that would be sent, in the order of the variant ids: what would be done, and the"
+        " changed fields with what Meta confirmed last and what would be sent, as JSON. CSV that is safe to open in a"
+        " spreadsheet; at most 10,000 lines, values cut to 500 characters. Of an import the same report as at the import"
+        " itself; of any other job it is empty."
     ),
     response_class=StreamingResponse,
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "The report."}},
@@ -184,9 +185,13 @@ async def stream_sync_job(context: Context, job_id: JobIdPath, request: Request)
 @requires(Permission.CATALOG_VIEW)
 async def get_sync_job_report(context: Context, job_id: JobIdPath) -> StreamingResponse:
     jobs = context.factory.jobs()
-    await jobs.get(context.store_id, job_id)
+    job = await jobs.get(context.store_id, job_id)
+    if job.is_import:
+        told = import_report(context.factory.imports().report(context.store_id, job_id))
+    else:
+        told = _report(jobs.report(context.store_id, job_id))
     return StreamingResponse(
-        _report(jobs.report(context.store_id, job_id)),
+        told,
         media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{job_id}.csv"'},
     )
@@ -220,7 +225,8 @@ async def _report(findings: AsyncIterator[JobFinding]) -> AsyncIterator[str]:
     description=(
         "The job asks for nothing more, what waits only for its sake is taken back, and what is at Meta already is followed"
         " to its end; then the job is `cancelled` and another one may start. Items that were to be sent in any case"
-        " (`force`), or that a person took off Meta, are finished. Cancelling twice changes nothing; a job that has ended is"
+        " (`force`), or that a person took off Meta, are finished. An import ends where it is, between two pieces of its"
+        " file: what had gone in stays, and its message says how far it was. Cancelling twice changes nothing; a job that has ended is"
         " answered 409."
     ),
     status_code=202,

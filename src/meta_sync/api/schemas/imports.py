@@ -54,7 +54,7 @@ class Import(View):
     import_id: str
     status: str = Field(
         description="fetching, uploading, queued, running, success, partial (some rows failed, or nothing could be"
-        " deleted) or error."
+        " deleted), error or cancelled (called off; the message says what had gone in)."
     )
     format: str | None
     mode: str
@@ -64,7 +64,10 @@ class Import(View):
     progress: int = Field(description="Percent of the file that is settled.")
     counts: ImportCounts
     message: str | None
-    error_code: str | None = Field(description="`CONFLICT` where a replacing import was refused as a whole.")
+    error_code: str | None = Field(
+        description=f"`CONFLICT` where a replacing import was refused as a whole; else one of {names_of('job')},"
+        " `config_incomplete`, or null."
+    )
     dry_run: bool = Field(description="Everything was judged and counted, nothing was written.")
     allow_mass_delete: bool
     requested_by: str | None

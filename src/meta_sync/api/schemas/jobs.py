@@ -11,6 +11,8 @@ from meta_sync.api.path_ids import href
 from meta_sync.api.schemas.base import Answer, Body, PagedAnswer, View
 from meta_sync.api.schemas.items import LANE_NAMES
 from meta_sync.catalog.models import Lane
+from meta_sync.graph.errors import Category
+from meta_sync.sync.codes import explain, names_of
 from meta_sync.sync.item_queries import ItemFilter
 from meta_sync.sync.job_models import (
     MAX_CHOSEN,
@@ -29,6 +31,7 @@ __all__ = [
     "ChosenItemsBody",
     "JobStatus",
     "JobType",
+    "LaneName",
     "ResyncItemsBody",
     "StartedSyncJob",
     "StartedSyncJobAnswer",
@@ -38,7 +41,7 @@ __all__ = [
     "SyncJobPage",
 ]
 
-JobType = Literal["bootstrap", "sync", "resync", "removal", "reevaluation"]
+JobType = Literal["bootstrap", "sync", "resync", "removal", "reevaluation", "import"]
 JobStatus = Literal["queued", "running", "cancelling", "cancelled", "success", "partial", "error"]
 LaneName = Literal["live", "content", "bulk"]
 _Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]
@@ -188,7 +191,7 @@ class SyncJobFilter(View):
 class SyncJobScope(View):
     """What a job is about."""
 
-    kind: Literal["all", "variants", "products", "filter"]
+    kind: Literal["all", "variants", "products", "filter", "file"]
     ids: int | None = Field(description="How many variants or products were named; null where none were.")
     filter: SyncJobFilter | None
 
@@ -197,10 +200,12 @@ class SyncJobCounts(View):
     """Where the items stand. Each is in one count, those not looked at yet in `total` only; at the end they add up to it."""
 
     total: int = Field(
-        description="Items in scope. Of a job with a filter it grows while they are found; known for certain once all"
-        " are looked at."
+        description="Items in scope. Of a job with a filter and of an import it grows while they are found; known for"
+        " certain once all are looked at."
     )
-    enqueued: int = Field(description="Waiting to be sent, now.")
+    enqueued: int = Field(
+        description="Waiting to be sent, now. Of an import: created or changed by it, and so handed on to be sent."
+    )
     unchanged: int = Field(
         description="Looked at and left alone: nothing differs, or Meta refused just this before."
     )
@@ -241,33 +246,68 @@ class DryRunResult(View):
         return cls.model_validate({**result, "decisions": decisions})
 
 
+class SyncJobError(View):
+    """Why a job did not do all that was asked of it."""
+
+    code: str = Field(description=f"One of {names_of('job', 'pause')}, or `CONFLICT`.")
+    category: Category
+    message: str = Field(description="What is the matter, as a sentence.")
+    action: str = Field(description="What to do about it.")
+
+    @classmethod
+    def of(cls, view: JobView) -> SyncJobError | None:
+        """The error of a job as answered."""
+        if view.error_code is None:
+            return None
+        entry = explain(view.error_code)
+        message = view.message or entry.sentence
+        return cls(code=view.error_code, category=entry.category, message=message, action=entry.action)
+
+
 class SyncJob(View):
     """Any long work over the items of a store."""
 
     id: str
     type: JobType = Field(
-        description="bootstrap (everything), sync, resync (bulk), removal (bulk) or reevaluation (settings changed)."
+        description="bootstrap (everything), sync, resync (bulk), removal (bulk), reevaluation (settings changed) or import"
+        " (a file into the catalog)."
     )
     status: JobStatus = Field(description="partial: some items failed.")
     scope: SyncJobScope
-    action: Literal["look", "retry", "resync", "force", "force_resync", "exclude"] = Field(
+    action: Literal["look", "retry", "resync", "force", "force_resync", "exclude", "import"] = Field(
         description="What is done to an item: look (decide anew), retry (also what Meta refused before), resync (also what"
-        " a person took off Meta), force (send it in any case) or exclude (take it off Meta)."
+        " a person took off Meta), force (send it in any case), force_resync (both), exclude (take it off Meta) or import"
+        " (take it from the file into the catalog)."
     )
     lane: LaneName
     dry_run: bool
-    description: str | None
+    description: str | None = Field(description="As given; of an import the name of its file.")
     requested_by: str | None = Field(description="The API key, or null for the service itself.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    stage: Literal["waiting", "enqueuing", "syncing", "done"]
-    message: str | None
-    percent: int = Field(description="Items that have ended, of all; 100 only when the job is over.")
+    stage: Literal["waiting", "enqueuing", "syncing", "fetching", "uploading", "reading", "done"]
+    message: str | None = Field(
+        description="What there is to say in words: why the job stands still while the store does, what an import had done"
+        " when it was called off."
+    )
+    percent: int = Field(
+        description="Items that have ended, of all; of an import, how much of its file is settled. 100 only when the job is"
+        " over."
+    )
     counts: SyncJobCounts
-    rate_per_minute: float | None = Field(description="Items that ended per minute since the job began.")
-    estimated_finish_at: datetime | None = Field(description="At that rate. Moves with every look.")
-    error: str | None
+    rate_per_minute: float | None = Field(
+        description="Items that ended per minute in the last two to four minutes, 0 if none did; of a job that is over and"
+        " of an import, since it began. Null before there is anything to tell."
+    )
+    estimated_finish_at: datetime | None = Field(
+        description="At that rate; moves with every look. Null where nothing can be said: before the job is some seconds"
+        " old, when nothing ended lately, and while the store stands still, as `message` then says."
+    )
+    error: SyncJobError | None = Field(
+        description="Why it failed, or could not do all; null while all is well."
+    )
+    import_href: str | None = Field(description="The import with its rows, of a job of this type.")
     result: DryRunResult | None = Field(description="Of a dry run; null before its first page.")
     href: str
 
@@ -280,13 +320,15 @@ class SyncJob(View):
             "scope": _scope(view.scope),
             "action": view.action.value,
             "lane": LANE_NAMES[view.lane],
+            "error": SyncJobError.of(view),
+            "import_href": href("/catalog/imports", view.job_id) if view.is_import else None,
             "result": None if view.result is None else DryRunResult.of(view.result),
             "href": href("/admin/meta/sync-jobs", view.job_id),
         }
         return cls.model_validate({**shown, **made})
 
 
-_MADE = frozenset({"id", "scope", "action", "lane", "result", "href"})
+_MADE = frozenset({"id", "scope", "action", "lane", "error", "import_href", "result", "href"})
 """Fields that the row does not have as they are shown."""
 
 

@@ -112,7 +112,11 @@ class FeedLease:
     @property
     def knows_its_file(self) -> bool:
         """Whether the file that was fetched last went in, so that the same one need not be read again."""
-        return self.last_import_id is not None and self.import_status not in {"fetching", "error"}
+        return self.last_import_id is not None and self.import_status not in {
+            "fetching",
+            "error",
+            "cancelled",
+        }
 
     def conditions(self) -> dict[str, str]:
         """Headers that spare us a file we had."""

@@ -135,7 +135,7 @@ _OUTCOME = select(imports.c.status, imports.c.message).where(imports.c.import_id
 _SAY = text("UPDATE imports SET message = :message WHERE import_id = :import_id AND status = 'fetching'")
 _DROP = text(
     """
-    UPDATE imports SET status = 'error', message = :message, finished_at = now()
+    UPDATE imports SET status = 'error', message = :message, finished_at = now(), error_code = 'file_not_fetched'
     WHERE import_id = :import_id AND status IN ('fetching', 'uploading')
     RETURNING 1
     """
@@ -313,7 +313,7 @@ async def record_imported(
     """
     found = (await connection.execute(_OUTCOME, {"import_id": import_id})).first()
     status, message = found or (None, None)
-    result = "error" if status == "error" else "imported"
+    result = "error" if status in {"error", "cancelled"} else "imported"
     shown = message if result == "error" else None
     await _record(connection, lease, _Result(result, next_in_seconds, message=shown))
 

@@ -151,7 +151,7 @@ _FORGET_SEEN = text(
 _LEFT_BEHIND = text(
     """
     SELECT i.store_id, i.import_id FROM imports AS i
-    WHERE i.finished_at > now() - interval '2 days' AND i.status IN ('success', 'partial', 'error')
+    WHERE i.finished_at > now() - interval '2 days' AND i.status IN ('success', 'partial', 'error', 'cancelled')
       AND EXISTS (SELECT FROM import_seen AS s WHERE s.import_id = i.import_id)
     """
 )

@@ -93,9 +93,10 @@ def ending_of(run: ImportRun) -> Ending:
     went_in = bool(tally.created or tally.changed or tally.unchanged)
     if tally.failed and not went_in:
         sentences.insert(0, "No row of the file could be imported; the errors say why.")
-        return Ending("error", " ".join(sentences))
+        return Ending("error", " ".join(sentences), "no_row_imported")
     is_partial = bool(tally.failed or tally.failed_parents or tally.held_back)
-    return Ending("partial" if is_partial else "success", " ".join(sentences) or None)
+    message = " ".join(sentences) or None
+    return Ending("partial", message, "rows_failed") if is_partial else Ending("success", message)
 
 
 def refusal_sentence(refusal: FileRefusedError, run: ImportRun) -> str:

@@ -76,7 +76,8 @@ _CHUNK_ENTRIES = 1_000
 """Rows per transaction: throughput is flat from 500 on, and the rows stay locked for a fraction of a second."""
 _ABANDONED_UPLOADS = text(
     """
-    UPDATE imports SET status = 'error', finished_at = now(), message = 'The upload was never finished.'
+    UPDATE imports SET status = 'error', finished_at = now(), message = 'The upload was never finished.',
+        error_code = 'file_not_received'
     WHERE status = 'uploading' AND created_at < now() - interval '1 day'
     RETURNING import_id
     """
@@ -129,7 +130,9 @@ class ImportRunner:
         try:
             await self._start(lease)
         except LeaseLostError:
-            _logger.warning("An import was taken over by another worker.", import_id=lease.import_id)
+            _logger.warning(
+                "An import was called off, or taken over by another worker.", import_id=lease.import_id
+            )
         except asyncio.CancelledError:
             async with self._database.platform() as connection:
                 await give_back(connection, lease)
@@ -150,13 +153,13 @@ class ImportRunner:
 
     async def _start(self, lease: ImportLease) -> None:
         if lease.starts > MAX_STARTS:
-            await self._end(lease, Ending("error", _stopped_sentence(lease)))
+            await self._end(lease, Ending("error", _stopped_sentence(lease), "import_stopped"))
             return
         async with self._database.store(lease.store_id) as connection:
             settings, _ = await load_settings(connection, lease.store_id)
         if settings.currency is None:
             sentence = "The store has no currency. Set it in the settings, then import again."
-            await self._end(lease, Ending("error", sentence))
+            await self._end(lease, Ending("error", sentence, "config_incomplete"))
             return
         stop = Event()
         context = FormatContext(settings.currency, settings.timezone, is_cancelled=stop.is_set)
@@ -189,9 +192,10 @@ class ImportRunner:
             if run.lease.replaces and not run.tally.deletion_done:
                 await self._delete_absent(run)
         except FileRefusedError as refusal:
-            return Ending("error", await asyncio.to_thread(refusal_sentence, refusal, run))
+            said = await asyncio.to_thread(refusal_sentence, refusal, run)
+            return Ending("error", said, "file_refused")
         except ImportOverdueError:
-            return Ending("error", overdue_sentence(run))
+            return Ending("error", overdue_sentence(run), "import_stopped")
         return ending_of(run)
 
     async def _spool(self, lease: ImportLease, path: Path) -> None:

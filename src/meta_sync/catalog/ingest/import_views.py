@@ -41,7 +41,7 @@ class ImportView:
     import_id: str
     status: str
     """``fetching``, ``uploading``, ``queued``, ``running``, ``success``, ``partial`` (some rows failed, or nothing could
-    be deleted) or ``error``."""
+    be deleted), ``error`` or ``cancelled`` (somebody called it off)."""
     format: str | None
     mode: str
     source: str | None
@@ -66,7 +66,7 @@ class ImportView:
     @property
     def is_over(self) -> bool:
         """Nothing about it will change any more."""
-        return self.status in {"success", "partial", "error"}
+        return self.status in {"success", "partial", "error", "cancelled"}
 
 
 _FINDING_COLUMNS = (

@@ -159,7 +159,7 @@ class ImportService:
                 raise await _not_uploading(connection, store_id, import_id)
             too_large = size > self._max_upload_bytes
             if too_large:
-                await end_import(connection, import_id, 0, status="error", message=self._too_large())
+                await _not_received(connection, import_id, self._too_large())
             else:
                 chunk = {**parameters, "chunk_number": number, "content": content}
                 if (await connection.execute(_INSERT_CHUNK, chunk)).first() is None:
@@ -182,7 +182,7 @@ class ImportService:
     async def abandon(self, store_id: str, import_id: str, reason: str) -> None:
         """End an import whose file did not come whole, so that it neither waits nor keeps what came of it."""
         async with self._database.store(store_id) as connection:
-            await end_import(connection, import_id, 0, status="error", message=reason)
+            await _not_received(connection, import_id, reason)
 
     async def finish_upload(self, store_id: str, import_id: str) -> None:
         """Put the import in line. A file in no known format ends the import at once; its message says why.
@@ -212,7 +212,14 @@ class ImportService:
                 try:
                     format_name = (await asyncio.to_thread(detect, head, file_name)).name
                 except FileRefusedError as refusal:
-                    await end_import(connection, import_id, 0, status="error", message=refusal.message)
+                    await end_import(
+                        connection,
+                        import_id,
+                        0,
+                        status="error",
+                        message=refusal.message,
+                        error_code="file_refused",
+                    )
                     return
             await connection.execute(
                 update(imports)
@@ -312,6 +319,12 @@ async def require_currency(connection: AsyncConnection, store_id: str) -> None:
             "The store has no currency yet, and prices in a file mean nothing without one. "
             "Set currency in the settings first."
         )
+
+
+async def _not_received(connection: AsyncConnection, import_id: str, message: str) -> None:
+    await end_import(
+        connection, import_id, 0, status="error", message=message, error_code="file_not_received"
+    )
 
 
 def _invalid(name: str, fault: str) -> ValidationFailedError:
