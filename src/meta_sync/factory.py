@@ -29,6 +29,7 @@ from meta_sync.core.queue import ArqJobQueue, JobQueue, MemoryJobQueue
 from meta_sync.graph.client import GraphClient, make_http_client
 from meta_sync.stores.service import StoreService
 from meta_sync.sync.activity import ActivityService
+from meta_sync.sync.checkup_facts import CheckupReader
 from meta_sync.sync.distrust import DistrustService
 from meta_sync.sync.drain import Timing
 from meta_sync.sync.errors_list import ErrorsService
@@ -219,6 +220,10 @@ class Factory:
     def status(self) -> StatusService:
         """How a store stands."""
         return StatusService(self._context.database, self._context.settings)
+
+    def checkup(self) -> CheckupReader:
+        """What there is to know of how the installation and its stores do."""
+        return CheckupReader(self._context.database, self.status(), self._context.cipher)
 
     def jobs(self) -> JobService:
         """Long work."""

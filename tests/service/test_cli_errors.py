@@ -83,7 +83,7 @@ def test_failed_items_are_shown_with_what_to_do(
     only = json.loads(run("errors", "--store", store, "--code", "poll_timeout", "--json").output)
     assert [one["variantId"] for one in only["items"]] == ["sku-1"]
     few = run("errors", "--store", store, "--limit", "2")
-    assert "These are 2 of 3 failed items" in few.output
+    assert "These are 2 of 3 failed items" in few.errors
 
 
 def test_a_store_that_is_not_there(run: Run) -> None:

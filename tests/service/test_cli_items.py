@@ -17,7 +17,7 @@ def test_items_for_people_and_machines(run: Run, store: str, tmp_path: Path) -> 
     assert shown.code == 0
     assert "Lamp" in shown.output
     assert "never_synced" in shown.output
-    assert "These are 50 of 120 items; --limit shows more." in shown.output
+    assert shown.errors == "These are 50 of 120 items; --limit shows more.\n"
     everything = json.loads(run("items", "--store", store, "--limit", "500", "--json").output)
     assert (everything["total"], everything["totalIsExact"]) == (120, True)
     assert len({item["variantId"] for item in everything["items"]}) == 120

@@ -29,9 +29,24 @@ _CHOSEN = "of a job over chosen items; the simulated people start jobs over all"
 
 _DRY = "of a dry run, which sends nothing"
 
+_CHECKUP = "of a check-up, which reads and writes nothing"
+
 _WITHOUT_TWIN = {
     "meta_sync.catalog.repository._STOCK_OWNERS": "read for events, which end in the same writes as other edits",
     "meta_sync.connection.repository._LINKS_WITH_KIND": "the common part of other statements",
+    "meta_sync.sync.checkup_facts._FAILED_CODES": _CHECKUP,
+    "meta_sync.sync.checkup_facts._FEEDS": _CHECKUP,
+    "meta_sync.sync.checkup_facts._FEED_SECRETS": _CHECKUP,
+    "meta_sync.sync.checkup_facts._IMPORTS": _CHECKUP,
+    "meta_sync.sync.checkup_facts._JOBS": _CHECKUP,
+    "meta_sync.sync.checkup_facts._NOW": _CHECKUP,
+    "meta_sync.sync.checkup_facts._OPEN_BATCHES": _CHECKUP,
+    "meta_sync.sync.checkup_facts._RETRIES": _CHECKUP,
+    "meta_sync.sync.checkup_facts._STORES": _CHECKUP,
+    "meta_sync.sync.checkup_facts._STORE_SECRETS": _CHECKUP,
+    "meta_sync.sync.checkup_facts._TOKENS": _CHECKUP,
+    "meta_sync.sync.checkup_facts._WAITING": _CHECKUP,
+    "meta_sync.sync.checkup_facts._WORKERS": _CHECKUP,
     "meta_sync.sync.handles._CALLS": _READ_BY_THE_API,
     "meta_sync.sync.handles._ONE": _READ_BY_THE_API,
     "meta_sync.sync.item_detail._LAST_PUSHED_HASH": _READ_BY_THE_API,

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
-from meta_sync.catalog.ingest.import_tally import quotable
 from meta_sync.cli import console
 from meta_sync.cli.options import JsonOutput, StoreId, read_settings
 from meta_sync.cli.running import run
 from meta_sync.cli.session import open_session
+from meta_sync.cli.tables import Column, as_it_is, lines
 from meta_sync.core.config import Settings
 from meta_sync.sync.errors_list import ErrorPage, FailedItem
 from meta_sync.sync.item_filters import ItemFilter
@@ -22,7 +22,7 @@ __all__ = ["add_to"]
 _PAGE_ITEMS = 200
 _SHOWN_ITEMS = 50
 _FOUND_SOME = 3
-_MOST_CHARS = 1_000
+_COLUMNS = tuple(map(Column, ("item", "title", "code", "what it means", "what to do", "Meta's words")))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -63,10 +63,10 @@ def _errors(
     elif not found:
         console.say("No item failed." if code is None else f"No item failed with the code {code}.")
     else:
-        console.screen().print(_table(found))
-        total = f"{page.total}" if page.is_total_exact else f"more than {page.total}"
+        _show(found)
+        total = f"{page.total:,}" if page.is_total_exact else f"more than {page.total:,}"
         if page.next_cursor is not None:
-            console.say(f"These are {len(found)} of {total} failed items; --limit shows more.")
+            console.note(f"These are {len(found):,} of {total} failed items; --limit shows more.")
     if found:
         raise typer.Exit(_FOUND_SOME)
 
@@ -95,24 +95,33 @@ def _as_json(failed: FailedItem) -> dict[str, Any]:
     }
 
 
-def _table(found: list[FailedItem]) -> Table:
-    table = Table(show_lines=True)
-    for name in ("item", "title", "code", "what it means", "what to do", "Meta's words"):
-        table.add_column(name, overflow="fold")
+def _show(found: list[FailedItem]) -> None:
+    """On a terminal item by item under what their code means; elsewhere a line for each."""
+    screen = console.screen()
+    if not screen.is_terminal:
+        lines(_COLUMNS, (_row(failed) for failed in found))
+        return
+    by_code: dict[str, list[FailedItem]] = {}
     for failed in found:
-        item, entry = failed.item, failed.entry
-        shown = (
-            item.variant_id,
-            item.product_title or "",
-            failed.code,
-            entry.sentence,
-            entry.action,
-            item.last_error or "",
-        )
-        table.add_row(*map(_plain, shown))
-    return table
+        by_code.setdefault(failed.code, []).append(failed)
+    for code, items in by_code.items():
+        entry = items[0].entry
+        screen.print(f"[bold]{escape(code)}[/]: {entry.sentence} {entry.action}")
+        for failed in items:
+            item_id, title, *_, said = map(escape, map(as_it_is, _row(failed)))
+            screen.print(Padding(f"[cyan]{item_id}[/]  {title}", (0, 0, 0, 2)))
+            if said:
+                screen.print(Padding(f"Meta: {said}", (0, 0, 0, 6)))
+        screen.print()
 
 
-def _plain(value: str) -> str:
-    """What a shop or Meta wrote is shown as it is: it neither styles the table nor steers the terminal."""
-    return escape(quotable(value, _MOST_CHARS))
+def _row(failed: FailedItem) -> tuple[str, ...]:
+    item, entry = failed.item, failed.entry
+    return (
+        item.variant_id,
+        item.product_title or "",
+        failed.code,
+        entry.sentence,
+        entry.action,
+        item.last_error or "",
+    )

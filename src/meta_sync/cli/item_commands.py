@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from meta_sync.api.schemas.items import MetaItemSummary
-from meta_sync.catalog.ingest.import_tally import quotable
 from meta_sync.cli import console
 from meta_sync.cli.options import JsonOutput, StoreId, read_settings
 from meta_sync.cli.running import run
 from meta_sync.cli.session import open_session
+from meta_sync.cli.tables import Column, as_it_is, show_rows
 from meta_sync.core.config import Settings
 from meta_sync.sync.item_filters import ItemFilter
 from meta_sync.sync.items import ItemPage, ItemSummary
@@ -23,7 +21,14 @@ __all__ = ["add_to"]
 
 _PAGE_ITEMS = 100
 _SHOWN_ITEMS = 50
-_MOST_CHARS = 200
+_COLUMNS = (
+    Column("item"),
+    Column("title", may_be_cut=True),
+    Column("status"),
+    Column("at Meta"),
+    Column("last sent (UTC)"),
+    Column("code"),
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,7 +51,7 @@ def _items(
     ] = _SHOWN_ITEMS,
     json: JsonOutput = False,
 ) -> None:
-    """Show the items of a store and how they stand at Meta. Last sent first, never sent last."""
+    """Show the items of a store and how they stand at Meta. Last sent first, never sent last; errors says more of codes."""
     wanted = ItemFilter(status=status, search=search or None, error_code=code)
 
     async def read(settings: Settings) -> tuple[list[ItemSummary], ItemPage]:
@@ -69,10 +74,10 @@ def _items(
     if not found:
         console.say("There is no such item." if not wanted.is_empty else "The store has no items.")
         return
-    console.screen().print(_table(found))
+    _show(found)
     if page.next_cursor is not None:
         total = f"{page.total:,}" if page.is_total_exact else f"more than {page.total:,}"
-        console.say(f"These are {len(found):,} of {total} items; --limit shows more.")
+        console.note(f"These are {len(found):,} of {total} items; --limit shows more.")
 
 
 def _resync(
@@ -101,24 +106,21 @@ def _resync(
     if json:
         console.print_json({"variantId": item, "enqueued": True})
     else:
-        console.say(f"The item {quotable(item, _MOST_CHARS)} will be looked at again.")
+        console.say(f"The item {as_it_is(item)} will be looked at again.")
 
 
-def _table(found: list[ItemSummary]) -> Table:
-    table = Table()
-    for name in ("item", "title", "status", "at Meta", "last sent", "code", "Meta's words"):
-        table.add_column(name, overflow="fold")
-    for item in found:
-        waiting = " (a change waits)" if item.lane is not None and item.sync_status is Status.SYNCED else ""
-        shown = (
-            item.variant_id,
-            item.product_title or "",
-            f"{item.sync_status.value}{waiting}",
-            item.presence.value,
-            f"{item.last_pushed_at:%Y-%m-%d %H:%M}" if item.last_pushed_at else "",
-            item.error_code or "",
-            item.last_error or "",
-        )
-        # What a shop or Meta wrote is shown as it is: it neither styles the table nor steers the terminal.
-        table.add_row(*(escape(quotable(value, _MOST_CHARS)) for value in shown))
-    return table
+def _show(found: list[ItemSummary]) -> None:
+    show_rows(_COLUMNS, (_row(item) for item in found))
+
+
+def _row(item: ItemSummary) -> tuple[str, ...]:
+    # Meta has it as it was confirmed; a newer state waits.
+    waits = ", changed" if item.lane is not None and item.sync_status is Status.SYNCED else ""
+    return (
+        item.variant_id,
+        item.product_title or "",
+        f"{item.sync_status.value}{waits}",
+        item.presence.value,
+        f"{item.last_pushed_at:%Y-%m-%d %H:%M}" if item.last_pushed_at else "",
+        item.error_code or "",
+    )

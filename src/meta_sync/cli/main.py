@@ -13,6 +13,7 @@ from meta_sync.cli import (
     catalog_commands,
     console,
     demo,
+    doctor_commands,
     error_commands,
     item_commands,
     platform_commands,
@@ -48,6 +49,7 @@ for _module in (
     sync_commands,
     error_commands,
     item_commands,
+    doctor_commands,
 ):
     _module.add_to(app)
 

@@ -28,10 +28,10 @@ Descriptor = Annotated[int | None, typer.Option("--descriptor", hidden=True)]
 Supervised = Annotated[bool, typer.Option("--supervised", hidden=True)]
 
 
-def read_settings(*, host: str | None = None, port: int | None = None) -> Settings:
+def read_settings(*, host: str | None = None, port: int | None = None, say_unknown: bool = True) -> Settings:
     """The settings of this process, with what the command line says over them.
 
-    Names that look like ours and are none are said on standard error.
+    Names that look like ours and are none are said on standard error, unless the command says them itself.
 
     Raises
     ------
@@ -43,8 +43,9 @@ def read_settings(*, host: str | None = None, port: int | None = None) -> Settin
     configure_logging("WARNING", "console")
     if settings.redis_url is not None:
         _require_redis_address(settings.redis_url.get_secret_value())
-    for sentence in unknown_names(os.environ):
-        console.note(sentence)
+    if say_unknown:
+        for sentence in unknown_names(os.environ):
+            console.note(sentence)
     return settings
 
 

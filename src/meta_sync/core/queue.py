@@ -30,6 +30,7 @@ __all__ = [
     "QueueName",
     "deserialise",
     "redis_client",
+    "redis_fault",
     "redis_settings",
     "serialise",
 ]
@@ -250,6 +251,20 @@ def redis_client(
         job_deserializer=deserialise,
         default_queue_name=queue.value,
     )
+
+
+async def redis_fault(url: str) -> str | None:
+    """Why Redis cannot be worked with, in its own words; ``None``: it answers."""
+    redis = redis_client(url, answer_seconds=_WAKE_TIMEOUT_SECONDS)
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS + _WAKE_TIMEOUT_SECONDS):
+            await redis.ping()
+    except (OSError, RedisError) as error:
+        return str(error).rstrip(".") or "it does not answer in time"
+    finally:
+        with contextlib.suppress(OSError, RedisError):
+            await redis.connection_pool.disconnect()
+    return None
 
 
 def serialise(value: dict[str, object]) -> bytes:
