@@ -247,7 +247,6 @@ async def _items(to: Recorder, api: Api, shop: Caller) -> None:
     await to.success("getItem", shop, "GET", f"{items}/shirt-blue-m")
     await to.success("getItemMetaStatus", shop, "GET", f"{items}/shirt-blue-m/meta-status")
     await to.success("listErrors", shop, "GET", "/admin/meta/errors")
-    await to.success("listErrorCodes", shop, "GET", "/admin/meta/error-codes")
     await to.success("getStatus", shop, "GET", "/admin/meta/status")
     [batch] = await to.success("listHandles", shop, "GET", "/admin/meta/handles")
     await to.success("getHandle", shop, "GET", batch["href"])

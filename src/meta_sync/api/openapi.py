@@ -22,6 +22,7 @@ from meta_sync.api.documentation import (
 from meta_sync.api.examples import add_examples
 from meta_sync.api.schemas.base import Error
 from meta_sync.api.security import Access, Scope, access_of
+from meta_sync.api.vocabulary import describe_fields
 
 __all__ = ["TAGS", "build_openapi", "render"]
 
@@ -113,6 +114,7 @@ def build_openapi(app: FastAPI, routes: list[APIRoute]) -> dict[str, Any]:
         _drop_titles(schema)
     _make_bounds_whole(document)
     document = _renamed(document)
+    describe_fields(document)
     add_examples(document, codes)
     return document
 

@@ -12,7 +12,6 @@ from meta_sync.api.parameters import CursorQuery, LimitQuery, PageQuery
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
 from meta_sync.api.schemas.errors import (
-    ErrorCode,
     ErrorCodes,
     ErrorCodesAnswer,
     ErrorPage,
@@ -21,7 +20,6 @@ from meta_sync.api.schemas.errors import (
 from meta_sync.api.schemas.items import LANE_NAMES
 from meta_sync.api.security import requires
 from meta_sync.catalog.models import Lane
-from meta_sync.sync.codes import CODES
 from meta_sync.sync.item_filters import ItemFilter, ItemSort
 
 __all__ = ["routes"]
@@ -103,4 +101,4 @@ async def list_errors(
 @requires(Permission.CATALOG_VIEW)
 async def list_error_codes(context: Context) -> ErrorCodesAnswer:
     del context
-    return answer(ErrorCodesAnswer, ErrorCodes(codes=[ErrorCode.of(entry) for entry in CODES.values()]))
+    return answer(ErrorCodesAnswer, ErrorCodes.all())

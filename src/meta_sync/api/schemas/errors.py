@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from meta_sync.api.path_ids import href
 from meta_sync.api.schemas.base import Answer, PagedAnswer, View
 from meta_sync.graph.errors import Category
-from meta_sync.sync.codes import CodeEntry, CodeGroup, Severity, entry_of, names_of
+from meta_sync.sync.codes import CODES, CodeEntry, CodeGroup, Severity, entry_of, names_of
 from meta_sync.sync.errors_list import FailedItem
 from meta_sync.sync.models import Presence
 
@@ -130,6 +130,11 @@ class ErrorCodes(View):
     """The whole table."""
 
     codes: list[ErrorCode] = Field(description="Every code, in the order of the groups.")
+
+    @classmethod
+    def all(cls) -> ErrorCodes:
+        """The table as answered."""
+        return cls(codes=[ErrorCode.of(entry) for entry in CODES.values()])
 
 
 class ErrorPage(PagedAnswer):
