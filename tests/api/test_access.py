@@ -274,3 +274,29 @@ async def test_who_am_i(api: Api, world: World) -> None:
     platform = await (await api.platform()).data("GET", "/admin/me")
     assert (platform["platform"], platform["allStores"]) == (True, True)
     assert set(itertools.chain(platform["permissions"])) == {one.value for one in Permission}
+
+
+async def test_stores_and_keys_are_listed_behind_a_cursor(api: Api) -> None:
+    platform = await api.platform()
+    keys = f"/platform/stores/{api.world.store_id}/api-keys"
+    for number in range(3):
+        await platform.data("POST", "/platform/stores", json={"name": f"Shop {number}"})
+        await platform.data("POST", keys, json={"permissions": ["catalog:read"]})
+    cursors: dict[str, str] = {}
+    for path, name in (("/platform/stores", "storeId"), (keys, "keyId")):
+        whole = await platform.data("GET", path)
+        found: list[str] = []
+        asked: dict[str, Any] = {"limit": 1}
+        for _ in whole:
+            body = (await platform("GET", path, params=asked)).json()
+            found += [row[name] for row in body["data"]]
+            about = body["metadata"]
+            assert (about["total"], about["totalIsExact"], about["limit"]) == (len(whole), True, 1)
+            assert about["page"] == (None if "cursor" in asked else 1)
+            cursors[path] = asked.get("cursor", "")
+            asked = {"limit": 1, "cursor": about["nextCursor"]}
+        assert found == [row[name] for row in whole]
+        assert asked["cursor"] is None
+    for path, other in ((keys, "/platform/stores"), ("/platform/stores", keys)):
+        for cursor in (cursors[other], "x", cursors[path][:-2] + "AA"):
+            assert_error(await platform.get(path, cursor=cursor), 400, "VALIDATION_ERROR")

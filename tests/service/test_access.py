@@ -20,6 +20,7 @@ from meta_sync.core.errors import (
     UnauthorizedError,
     ValidationFailedError,
 )
+from meta_sync.core.timed_list import Position
 from tests.support.secrets import tables_holding
 
 
@@ -67,10 +68,39 @@ async def test_a_key_is_shown_once_and_stands_for_its_store(
     )
     assert await tables_holding(database, created.api_key) == []
     assert await tables_holding(database, created.api_key.removeprefix("mk_")) == []
-    [listed], total = await access.list_keys("a", 1, 50)
-    assert (listed.key_id, listed.name, listed.store_id, total) == (created.key_id, "Backend", "a", 1)
+    found = await access.list_keys("a", 1, 50)
+    [listed] = found.rows
+    assert (listed.key_id, listed.name, listed.store_id, found.total) == (created.key_id, "Backend", "a", 1)
     assert created.api_key.startswith(listed.prefix)
     assert created.api_key not in repr(listed)
+
+
+async def test_keys_are_listed_newest_first_by_page_and_behind_a_place(
+    access: AccessService, database: Database
+) -> None:
+    made = [(await access.create_key("a", ["catalog:read"])).key_id for _ in range(7)]
+    await access.create_key("b", ["catalog:read"])
+    await access.revoke(made.pop(3))
+    async with database.platform() as connection:
+        # Two of one moment stand in the order of their ids.
+        await connection.execute(
+            text("UPDATE api_keys SET created_at = '2026-01-01T00:00:00Z' WHERE key_id = ANY(:ids)"),
+            {"ids": made[:2]},
+        )
+    expected = [*reversed(made[2:]), *sorted(made[:2])]
+    by_page = [await access.list_keys("a", number, 2) for number in (1, 2, 3)]
+    assert [key.key_id for page in by_page for key in page.rows] == expected
+    assert {(page.total, page.is_total_exact) for page in by_page} == {(6, True)}
+    found: list[str] = []
+    after: Position | None = None
+    for is_last in (False, False, False, False, False, True):
+        page = await access.list_keys("a", 1 if after is None else 9, 1, after=after)
+        found += [key.key_id for key in page.rows]
+        after = page.last
+        assert (after is None) is is_last
+    assert found == expected
+    with pytest.raises(ValidationFailedError):
+        await access.list_keys("a", 201, 50)
 
 
 async def test_a_platform_key_belongs_to_no_store(access: AccessService) -> None:
@@ -78,8 +108,8 @@ async def test_a_platform_key_belongs_to_no_store(access: AccessService) -> None
     principal = await access.authenticate(created.api_key)
     assert principal.is_platform
     assert principal.permissions == {Permission.PLATFORM_ADMIN}
-    assert [key.key_id for key in (await access.list_keys(None, 1, 50))[0]] == [created.key_id]
-    assert await access.list_keys("a", 1, 50) == ([], 0)
+    assert [key.key_id for key in (await access.list_keys(None, 1, 50)).rows] == [created.key_id]
+    assert (await access.list_keys("a", 1, 50)).rows == []
 
 
 @pytest.mark.parametrize(
@@ -114,7 +144,7 @@ async def test_a_revoked_key_opens_nothing_at_once(access: AccessService) -> Non
     await access.revoke(created.key_id)
     with pytest.raises(UnauthorizedError):
         await access.authenticate(created.api_key)
-    assert await access.list_keys("a", 1, 50) == ([], 0)
+    assert (await access.list_keys("a", 1, 50)).rows == []
     for gone in (created.key_id, "key_unknown", "a\x00"):
         with pytest.raises(NotFoundError):
             await access.revoke(gone)
@@ -140,10 +170,10 @@ async def test_use_is_noted_at_most_once_a_minute_and_waits_for_nobody(
 ) -> None:
     created = await access.create_key("a", ["catalog:read"])
     await access.authenticate(created.api_key)
-    [first], _ = await access.list_keys("a", 1, 50)
+    [first] = (await access.list_keys("a", 1, 50)).rows
     assert first.last_used_at is not None
     await access.authenticate(created.api_key)
-    [second], _ = await access.list_keys("a", 1, 50)
+    [second] = (await access.list_keys("a", 1, 50)).rows
     assert second.last_used_at == first.last_used_at
     async with database.platform() as connection:
         await connection.execute(text("UPDATE api_keys SET last_used_at = now() - interval '61 seconds'"))
@@ -152,7 +182,7 @@ async def test_use_is_noted_at_most_once_a_minute_and_waits_for_nobody(
         async with asyncio.timeout(5):
             await access.authenticate(created.api_key)
     await access.authenticate(created.api_key)
-    [third], _ = await access.list_keys("a", 1, 50)
+    [third] = (await access.list_keys("a", 1, 50)).rows
     assert third.last_used_at is not None
     assert third.last_used_at >= first.last_used_at
 
@@ -161,8 +191,8 @@ async def test_a_store_cannot_see_or_make_keys_of_others(access: AccessService, 
     await access.create_key("b", ["catalog:read"])
     await access.create_key(None, ["platform:admin"])
     async with database.store("a") as connection:
-        assert await repository.list_keys(connection, "b", 1, 50) == ([], 0)
-        assert await repository.list_keys(connection, None, 1, 50) == ([], 0)
+        assert (await repository.list_keys(connection, "b", 1, 50)).rows == []
+        assert (await repository.list_keys(connection, None, 1, 50)).rows == []
     for owner in ("b", None):
         async with database.store("a") as connection:
             with pytest.raises(DBAPIError, match="row-level security"):

@@ -155,6 +155,8 @@ async def test_a_walk_finds_what_looking_up_finds(
 ) -> None:
     """Where many match, each row is looked at; where few do, the few are looked up: the list is the same."""
     await fill(world)
+    # What waits in a lane is held in memory, or looked up row by row.
+    monkeypatch.setattr(item_filters, "_SMALL_LANE", 0 if few else 10_000)
     if is_every_row_written:
         await execute(
             world,
@@ -178,6 +180,7 @@ async def test_a_walk_finds_what_looking_up_finds(
     asked += [ItemFilter(lane=lane) for lane in Lane]
     asked += [ItemFilter(eligible_only=True), ItemFilter(eligible_only=True, status=Status.NEVER_SYNCED)]
     asked += [ItemFilter(lane=Lane.BULK, search="v0", eligible_only=True), ItemFilter()]
+    asked += [ItemFilter(lane=Lane.BULK, status=status) for status in (Status.FAILED, Status.NEVER_SYNCED)]
     for wanted in (replace(one, sort=sort) for one in asked for sort in ItemSort):
         monkeypatch.setattr(item_filters, "FEW", 10_000)
         looked_up = await service.list(world.store_id, wanted, limit=100)

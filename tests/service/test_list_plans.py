@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -19,8 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.models import Lane
 from meta_sync.core.clock import utc_now
+from meta_sync.core.config import load_settings
+from meta_sync.core.crypto import generate_encryption_key
 from meta_sync.core.db import Database
 from meta_sync.core.paging import CursorCodec
+from meta_sync.core.queue import MemoryJobQueue
+from meta_sync.core.timed_list import Position
+from meta_sync.factory import Factory, ProcessContext
+from meta_sync.sync import item_filters
 from meta_sync.sync.activity import ActivityService
 from meta_sync.sync.attempts import AttemptOutcome
 from meta_sync.sync.handles import BatchState, HandlesService
@@ -32,10 +38,12 @@ from meta_sync.sync.timeline import TimelineService
 VARIANTS = 20_000
 BATCHES = 3_000
 LARGE = {
-    "batch_calls", "batch_items", "batches", "imports", "intents", "item_events", "jobs", "products", "search_documents",
-    "store_events", "sync_state", "variants",
+    "api_keys", "batch_calls", "batch_items", "batches", "import_findings", "import_feeds", "imports", "intents",
+    "inventory", "item_events", "item_payloads", "job_findings", "job_pages", "jobs", "products", "search_documents",
+    "store_events", "stores", "sync_state", "variants",
 }  # fmt: skip
 CURSORS = CursorCodec(b"key")
+KEY = generate_encryption_key()
 
 _FILL = (
     "INSERT INTO stores (store_id, public_id, name) VALUES ('s', 's', 's')",
@@ -84,6 +92,20 @@ _FILL = (
     FROM generate_series(1, {BATCHES}) AS i""",
     f"""INSERT INTO store_events (store_id, at, kind, code, detail)
     SELECT 's', now() - make_interval(secs => i), 'pause_ended', 'meta_unreachable', '{{}}'
+    FROM generate_series(1, {BATCHES}) AS i""",
+    f"""INSERT INTO inventory (store_id, variant_id, track_inventory, version)
+    SELECT 's', 'v' || md5(i::text), true, i FROM generate_series(0, {VARIANTS - 1}) AS i""",
+    f"""INSERT INTO job_findings (job_id, variant_id, store_id, product_id, decision, changes)
+    SELECT 'j1', 'v' || i, 's', 'p', 'upsert', '{{}}' FROM generate_series(1, {BATCHES}) AS i""",
+    f"""INSERT INTO import_findings (store_id, import_id, finding_number, kind, row, field, message)
+    SELECT 's', 'i1', i, 'failure', i, 'price', 'No price.' FROM generate_series(1, {BATCHES}) AS i""",
+    f"""INSERT INTO import_feeds (feed_id, store_id, source, shown_url, url, mode, interval_seconds)
+    SELECT 'f' || i, 's', 'f' || i, 'https://shop.example', '', 'upsert', 3600 FROM generate_series(1, {BATCHES}) AS i""",
+    f"""INSERT INTO stores (store_id, public_id, name, created_at)
+    SELECT 's' || i, 's' || i, 's', now() - make_interval(secs => i) FROM generate_series(1, {BATCHES}) AS i""",
+    f"""INSERT INTO api_keys (key_id, store_id, key_hash, key_prefix, permissions, created_at, revoked_at)
+    SELECT 'k' || i, CASE WHEN i % 5 > 0 THEN 's' END, decode(md5(i::text), 'hex'), 'mk_', '{{}}',
+           now() - make_interval(secs => i), CASE WHEN i % 2 = 0 THEN now() END
     FROM generate_series(1, {BATCHES}) AS i""",
     """WITH gone AS (DELETE FROM counter_deltas RETURNING *) INSERT INTO counters
     SELECT store_id, link_id, name, sum(delta) FROM gone GROUP BY 1, 2, 3""",
@@ -137,12 +159,14 @@ def noted(database: Database) -> Iterator[Noted]:
         else:
             settings = "" if "meta_sync.store_id" in statement else statement
 
-    engine = database.app.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
+    engines = database.app.sync_engine, database.worker.sync_engine
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
     try:
         yield found
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
 
 
 def literal(value: Any) -> str:
@@ -246,7 +270,49 @@ async def ask_for_history(database: Database) -> None:
     await activity.list("s", limit=20, cursor=happened.next_cursor)
 
 
-@pytest.mark.parametrize("ask", [ask_for_items, ask_for_history])
+async def ask_for_many_items(database: Database) -> None:
+    """The same where next to nothing is few: every filter is carried out by walking."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(item_filters, "FEW", 100)
+        await ask_for_items(database)
+        # A lane that is too much to be held in memory.
+        patch.setattr(item_filters, "_SMALL_LANE", 100)
+        service = ItemsService(database, utc_now, CURSORS)
+        for status in (None, Status.SYNCED):
+            await service.list("s", ItemFilter(lane=Lane.BULK, status=status), limit=20)
+
+
+async def ask_for_work(database: Database) -> None:
+    """Products, jobs, imports, feeds, stores, keys and the counts of a store."""
+    settings = load_settings({}, env_file=None, database_url="postgresql://x", encryption_keys=KEY)
+    context = await ProcessContext.open(settings, queue=MemoryJobQueue())
+    context.database = database
+    factory = Factory(context)
+    for source in (None, "api", "nobody"):
+        for status in (None, "active", "archived"):
+            for after in (None, "p5"):
+                await factory.catalog().list_products(
+                    "s", limit=20, source=source, status=status, after=after
+                )
+    place = ("2026-01-01T00:00:00+00:00", "j5")
+    for kind in (None, "sync", "removal"):
+        for state in (None, "success", "running"):
+            for behind in (None, place):
+                await factory.jobs().page("s", type=kind, status=state, limit=20, after=behind)
+    assert [one async for one in factory.jobs().report("s", "j1")]
+    assert [one async for one in factory.imports().report("s", "i1")]
+    after_a_time = Position(datetime(2026, 1, 1, tzinfo=UTC), "i5")
+    for where in (None, after_a_time):
+        await factory.imports().list("s", limit=20, after=where)
+        await factory.feeds().list("s", limit=20, after=where)
+        await factory.stores().page(1, 20, after=where)
+        for store in ("s", None):
+            await factory.access().list_keys(store, 1, 20, after=where)
+    await factory.status().status("s")
+    await context.http.aclose()
+
+
+@pytest.mark.parametrize("ask", [ask_for_items, ask_for_many_items, ask_for_history, ask_for_work])
 @pytest.mark.parametrize("is_known", [False, True])
 async def test_no_list_reads_a_large_table_through(
     filled: Database, database_url: str, ask: Callable[[Database], Any], is_known: bool

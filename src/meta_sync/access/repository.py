@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.access.models import ApiKey, Permission
 from meta_sync.access.tables import api_keys, idempotency_keys
+from meta_sync.core.timed_list import Position, TimedList, TimedPage
 
 __all__ = [
     "claim_idempotency_key",
@@ -65,20 +66,19 @@ async def insert_key(
 
 
 async def list_keys(
-    connection: AsyncConnection, store_id: str | None, page: int, limit: int
-) -> tuple[list[ApiKey], int]:
-    """A page of the keys in use, newest first, and how many there are; ``None`` stands for the platform's."""
+    connection: AsyncConnection, store_id: str | None, page: int, limit: int, after: Position | None = None
+) -> TimedPage[ApiKey]:
+    """A page of the keys in use, newest first; a position rules over ``page``. ``None`` stands for the platform's.
+
+    Raises
+    ------
+    ValidationFailedError
+        The page lies beyond what pages reach.
+    """
     owner = api_keys.c.store_id.is_(None) if store_id is None else api_keys.c.store_id == store_id
-    in_use = and_(owner, api_keys.c.revoked_at.is_(None))
-    total = await connection.scalar(select(func.count()).select_from(api_keys).where(in_use))
-    rows = await connection.execute(
-        select(*_LISTED)
-        .where(in_use)
-        .order_by(api_keys.c.created_at.desc(), api_keys.c.key_id)
-        .limit(limit)
-        .offset((page - 1) * limit)
+    return await _LIST.page(
+        connection, owner, api_keys.c.revoked_at.is_(None), page=page, limit=limit, after=after
     )
-    return [_api_key(row) for row in rows], total or 0
 
 
 async def revoke_key(connection: AsyncConnection, key_id: str) -> bool:
@@ -211,15 +211,23 @@ async def delete_idempotency_keys_older_than(connection: AsyncConnection, age: t
 
 
 def _api_key(row: Any) -> ApiKey:
+    return _listed_key(tuple(row)[: len(_LISTED)])
+
+
+def _listed_key(row: Sequence[Any]) -> ApiKey:
+    key_id, store_id, name, prefix, permissions, created_at, last_used_at, revoked_at = row
     known = {permission.value for permission in Permission}
     return ApiKey(
-        key_id=row.key_id,
-        store_id=row.store_id,
-        name=row.name,
-        prefix=row.key_prefix,
+        key_id=key_id,
+        store_id=store_id,
+        name=name,
+        prefix=prefix,
         # A permission of another version grants nothing here.
-        permissions=tuple(Permission(word) for word in row.permissions if word in known),
-        created_at=row.created_at,
-        last_used_at=row.last_used_at,
-        revoked_at=row.revoked_at,
+        permissions=tuple(Permission(word) for word in permissions if word in known),
+        created_at=created_at,
+        last_used_at=last_used_at,
+        revoked_at=revoked_at,
     )
+
+
+_LIST = TimedList(_LISTED, api_keys.c.created_at, api_keys.c.key_id, _listed_key, newest_first=True)

@@ -25,8 +25,8 @@ from meta_sync.core.errors import (
     ValidationFailedError,
 )
 from meta_sync.core.ids import new_id, new_secret
-from meta_sync.core.paging import require_page_within_reach
 from meta_sync.core.text import text_fault
+from meta_sync.core.timed_list import Position, TimedPage
 from meta_sync.stores.repository import read_store, require_possible_id
 
 __all__ = ["AccessService", "request_hash"]
@@ -86,8 +86,12 @@ class AccessService:
             )
         return CreatedKey(row.key_id, api_key, store_id, name, granted, row.created_at)
 
-    async def list_keys(self, store_id: str | None, page: int, limit: int) -> tuple[list[ApiKey], int]:
-        """A page (from 1) of the keys in use, newest first, and their number; ``None`` stands for the platform's.
+    async def list_keys(
+        self, store_id: str | None, page: int, limit: int, *, after: Position | None = None
+    ) -> TimedPage[ApiKey]:
+        """A page (from 1) of the keys in use, newest first; ``None`` stands for the platform's.
+
+        A position rules over the number of the page.
 
         Raises
         ------
@@ -96,11 +100,10 @@ class AccessService:
         ValidationFailedError
             The page lies beyond what pages reach.
         """
-        require_page_within_reach(page, limit)
         async with self._scope(store_id) as connection:
             if store_id is not None:
                 await read_store(connection, store_id)
-            return await repository.list_keys(connection, store_id, page, limit)
+            return await repository.list_keys(connection, store_id, page, limit, after)
 
     async def revoke(self, key_id: str) -> None:
         """End a key at once.

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, Index, Integer, LargeBinary, PrimaryKeyConstraint, Table, Text, func
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from meta_sync.core.db import Identifier, metadata
@@ -23,6 +34,14 @@ api_keys = Table(
     Column("last_used_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     Index(None, "store_id"),
+    # Pages of the keys in use.
+    Index(
+        "api_keys_in_use_idx",
+        "store_id",
+        text("created_at DESC"),
+        "key_id",
+        postgresql_where=text("revoked_at IS NULL"),
+    ),
 )
 
 idempotency_keys = Table(

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
 from meta_sync.catalog.states import PRODUCT_CONTENT, STOCK_CLOCKS, VARIANT_CONTENT, VARIANT_OFFER
 from meta_sync.catalog.tables import inventory, products, variants
+from meta_sync.core.lookups import go_by_indexes
 from meta_sync.core.paging import MAX_PAGE_ROWS, require_page_within_reach
 
 __all__ = ["ProductPage", "StoredProduct", "page_of_products", "stored_product"]
@@ -103,6 +104,7 @@ async def page_of_products(
         conditions.append(products.c.source == source)
     if status is not None:
         conditions.append(products.c.status == status)
+    await go_by_indexes(connection)
     within_reach = select(products.c.product_id).where(*conditions).limit(MAX_PAGE_ROWS + 1).subquery()
     total = (await connection.execute(select(func.count()).select_from(within_reach))).scalar_one()
     statement = select(*_PRODUCT_COLUMNS).where(*conditions).order_by(products.c.product_id).limit(limit + 1)

@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.core.lookups import go_by_indexes
 from meta_sync.core.paging import MAX_PAGE_ROWS, CursorCodec, require_page_within_reach
 
 __all__ = ["Position", "TimedList", "TimedPage"]
@@ -83,6 +84,7 @@ class TimedList(Generic[T]):
         ValidationFailedError
             The page lies beyond what pages reach.
         """
+        await go_by_indexes(connection)
         counted = select(self.row_id).where(*conditions).limit(MAX_PAGE_ROWS + 1).subquery()
         total = (await connection.execute(select(func.count()).select_from(counted))).scalar_one()
         time_order = self.created_at.desc() if self.newest_first else self.created_at

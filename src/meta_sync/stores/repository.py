@@ -13,6 +13,7 @@ from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.errors import NotFoundError
 from meta_sync.core.text import text_fault
+from meta_sync.core.timed_list import Position, TimedList, TimedPage
 from meta_sync.stores.models import Store
 from meta_sync.stores.settings import (
     SECRET_FIELDS,
@@ -48,6 +49,7 @@ _STORE_COLUMNS = (
     stores.c.created_at,
     stores.c.updated_at,
 )
+_LIST = TimedList(_STORE_COLUMNS, stores.c.created_at, stores.c.store_id, lambda row: Store(*row))
 
 # Built once: the pipeline asks these in every turn and for every handle.
 _SETTINGS = select(stores.c.settings, stores.c.mapping_epoch).where(
@@ -88,16 +90,17 @@ async def insert_store(
     return _store(rows.one())
 
 
-async def list_stores(connection: AsyncConnection, page: int, limit: int) -> tuple[list[Store], int]:
-    """A page of all stores, oldest first, and how many there are. Needs a transaction across stores."""
-    total = await connection.scalar(select(func.count()).select_from(stores))
-    rows = await connection.execute(
-        select(*_STORE_COLUMNS)
-        .order_by(stores.c.created_at, stores.c.store_id)
-        .limit(limit)
-        .offset((page - 1) * limit)
-    )
-    return [_store(row) for row in rows], total or 0
+async def list_stores(
+    connection: AsyncConnection, page: int, limit: int, after: Position | None
+) -> TimedPage[Store]:
+    """A page of all stores, oldest first; a position rules over ``page``. Needs a transaction across stores.
+
+    Raises
+    ------
+    ValidationFailedError
+        The page lies beyond what pages reach.
+    """
+    return await _LIST.page(connection, page=page, limit=limit, after=after)
 
 
 async def read_store(connection: AsyncConnection, store_id: str) -> Store:

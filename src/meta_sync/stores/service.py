@@ -12,8 +12,8 @@ from meta_sync.core.crypto import Cipher
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.errors import ConflictError, ErrorDetail, ValidationFailedError
 from meta_sync.core.ids import new_id
-from meta_sync.core.paging import require_page_within_reach
 from meta_sync.core.text import text_fault
+from meta_sync.core.timed_list import Position, TimedPage
 from meta_sync.stores import neighbours, repository
 from meta_sync.stores.models import SettingsListener, Store
 from meta_sync.stores.settings import MAPPING_FIELDS, StoreSettings
@@ -22,7 +22,7 @@ from meta_sync.stores.settings_patch import SECRET_SHOWN_AS, CheckedPatch, check
 __all__ = ["StorePage", "StoreService"]
 
 StorePage = tuple[list[Store], int]
-"""Stores of a page, and how many there are in all."""
+"""Stores of a page, and how many there are, counted no further than pages reach."""
 
 _LONGEST_NAME = 200
 
@@ -88,9 +88,19 @@ class StoreService:
         ValidationFailedError
             The page lies beyond what pages reach.
         """
-        require_page_within_reach(page, limit)
+        found = await self.page(page, limit)
+        return found.rows, found.total
+
+    async def page(self, page: int, limit: int, *, after: Position | None = None) -> TimedPage[Store]:
+        """A page of all stores, oldest first; a position rules over the number of the page.
+
+        Raises
+        ------
+        ValidationFailedError
+            The page lies beyond what pages reach.
+        """
         async with self._database.platform() as connection:
-            return await repository.list_stores(connection, page, limit)
+            return await repository.list_stores(connection, page, limit, after)
 
     async def get(self, store_id: str) -> Store:
         """One store.

@@ -22,6 +22,8 @@ FEW = 10_000
 """Up to so many ids are looked up one by one: as many as a total counts exactly."""
 
 _MOST_TOMBSTONES = 5_000
+_SMALL_LANE = 50_000
+"""Beyond that one of every few items waits in it, so that a walk finds them soon."""
 
 
 class ItemSort(StrEnum):
@@ -75,10 +77,13 @@ class Narrowed:
         All that may match, every one of which is still checked; ``None``: too many to name.
     has_many
         More than ``FEW`` items are known to match the filter.
+    has_small_lane
+        More than ``FEW`` wait in the lane, but no more than are held in memory without a thought.
     """
 
     ids: list[str] | None = None
     has_many: bool = False
+    has_small_lane: bool = False
 
 
 # The ids come as one value, which costs a tenth of as many rows, and only when they are wanted.
@@ -112,6 +117,11 @@ _WAITING = text(
         """
     )
 )
+# Parked ones are counted apart, because they are few; a lane that is all the queue is walked faster than it is held.
+_LANE = text(
+    "SELECT count(*) FROM (SELECT FROM intents"
+    " WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL LIMIT :most) AS waiting"
+)
 _ELIGIBLE = text(
     _FEW_OF.format(
         found="""
@@ -138,7 +148,7 @@ async def narrow(connection: AsyncConnection, store_id: str, wanted: ItemFilter)
         _, ids = await _find(connection, _OF_PRODUCT, {**values, "product_id": wanted.product_id})
         if ids is not None:
             return Narrowed(ids)
-    has_many = False
+    has_many = has_small_lane = False
     if wanted.search:
         ids, has_many = await _search(connection, store_id, wanted.search)
         if ids is not None:
@@ -148,12 +158,19 @@ async def narrow(connection: AsyncConnection, store_id: str, wanted: ItemFilter)
         _, ids = await _find(connection, _WAITING, {**values, "lane": int(wanted.lane)})
         if ids is not None:
             return Narrowed(ids)
+        in_lane = {"store_id": store_id, "lane": int(wanted.lane), "most": _SMALL_LANE + 1}
+        waiting = int(await connection.scalar(_LANE, in_lane) or 0)
+        has_small_lane = waiting <= _SMALL_LANE
+        if wanted == ItemFilter(lane=wanted.lane, sort=wanted.sort):
+            # What waits for a deleted variant is in the list only if Meta knew it.
+            tombstones = await _tombstones(connection, store_id)
+            has_many = tombstones < _MOST_TOMBSTONES and waiting > FEW + tombstones
     if wanted.eligible_only and not wanted.needs_state:
         _, ids = await _find(connection, _ELIGIBLE, values)
         if ids is not None:
             return Narrowed(ids)
         has_many = has_many or wanted == ItemFilter(eligible_only=True, sort=wanted.sort)
-    return Narrowed(has_many=has_many)
+    return Narrowed(None, has_many, has_small_lane)
 
 
 async def _find(
@@ -169,13 +186,16 @@ async def _search(connection: AsyncConnection, store_id: str, search: str) -> tu
 
     Documents of deleted variants are found as well, and not all of those are in the list; so many more are looked for.
     """
-    tombstones = int(
-        await connection.scalar(_TOMBSTONES, {"store_id": store_id, "most": _MOST_TOMBSTONES}) or 0
-    )
+    tombstones = await _tombstones(connection, store_id)
     most = FEW + tombstones + 1
     values = {"pattern": search_pattern(search), "most": most, "few": FEW}
     count, ids = await _find(connection, _FOUND, values)
     return ids, count == most and tombstones < _MOST_TOMBSTONES
+
+
+async def _tombstones(connection: AsyncConnection, store_id: str) -> int:
+    """How many deleted variants there are, counted up to a limit."""
+    return int(await connection.scalar(_TOMBSTONES, {"store_id": store_id, "most": _MOST_TOMBSTONES}) or 0)
 
 
 class Search:

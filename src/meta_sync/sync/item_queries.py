@@ -30,6 +30,7 @@ __all__ = [
     "Segment",
     "StateCounts",
     "count_items",
+    "counted_keys",
     "item_keys",
     "item_rows",
     "live_variants",
@@ -68,6 +69,7 @@ class _Driver(StrEnum):
     """What a stretch of the list is walked along."""
 
     IDS = "ids"
+    INTENTS = "intents"
     STATE = "state"
     VARIANTS = "variants"
 
@@ -76,6 +78,12 @@ class _Driver(StrEnum):
 _OF_VARIANT = """
     SELECT v.variant_id, v.product_id, v.deleted_at FROM variants AS v
     WHERE v.store_id = :store_id AND v.variant_id >= {id} AND v.variant_id <= {id} ORDER BY v.variant_id LIMIT 1
+"""
+# By the index of live variants alone, which holds all that is asked for.
+_OF_LIVE_VARIANT = """
+    SELECT v.variant_id, v.product_id, v.deleted_at FROM variants AS v
+    WHERE v.store_id = :store_id AND v.variant_id >= {id} AND v.variant_id <= {id} AND v.deleted_at IS NULL
+    ORDER BY v.variant_id LIMIT 1
 """
 _OF_STATE = """
     SELECT s.variant_id, s.status, s.code, s.last_pushed_at FROM sync_state AS s
@@ -95,7 +103,16 @@ _WAITS = """
     :lane = (SELECT i.lane FROM intents AS i
              WHERE i.store_id = :store_id AND i.variant_id >= {id} AND i.variant_id <= {id} ORDER BY i.variant_id LIMIT 1)
 """
-_VARIANT_ID = {_Driver.IDS: "v.variant_id", _Driver.STATE: "s.variant_id", _Driver.VARIANTS: "v.variant_id"}
+# IS TRUE keeps it a set that is made once and looked into, where the planner would join.
+_WAITS_AMONG_SOME = """
+    ({id} IN (SELECT i.variant_id FROM intents AS i WHERE i.store_id = :store_id AND i.lane = :lane)) IS TRUE
+"""
+_VARIANT_ID = {
+    _Driver.IDS: "v.variant_id",
+    _Driver.INTENTS: "w.variant_id",
+    _Driver.STATE: "s.variant_id",
+    _Driver.VARIANTS: "v.variant_id",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +125,8 @@ class ItemQuery:
         All that may match, when they are few.
     is_every_row_written
         Every live variant has a state row, so that nothing is missed by walking those.
+    has_small_lane
+        What waits in the lane is too much to name, and little enough to be held in memory.
     """
 
     store_id: str
@@ -115,6 +134,7 @@ class ItemQuery:
     item_filter: ItemFilter
     ids: Sequence[str] | None = None
     is_every_row_written: bool = False
+    has_small_lane: bool = False
 
     def select(self, columns: str, segment: Segment, *more: str) -> tuple[str, dict[str, Any]]:
         """The statement up to its conditions, and the values bound in it. ``{id}`` stands for the variant's id."""
@@ -137,6 +157,8 @@ class ItemQuery:
             wanted.status is Status.NEVER_SYNCED or segment is Segment.UNPUSHED
         ):
             of_states = True
+        if not of_states and self.has_small_lane:
+            return _Driver.INTENTS
         return _Driver.STATE if of_states else _Driver.VARIANTS
 
     def _source(self, driver: _Driver) -> str:
@@ -147,10 +169,11 @@ class ItemQuery:
         """
         wanted = self.item_filter
         state = f"LEFT JOIN LATERAL ({_OF_STATE}) AS s ON true"
-        if driver is _Driver.IDS:
+        if driver in {_Driver.IDS, _Driver.INTENTS}:
             of_variant = _OF_VARIANT.replace("{id}", "w.variant_id")
+            named = "unnest(CAST(:ids AS text[])) AS w (variant_id)"
             source = (
-                "unnest(CAST(:ids AS text[])) AS w (variant_id)"
+                f"{named if driver is _Driver.IDS else 'intents AS w'}"
                 f" JOIN LATERAL ({of_variant}) AS v ON true {state}"
             )
         elif driver is _Driver.VARIANTS:
@@ -158,7 +181,7 @@ class ItemQuery:
         else:
             source = "sync_state AS s"
             if wanted.eligible_only:
-                source += f" JOIN LATERAL ({_OF_VARIANT}) AS v ON true"
+                source += f" JOIN LATERAL ({_OF_LIVE_VARIANT}) AS v ON true"
         if wanted.eligible_only:
             source += f" JOIN LATERAL ({_OF_PRODUCT}) AS p ON true"
         return source
@@ -171,6 +194,8 @@ class ItemQuery:
             conditions = ["(v.deleted_at IS NULL OR s.variant_id IS NOT NULL)"]
         if driver is _Driver.VARIANTS:
             conditions.append("v.store_id = :store_id")
+        elif driver is _Driver.INTENTS:
+            conditions.append("w.store_id = :store_id AND w.lane = :lane")
         if segment is not Segment.BY_ID and driver is not _Driver.IDS:
             conditions.append(f"s.last_pushed_at IS {'NOT NULL' if segment is Segment.PUSHED else 'NULL'}")
         if wanted.status is Status.NEVER_SYNCED and driver is not _Driver.STATE:
@@ -187,7 +212,8 @@ class ItemQuery:
             conditions.append("s.code = :error_code")
             values["error_code"] = wanted.error_code
         if wanted.lane is not None:
-            conditions.append(_WAITS)
+            if driver is not _Driver.INTENTS:
+                conditions.append(_WAITS_AMONG_SOME if self.has_small_lane else _WAITS)
             values["lane"] = int(wanted.lane)
         if wanted.search:
             conditions.append(_MATCHES)
@@ -209,6 +235,36 @@ async def item_keys(
     after_at: datetime | None = None,
 ) -> list[Key]:
     """Keys of one segment in its order; after a position within it, or past an offset."""
+    statement, values = _ordered(query, segment, after_id, after_at)
+    rows = await connection.execute(
+        text(f"{statement} LIMIT :limit OFFSET :offset"), {**values, "limit": limit, "offset": offset}
+    )
+    return [(variant_id, pushed_at) for variant_id, pushed_at in rows]
+
+
+async def counted_keys(
+    connection: AsyncConnection, query: ItemQuery, segment: Segment, *, limit: int, offset: int, most: int
+) -> tuple[list[Key], int]:
+    """Keys of one segment past an offset, and how many it has, counted no further than ``most``: one walk for both."""
+    statement, values = _ordered(query, segment)
+    rows = await connection.execute(
+        text(
+            "WITH found AS MATERIALIZED (SELECT f.*, row_number() OVER () AS place"
+            f" FROM ({statement} LIMIT :most) AS f (variant_id, pushed_at))"
+            " SELECT f.variant_id, f.pushed_at, t.total FROM (SELECT count(*) AS total FROM found) AS t"
+            " LEFT JOIN LATERAL (SELECT * FROM found WHERE place > :offset AND place <= :until) AS f ON true"
+            " ORDER BY f.place"
+        ),
+        {**values, "most": most, "offset": offset, "until": offset + limit},
+    )
+    found = list(rows)
+    return [(one, pushed_at) for one, pushed_at, _ in found if one is not None], int(found[0][2])
+
+
+def _ordered(
+    query: ItemQuery, segment: Segment, after_id: str | None = None, after_at: datetime | None = None
+) -> tuple[str, dict[str, Any]]:
+    """The statement of a segment in its order, without an end, and its values."""
     more: list[str] = []
     position: dict[str, Any] = {}
     order = "{id}"
@@ -225,11 +281,7 @@ async def item_keys(
         more = ["{id} > :after_id"]
         position = {"after_id": after_id}
     statement, values = query.select("{id}, s.last_pushed_at", segment, *more, f"true ORDER BY {order}")
-    rows = await connection.execute(
-        text(f"{statement} LIMIT :limit OFFSET :offset"),
-        {**values, **position, "limit": limit, "offset": offset},
-    )
-    return [(variant_id, pushed_at) for variant_id, pushed_at in rows]
+    return statement, {**values, **position}
 
 
 async def named_items(
@@ -327,7 +379,9 @@ _COUNTERS = """
 _TOMBSTONES = """
     SELECT 'tombstones', 0, count(*) FROM variants AS v
     JOIN LATERAL (
-        SELECT FROM sync_state AS s WHERE s.link_id = :link_id AND s.variant_id = v.variant_id LIMIT 1
+        SELECT FROM sync_state AS s
+        WHERE s.link_id = :link_id AND s.variant_id >= v.variant_id AND s.variant_id <= v.variant_id
+        ORDER BY s.variant_id LIMIT 1
     ) AS s ON true
     WHERE v.store_id = :store_id AND v.deleted_at IS NOT NULL
 """

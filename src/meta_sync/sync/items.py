@@ -30,6 +30,7 @@ from meta_sync.sync.item_queries import (
     Position,
     Segment,
     count_items,
+    counted_keys,
     item_keys,
     item_rows,
     live_variants,
@@ -148,12 +149,17 @@ class ItemsService:
             link_id = link.link_id if link is not None else NO_LINK
             await expect_lookups(connection)
             narrowed = await narrow(connection, store_id, item_filter)
-            query = ItemQuery(store_id, link_id, item_filter, narrowed.ids)
+            query = ItemQuery(
+                store_id, link_id, item_filter, narrowed.ids, has_small_lane=narrowed.has_small_lane
+            )
             if query.ids is not None:
                 keys, total = await named_items(
                     connection, query, limit=limit + 1, offset=offset, after=after
                 )
                 is_exact = True
+            elif after is None and _is_counted_by_walking(item_filter, narrowed):
+                keys, counted = await _Walk(connection, query).read_and_count(limit + 1, offset)
+                total, is_exact = min(counted, MAX_PAGE_ROWS), counted <= MAX_PAGE_ROWS
             else:
                 keys = await _Walk(connection, query).read(limit + 1, offset, after)
                 total, is_exact = await _total(connection, query, narrowed)
@@ -214,7 +220,9 @@ _PRODUCT_SYNC = text(
     SELECT v.product_id, COALESCE(s.status, 'never_synced'), count(*), max(s.confirmed_at)
     FROM variants AS v
     LEFT JOIN LATERAL (
-        SELECT * FROM sync_state AS s WHERE s.link_id = :link_id AND s.variant_id = v.variant_id LIMIT 1
+        SELECT * FROM sync_state AS s
+        WHERE s.link_id = :link_id AND s.variant_id >= v.variant_id AND s.variant_id <= v.variant_id
+        ORDER BY s.variant_id LIMIT 1
     ) AS s ON true
     WHERE v.store_id = :store_id AND v.product_id = ANY(CAST(:product_ids AS text[])) AND v.deleted_at IS NULL
     GROUP BY 1, 2
@@ -246,6 +254,29 @@ class _Walk:
             offset, after = max(0, offset - taken), None
         await self._look_for_rows()
         return keys + await self._keys(Segment.UNPUSHED, limit - len(keys), offset, after)
+
+    async def read_and_count(self, limit: int, offset: int) -> tuple[list[Key], int]:
+        """The keys past an offset, and how many items there are, counted one further than pages reach."""
+        most = MAX_PAGE_ROWS + 1
+        if self.query.item_filter.sort is ItemSort.VARIANT_ID:
+            return await counted_keys(
+                self.connection, self.query, Segment.BY_ID, limit=limit, offset=offset, most=most
+            )
+        keys, pushed = await counted_keys(
+            self.connection, self.query, Segment.PUSHED, limit=limit, offset=offset, most=most
+        )
+        if pushed == most and len(keys) == limit:
+            return keys, pushed
+        # A page that begins within the reach may end one row beyond it.
+        rest, unpushed = await counted_keys(
+            self.connection,
+            self.query,
+            Segment.UNPUSHED,
+            limit=limit - len(keys),
+            offset=max(0, offset - pushed),
+            most=max(most - pushed, limit),
+        )
+        return keys + rest, pushed + unpushed
 
     async def _keys(self, segment: Segment, limit: int, offset: int, after: Position | None) -> list[Key]:
         return await item_keys(
@@ -279,6 +310,13 @@ def _position(packed: list[Any]) -> Position:
     """The place in the list that a cursor of ours holds; its signature says that it is well formed."""
     segment, after_id, after_at = packed
     return Position(Segment(segment), after_id, datetime.fromisoformat(after_at) if after_at else None)
+
+
+def _is_counted_by_walking(wanted: ItemFilter, narrowed: Narrowed) -> bool:
+    """Whether the total takes a walk, and the page's own order is as good for it as any."""
+    if wanted.is_empty or wanted.is_status_only or narrowed.has_many:
+        return False
+    return wanted.sort is ItemSort.VARIANT_ID or wanted.needs_state
 
 
 async def _total(connection: AsyncConnection, query: ItemQuery, narrowed: Narrowed) -> tuple[int, bool]:

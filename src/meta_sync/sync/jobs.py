@@ -17,6 +17,7 @@ from meta_sync.connection.repository import active_link
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError, ErrorDetail, NotFoundError
 from meta_sync.core.ids import new_id
+from meta_sync.core.lookups import go_by_indexes
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.item_queries import status_count
@@ -220,6 +221,7 @@ class JobService:
             When the last job of the page before was made (ISO 8601), and its id.
         """
         async with self._database.store(store_id) as connection:
+            await go_by_indexes(connection)
             found = await read_jobs(
                 connection, store_id, kind=type, status=status, limit=limit, offset=offset, after=after
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context
-from meta_sync.api.parameters import KeyIdPath, LimitQuery, PageQuery, StoreIdPath
+from meta_sync.api.parameters import CursorQuery, KeyIdPath, LimitQuery, PageQuery, StoreIdPath
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
 from meta_sync.api.schemas.platform import (
@@ -23,6 +23,7 @@ from meta_sync.api.schemas.platform import (
     UpdateStoreBody,
 )
 from meta_sync.api.security import requires, requires_credential
+from meta_sync.core.timed_list import Position
 
 __all__ = ["routes"]
 
@@ -56,9 +57,21 @@ async def create_store(context: Context, body: CreateStoreBody) -> StoreAnswer:
     description="All stores of the installation, oldest first.",
 )
 @requires(Permission.PLATFORM_ADMIN)
-async def list_stores(context: Context, page: PageQuery = 1, limit: LimitQuery = 50) -> StorePage:
-    stores, total = await context.factory.stores().list(page, limit)
-    return paged(StorePage, stores, page=page, limit=limit, total=total)
+async def list_stores(
+    context: Context, page: PageQuery = 1, limit: LimitQuery = 50, cursor: CursorQuery = None
+) -> StorePage:
+    after = Position.read(context.cursors, "stores", cursor)
+    found = await context.factory.stores().page(page, limit, after=after)
+    return paged(
+        StorePage,
+        found.rows,
+        page=page,
+        limit=limit,
+        cursor=cursor,
+        total=found.total,
+        total_is_exact=found.is_total_exact,
+        next_cursor=found.next_cursor(context.cursors, "stores"),
+    )
 
 
 @routes.get(
@@ -111,9 +124,21 @@ async def list_api_keys(
     store_id: StoreIdPath,
     page: PageQuery = 1,
     limit: LimitQuery = 50,
+    cursor: CursorQuery = None,
 ) -> ApiKeyPage:
-    keys, total = await context.factory.access().list_keys(store_id, page, limit)
-    return paged(ApiKeyPage, [ApiKeyView.of(key) for key in keys], page=page, limit=limit, total=total)
+    scope = f"api-keys\n{store_id}"
+    after = Position.read(context.cursors, scope, cursor)
+    found = await context.factory.access().list_keys(store_id, page, limit, after=after)
+    return paged(
+        ApiKeyPage,
+        [ApiKeyView.of(key) for key in found.rows],
+        page=page,
+        limit=limit,
+        cursor=cursor,
+        total=found.total,
+        total_is_exact=found.is_total_exact,
+        next_cursor=found.next_cursor(context.cursors, scope),
+    )
 
 
 @routes.delete(
