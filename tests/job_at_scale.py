@@ -26,7 +26,10 @@ import httpx
 import orjson
 from sqlalchemy import text
 
+from meta_sync.api import event_stream
+from meta_sync.api.event_stream import StreamTimes
 from meta_sync.core.db import Database
+from meta_sync.core.logging import configure_logging
 from meta_sync.sandbox.options import SandboxOptions
 from meta_sync.sync.drain import Timing
 from tests.soak import fill
@@ -36,7 +39,7 @@ from tests.support.pipeline import assert_sums, fetch, one
 from tests.support.postgres import fresh_database, running_postgres
 from tests.support.processes import open_real_world, until_quiet
 from tests.support.serving import serving
-from tests.support.world import FAST, World, variant
+from tests.support.world import FAST, World
 
 __all__ = ["run_at_scale"]
 
@@ -47,6 +50,7 @@ _OVER = frozenset({"success", "partial", "cancelled", "error"})
 _SMALL = 10_000
 """Below it the waits of the tests are enough; above, those of production."""
 _STREAM_SECONDS = 1_800.0
+_QUICK = StreamTimes(look=0.05, idle_look=0.1)
 _PER_PRODUCT = 4
 
 
@@ -168,7 +172,7 @@ class Scale:
                     break
                 assert until is None or job["status"] not in _OVER, f"over too soon: {job}"
                 assert self.worker.process.poll() is None, self.worker.log()[-3000:]
-                await asyncio.sleep(0.02 if self.variants < _SMALL else 0.25)
+                await asyncio.sleep(0.04 if self.variants < _SMALL else 0.25)
         finally:
             stream.cancel()
             await asyncio.gather(stream, return_exceptions=True)
@@ -311,6 +315,25 @@ async def _waits_paused(scale: Scale, job_id: str) -> dict[str, Any]:
     return job
 
 
+async def _refuse_some(scale: Scale) -> set[str]:
+    """Items that differ still and that Meta will not take."""
+    rows = await fetch(
+        scale.world,
+        """
+        SELECT s.variant_id FROM sync_state AS s JOIN variants AS v USING (store_id, variant_id)
+        WHERE s.last_pushed_at < (SELECT min(created_at) FROM jobs WHERE type = 'sync')
+          AND v.price IS NOT NULL AND abs(hashtext(v.variant_id)) % 10 < 8
+        ORDER BY abs(hashtext(v.variant_id)) % 1000, v.variant_id LIMIT :most
+        """,
+        most=max(3, scale.variants // 500),
+    )
+    refused = {row[0] for row in rows}
+    assert refused
+    for variant_id in refused:
+        scale.world.sandbox.refuse(variant_id, "No.")
+    return refused
+
+
 async def _run_to_the_end(scale: Scale, forecast: dict[str, Any], refused: set[str]) -> None:
     """What the last dry run said is what happens."""
     job_id = await scale.start(description="to the end")
@@ -350,10 +373,12 @@ async def _opened(database_url: str, variants: int, batch_size: int) -> AsyncIte
     changes = Changes(
         timing=FAST if is_small else Timing(),
         calls_per_hour=1_000_000,
-        job_page=max(1, variants // 20) if is_small else None,
+        job_page=max(1, variants // 10) if is_small else None,
+        idle_seconds=0.05 if is_small else None,
     )
     # So that even a small one is met in the middle.
     armed = "job.after_page=sleep:0.03" if is_small else ""
+    times, event_stream._TIMES = event_stream._TIMES, _QUICK if is_small else event_stream._TIMES
     try:
         async with open_real_world(database, database_url, options) as world:
             await fill(world, variants)
@@ -368,6 +393,7 @@ async def _opened(database_url: str, variants: int, batch_size: int) -> AsyncIte
                     yield Scale(world, Caller(http, store.headers), worker, variants)
                 assert worker.stop() == 0, worker.log()
     finally:
+        event_stream._TIMES = times
         await database.dispose()
 
 
@@ -392,15 +418,6 @@ async def run_at_scale(database_url: str, *, variants: int, batch_size: int = 2_
         filled = time.monotonic() - began
         await _first_sync(scale)
         await _change(scale)
-        refused = {
-            row[0]
-            for row in await fetch(
-                world,
-                "SELECT variant_id FROM variants WHERE price IS NOT NULL AND abs(hashtext(variant_id)) % 10 = 3"
-                " ORDER BY abs(hashtext(variant_id)) DESC LIMIT :most",
-                most=max(3, variants // 500),
-            )
-        }
         first = await _dry_run(scale, "dry run")
         deletes = await one(world, "SELECT count(*) FROM variants WHERE price IS NULL")
         differ = await one(
@@ -415,16 +432,7 @@ async def run_at_scale(database_url: str, *, variants: int, batch_size: int = 2_
         second = await _dry_run(scale, "dry run again")
         left = second["decisions"]
         assert left["update"] + left["delete"] < first["decisions"]["update"] + first["decisions"]["delete"]
-        still = await fetch(
-            world,
-            "SELECT s.variant_id FROM sync_state AS s JOIN variants AS v USING (store_id, variant_id)"
-            " WHERE s.last_pushed_at < (SELECT min(created_at) FROM jobs WHERE type = 'sync')"
-            " AND s.variant_id = ANY(:ids)",
-            ids=sorted(refused),
-        )
-        refused &= {row[0] for row in still}
-        for variant_id in refused:
-            world.sandbox.refuse(variant_id, "No.")
+        refused = await _refuse_some(scale)
         await _run_to_the_end(scale, second, refused)
         await assert_sums(world)
         await _resync_failed(scale, refused)
@@ -454,6 +462,7 @@ def main() -> None:
     parser.add_argument("--variants", type=int, default=100_000)
     parser.add_argument("--batch-size", type=int, default=2_500)
     arguments = parser.parse_args()
+    configure_logging("WARNING", "console")
     with running_postgres() as server, fresh_database(server) as url:
         print(asyncio.run(run_at_scale(url, variants=arguments.variants, batch_size=arguments.batch_size)))
 

@@ -33,6 +33,20 @@ async def finished(api: Api, store: Caller, started: Any) -> Any:
     return await store.data("GET", started["href"])
 
 
+async def test_a_file_may_be_called_as_its_owner_writes(store: Caller) -> None:
+    name = "каталог 日本.csv"
+    head = f'--edge\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+    started = await store.data(
+        "POST",
+        "/catalog/imports",
+        202,
+        content=head.encode() + feed(row("a")) + b"\r\n--edge--\r\n",
+        headers={"Content-Type": "multipart/form-data; boundary=edge"},
+    )
+    view = await store.data("GET", started["href"])
+    assert view["fileName"] == name
+
+
 async def test_a_form(api: Api, store: Caller) -> None:
     started = await store.data(
         "POST", "/catalog/imports", 202,
@@ -373,7 +387,7 @@ async def test_a_store_follows_few_imports_at_once(
     following = [asyncio.create_task(store("GET", path)) for _ in range(2)]
     await open_now(2)
     refused = await store("GET", path)
-    assert "2 imports at once" in assert_error(refused, 429, "RATE_LIMITED")["message"]
+    assert "2 jobs and imports at once" in assert_error(refused, 429, "RATE_LIMITED")["message"]
     assert int(refused.headers["retry-after"]) > 0
     # Another store has its own places, and one that went away gives its place back.
     other = await api.factory.stores().create("Other")

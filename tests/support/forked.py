@@ -53,6 +53,8 @@ class Changes:
         The governor's allowance instead of Meta's: hundreds of lives make more calls in minutes than a shop in hours.
     job_page
         Items per page of a job: a small store takes many pages with it, too.
+    idle_seconds
+        How long an idle worker waits for a wake-up, which none of the other processes can give it.
     """
 
     timing: Timing = FAST
@@ -61,6 +63,7 @@ class Changes:
     mapper_version: int | None = None
     calls_per_hour: int | None = None
     job_page: int | None = None
+    idle_seconds: float | None = None
 
 
 class ForkedWorker(WorkerProcess):
@@ -150,6 +153,8 @@ def _live(arguments: list[str], environment: dict[str, str], log: str, changes: 
         _allow(changes.calls_per_hour)
     if changes.job_page is not None:
         job_runner._PAGE = changes.job_page
+    if changes.idle_seconds is not None:
+        pump._LOOK_SECONDS = pump._JOBS_SECONDS = changes.idle_seconds
     if changes.clock_seconds:
         _move_clock(changes.clock_seconds)
     sys.argv = ["meta-sync", *arguments]
