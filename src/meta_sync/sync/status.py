@@ -20,6 +20,7 @@ from meta_sync.graph.governor import ALLOWANCE_PER_HOUR, BudgetState, WaitUntil,
 from meta_sync.stores.repository import load_settings, secrets_present
 from meta_sync.stores.settings import StoreSettings, missing_keys
 from meta_sync.sync.budget import load_budget
+from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.codes import CodeEntry, explain
 from meta_sync.sync.item_queries import NO_LINK, StateCounts, state_counts
 from meta_sync.sync.models import Status
@@ -138,9 +139,10 @@ _ACTIVITY = text(
             ORDER BY b.finished_at DESC, b.batch_id DESC LIMIT 1),
            COALESCE((SELECT sum(b.rejected) FROM batches AS b
                      WHERE b.store_id = :store_id AND b.finished_at > now() - interval '24 hours'), 0)::bigint,
-           (SELECT count(*) FROM batches AS b
-            WHERE b.link_id IN (SELECT l.link_id FROM catalog_links AS l WHERE l.store_id = :store_id)
-              AND b.state IN ('sending', 'open', 'unknown')),
+           (SELECT COALESCE(sum(c.open), 0)::bigint FROM catalog_links AS l CROSS JOIN LATERAL (
+                SELECT count(*) AS open FROM batches AS b
+                WHERE b.link_id = l.link_id AND b.state IN ('sending', 'open', 'unknown')
+            ) AS c WHERE l.store_id = :store_id),
            (SELECT q.last_drain_at FROM store_queue AS q WHERE q.store_id = :store_id),
            (SELECT q.last_poll_at FROM store_queue AS q WHERE q.store_id = :store_id)
     """
@@ -217,6 +219,7 @@ class StatusService:
         link_id = link.link_id if link is not None else NO_LINK
         of_store = {"store_id": store_id, "link_id": link_id}
         now, ever, since = (await connection.execute(_EVER, of_store)).one()
+        await expect_lookups(connection)
         counts = await state_counts(connection, store_id, link_id)
         pauses = await active_pauses(connection, store_id, link_id)
         budget_state = await load_budget(connection, link_id) if link is not None else None
