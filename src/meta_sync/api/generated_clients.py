@@ -13,6 +13,7 @@ import json
 from typing import Any, get_args
 
 from meta_sync.api.schemas.jobs import JobStatus, JobType, LaneName
+from meta_sync.catalog.ingest.detect import FORMATS
 from meta_sync.connection.models import TokenKind
 from meta_sync.graph.errors import Category
 from meta_sync.stores.settings import Feature
@@ -33,6 +34,7 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "FeedMode": ("Whether items are sent, or only shown as they would be.", ("live", "preview")),
     "FeedResult": ("What the last fetch of a feed came to.", ("imported", "not_modified", "error")),
+    "ImportFormat": ("A kind of file that can be imported.", tuple(FORMATS)),
     "ImportMode": (
         "Whether products that the file leaves out stay (`upsert`) or are deleted (`replace`).",
         ("upsert", "replace"),

@@ -8,6 +8,7 @@ from fastapi import Path, Query
 from pydantic import AfterValidator
 
 from meta_sync.api.path_ids import read_path_id
+from meta_sync.core.paging import MAX_PAGE_ROWS
 
 __all__ = [
     "CursorQuery",
@@ -50,7 +51,10 @@ ImportIdPath = Annotated[
 PageQuery = Annotated[
     int,
     Query(
-        ge=1, description="Page number from 1, within the first 10,000 rows. Ignored when a cursor is given."
+        ge=1,
+        description="Page number from 1, within the first 10,000 rows. Ignored when a cursor is given.",
+        # The service judges it with the limit, and names the cursor to go on with.
+        json_schema_extra={"maximum": MAX_PAGE_ROWS},
     ),
 ]
 LimitQuery = Annotated[int, Query(ge=1, le=200, description="Rows per page.")]

@@ -115,7 +115,8 @@ class _FormReader:
 
     def _on_header_end(self) -> None:
         name = self._header_name.decode("latin-1").lower()
-        self._part.headers[name] = self._header_value.decode("utf-8", "replace")
+        # As bytes that only look like text: the parser of its parameters makes bytes of it again.
+        self._part.headers[name] = self._header_value.decode("latin-1")
         self._header_name.clear()
         self._header_value.clear()
 

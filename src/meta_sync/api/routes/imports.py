@@ -30,6 +30,7 @@ from meta_sync.api.schemas.imports import (
 )
 from meta_sync.api.security import requires
 from meta_sync.api.uploads import UploadOptions, abandon_upload, read_form, whole_body
+from meta_sync.catalog.ingest.detect import FORMATS
 from meta_sync.core.errors import ErrorDetail, ServiceError, ValidationFailedError
 from meta_sync.core.timed_list import Position
 
@@ -39,6 +40,8 @@ routes = router("Imports")
 
 _SWITCH = "On where the query or the body says `true`."
 _OPTIONS = ("format", "mode", "source", "fileName", "dryRun", "allowMassDelete")
+_FORMATS = {"type": "string", "enum": [*FORMATS]}
+_MODES = {"type": "string", "enum": ["upsert", "replace"]}
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -53,20 +56,25 @@ _BODY: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
+                    "additionalProperties": False,
                     "properties": {
-                        "format": {"type": "string"},
-                        "mode": {"type": "string", "enum": ["upsert", "replace"]},
-                        "source": {"type": "string"},
+                        "format": _FORMATS,
+                        "mode": _MODES,
+                        "source": {"type": "string", "minLength": 1, "maxLength": 200},
                         "dryRun": {"type": "boolean", "description": _SWITCH},
                         "allowMassDelete": {"type": "boolean", "description": _SWITCH},
-                        "file": {"type": "string", "format": "binary"},
+                        "file": {"type": "string", "format": "binary", "minLength": 1},
                     },
                 }
             },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary", "minLength": 1}},
         },
     }
 }
+
+
+def _words(words: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [words, {"type": "null"}]}
 
 
 @routes.post(
@@ -89,8 +97,13 @@ async def create_import(
     context: Context,
     request: Request,
     *,
-    format: Annotated[str | None, Query(description="Recognised from the file when absent.")] = None,  # noqa: A002 - the API's own word
-    mode: Annotated[str | None, Query(description="`upsert` (default) or `replace`.")] = None,
+    format: Annotated[  # noqa: A002 - the API's own word
+        str | None,
+        Query(description="Recognised from the file when absent.", json_schema_extra=_words(_FORMATS)),
+    ] = None,
+    mode: Annotated[
+        str | None, Query(description="`upsert` (default) or `replace`.", json_schema_extra=_words(_MODES))
+    ] = None,
     source: Annotated[
         str | None,
         Query(min_length=1, max_length=200, description="Name of the feed; the format's name when absent."),

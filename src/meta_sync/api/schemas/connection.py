@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import Field, SecretStr
 
@@ -34,10 +35,17 @@ __all__ = [
 ]
 
 
+_META_ID: dict[str, Any] = {"pattern": "^[A-Za-z0-9_]+$"}
+
+
 class TokenBody(Body):
     """A token to connect with."""
 
-    access_token: SecretStr = Field(min_length=1, description="A System User's token, or a person's.")
+    access_token: SecretStr = Field(
+        min_length=1,
+        description="A System User's token, or a person's.",
+        json_schema_extra={"maxLength": 4096, "pattern": "^[\\u0021-\\u007e]+$"},
+    )
 
 
 class TokenStatus(View):
@@ -55,9 +63,13 @@ class TokenStatus(View):
 class SelectCatalogBody(Body):
     """The Meta catalog to sync to."""
 
-    business_id: Text = Field(min_length=1, max_length=100, examples=["1234567890"])
+    business_id: Text = Field(
+        min_length=1, max_length=100, examples=["1234567890"], json_schema_extra=_META_ID
+    )
     business_name: Text = Field(min_length=1, max_length=200)
-    catalog_id: Text = Field(min_length=1, max_length=100, examples=["9876543210"])
+    catalog_id: Text = Field(
+        min_length=1, max_length=100, examples=["9876543210"], json_schema_extra=_META_ID
+    )
     catalog_name: Text = Field(min_length=1, max_length=200)
     enable_sync: Flag | None = Field(default=None, description="Also switch sending on or off.")
     dry_run: Flag = Field(default=False, description="Check everything, change nothing.")

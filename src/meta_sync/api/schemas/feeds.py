@@ -10,6 +10,7 @@ from pydantic_core import CoreSchema
 
 from meta_sync.api.path_ids import href
 from meta_sync.api.schemas.base import Answer, Body, Flag, PagedAnswer, Text, View
+from meta_sync.catalog.ingest.detect import FORMATS
 from meta_sync.catalog.ingest.feeds_models import (
     LONGEST_INTERVAL_SECONDS,
     SHORTEST_INTERVAL_SECONDS,
@@ -38,6 +39,7 @@ Username = Annotated[
     Text, Field(json_schema_extra={"minLength": 1, "maxLength": 200, "pattern": "^[^:\\u0000-\\u001f]+$"})
 ]
 Password = Annotated[Text, Field(json_schema_extra={"maxLength": 1000, "pattern": "^[^\\u0000-\\u001f]*$"})]
+Format = Annotated[Text, Field(json_schema_extra={"enum": [*FORMATS]})]
 Mode = Annotated[Text, Field(json_schema_extra={"enum": ["upsert", "replace"]})]
 
 
@@ -59,7 +61,7 @@ class _Address(Body):
     """What all that is fetched has in common."""
 
     url: Url = Field(description=_URL, examples=[_URL_EXAMPLE], json_schema_extra={"writeOnly": True})
-    format: Text | None = Field(default=None, description="Recognised from the file when absent.")
+    format: Format | None = Field(default=None, description="Recognised from the file when absent.")
     mode: Mode = Field(default="upsert", description="`upsert` or `replace`.")
     username: Username | None = Field(default=None, description="For basic authentication, with `password`.")
     password: Password | None = Field(default=None, json_schema_extra={"writeOnly": True})
@@ -108,7 +110,7 @@ class UpdateFeedBody(Body):
         default=None, description=_URL, examples=[_URL_EXAMPLE], json_schema_extra={"writeOnly": True}
     )
     source: Annotated[Source | None, _NEVER_NULL] = None
-    format: Text | None = None
+    format: Format | None = None
     mode: Annotated[Mode | None, _NEVER_NULL] = None
     interval_seconds: Annotated[Interval | None, _NEVER_NULL] = None
     username: Username | None = None
