@@ -20,6 +20,7 @@ from meta_sync.api.documentation import (
     table_of_codes,
 )
 from meta_sync.api.examples import add_examples
+from meta_sync.api.links import add_links
 from meta_sync.api.schemas.base import Error
 from meta_sync.api.security import Access, Scope, access_of
 from meta_sync.api.vocabulary import describe_fields
@@ -115,6 +116,7 @@ def build_openapi(app: FastAPI, routes: list[APIRoute]) -> dict[str, Any]:
     _make_bounds_whole(document)
     document = _renamed(document)
     describe_fields(document)
+    add_links(document)
     add_examples(document, codes)
     return document
 
