@@ -267,6 +267,8 @@ async def ask_for_history(database: Database) -> None:
         detail = await handles.detail("s", "17", outcome=outcome, limit=1)
         await handles.detail("s", "17", outcome=outcome, limit=1, cursor=detail.next_cursor)
     happened = await activity.list("s", limit=20)
+    await activity.list("s", page=50, limit=20)
+    await timeline.timeline("s", item.variant_id, page=2, limit=1)
     await activity.list("s", limit=20, cursor=happened.next_cursor)
 
 

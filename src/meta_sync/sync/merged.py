@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import text
@@ -22,6 +23,7 @@ __all__ = ["MergedPage", "Source", "read_merged"]
 E = TypeVar("E")
 
 _AFTER_ALL = datetime(9999, 1, 1, tzinfo=UTC)
+_BEFORE_ALL = datetime(1, 1, 1, tzinfo=UTC)
 _ABOVE_ALL = 32_000
 
 
@@ -86,14 +88,17 @@ async def read_merged(
         The page lies beyond what pages reach, or the cursor is not one of this list.
     """
     before: list[Any] = [_AFTER_ALL, _ABOVE_ALL, ""]
-    offset = 0
     if cursor is not None:
         at, rank, key = cursors.decode(scope, cursor)
         before = [datetime.fromisoformat(at), rank, key]
     else:
         require_page_within_reach(page, limit)
         offset = (page - 1) * limit
-    wanted = offset + limit + 1
+        if offset:
+            found = await _row_at(connection, sources, values, offset)
+            # Beyond the last row lies nothing; from the row before the page on, it is the next.
+            before = found or [_BEFORE_ALL, 0, ""]
+    wanted = limit + 1
     given = {
         **values,
         "before_at": before[0],
@@ -106,9 +111,10 @@ async def read_merged(
     for rank, source in enumerate(sources):
         rows = list(await connection.execute(text(source.page(rank)), given))
         runs.append([((row[0], rank, row[1]), rank, row) for row in rows])
-        total += await connection.scalar(text(source.count()), {**values, "most": MAX_PAGE_ROWS + 1})
+        if total <= MAX_PAGE_ROWS:
+            total += await connection.scalar(text(source.count()), {**values, "most": MAX_PAGE_ROWS + 1})
     merged = heapq.merge(*runs, key=lambda one: one[0], reverse=True)
-    chosen = [one for number, one in enumerate(merged) if offset <= number < wanted]
+    chosen = list(islice(merged, wanted))
     next_cursor = None
     if len(chosen) > limit:
         at, rank, key = chosen[limit - 1][0]
@@ -119,3 +125,20 @@ async def read_merged(
         total <= MAX_PAGE_ROWS,
         next_cursor,
     )
+
+
+async def _row_at(
+    connection: AsyncConnection, sources: Sequence[Source[E]], values: Mapping[str, Any], number: int
+) -> list[Any] | None:
+    """The place of a row, counted from 1: only it leaves the database, not all that stand above it."""
+    union = " UNION ALL ".join(
+        f"SELECT at, {rank} AS rank, key FROM ({source.page(rank)}) AS s{rank} (at, key)"
+        for rank, source in enumerate(sources)
+    )
+    given = {**values, "before_at": _AFTER_ALL, "before_rank": _ABOVE_ALL, "before_key": "", "limit": number}
+    statement = text(
+        f'SELECT at, rank, key FROM ({union}) AS merged ORDER BY at DESC, rank DESC, key COLLATE "C" DESC'
+        " LIMIT 1 OFFSET :above"
+    )
+    row = (await connection.execute(statement, {**given, "above": number - 1})).first()
+    return None if row is None else list(row)
