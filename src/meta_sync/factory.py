@@ -227,7 +227,8 @@ class Factory:
 
     def jobs(self) -> JobService:
         """Long work."""
-        return JobService(self._context.database, self._context.queue)
+        context = self._context
+        return JobService(context.database, context.queue, graph_url=context.settings.graph_url)
 
     def operations(self) -> OperationsService:
         """Operator actions on items."""

@@ -86,7 +86,10 @@ async def test_a_dry_run_says_what_would_be_sent(world: World, tmp_path: Path) -
     code, output, errors = await _worked_off(world, process)
     assert code == 0, errors
     assert "Nothing was sent. A sync would create 0, update 1, delete 0, skip 0 and leave 3 alone." in output
-    assert "Calls to Meta: 1 of up to 2,500 items; the last one in about 0 minutes." in output
+    assert "It takes one call to Meta, of up to 2,500 items; all can go out at once." in output
+    assert "4 items: 4 looked at" not in output, "the result says it better"
+    (job,) = [job for job in await world.jobs.list(world.store_id) if job.dry_run]
+    assert f"Item by item: GET /admin/meta/sync-jobs/{job.job_id}/report" in output
     assert world.calls() == calls
 
 

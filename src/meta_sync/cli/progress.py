@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -102,16 +104,20 @@ _STAGES = {
     "waiting": "waits for a worker",
     "enqueuing": "looks for what differs",
     "syncing": "is sent",
-    "done": "done",
 }
+_JOB_STEP_PERCENT = 5
+_JOB_STEP_SECONDS = 30.0
+"""Lines elsewhere than on a terminal: whenever the job has moved that far, and now and then where it does not move."""
 
 
 class JobProgress:
     """Shows how far a job is: stage, percent, rate and when it may be over; a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         screen = console.screen()
-        self._last = ""
+        self._clock = clock
+        self._said: tuple[Any, ...] = ()
+        self._said_at = clock()
         self._bar = (
             Progress(
                 BarColumn(),
@@ -136,31 +142,54 @@ class JobProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, job: JobView, *, standstill: str | None = None) -> None:
+    def show(self, job: JobView) -> None:
         """Show how far the job is by now, and why nothing is sent if nothing is."""
-        sentence = job_sentence(job, standstill=standstill)
+        sentence = job_sentence(job)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=job.percent, description=sentence)
-        elif sentence != self._last:
-            console.say(f"  {job.percent} %, {sentence}")
-        self._last = sentence
+            return
+        state = (job.status, job.stage, job.is_paused, job.percent // _JOB_STEP_PERCENT)
+        if job.is_over or (state == self._said and self._clock() - self._said_at < _JOB_STEP_SECONDS):
+            return
+        self._said, self._said_at = state, self._clock()
+        console.say(f"  {job.percent} %, {sentence}")
 
 
-def job_sentence(job: JobView, *, standstill: str | None = None) -> str:
+def job_sentence(job: JobView) -> str:
     """Where a job stands, in one line."""
     counts = job.counts
-    told = ", ".join(
-        f"{getattr(counts, name):,} {word}" for name, word in _JOB_WORDS if getattr(counts, name)
-    )
-    parts = [_STAGES.get(job.stage, job.stage) if job.status == "running" else job.status]
-    parts.append(f"{counts.total:,} items" + (f": {told}" if told else ""))
-    if job.rate_per_minute is not None and not job.is_over:
+    if job.dry_run:
+        told = f"{min(job.looked_at, job.total):,} looked at" if job.looked_at else ""
+    else:
+        told = ", ".join(
+            f"{getattr(counts, name):,} {word}" for name, word in _JOB_WORDS if getattr(counts, name)
+        )
+    parts = [_doing(job), f"{counts.total:,} items" + (f": {told}" if told else "")]
+    if job.is_over:
+        return "; ".join(parts)
+    if job.is_paused and job.message:
+        parts.append(job.message[0].lower() + job.message[1:].rstrip("."))
+    elif job.rate_per_minute:
         parts.append(f"{job.rate_per_minute:,.0f} a minute")
     if job.estimated_finish_at is not None:
-        parts.append(f"until about {job.estimated_finish_at.astimezone(UTC):%H:%M} UTC")
-    if standstill is not None and not job.is_over:
-        parts.append(f"paused: {standstill}")
+        parts.append(f"{_span(job.estimated_finish_at - job.seen_at)} left")
     return "; ".join(parts)
+
+
+def _doing(job: JobView) -> str:
+    if job.status in {"queued", "running"}:
+        is_sending = job.stage == "enqueuing" and (job.submitted or job.synced)
+        return "looks for what differs, and sends it" if is_sending else _STAGES.get(job.stage, job.stage)
+    return "is being cancelled" if job.status == "cancelling" else job.status
+
+
+def _span(left: timedelta) -> str:
+    """A time to wait, as roughly as it is known."""
+    seconds = left.total_seconds()
+    if seconds < 90:
+        return f"about {max(10, round(seconds / 10) * 10)} seconds"
+    minutes = round(seconds / 60)
+    return f"about {minutes} minutes" if minutes < 120 else f"about {round(minutes / 60)} hours"
 
 
 _IMPORT_WORDS = ("created", "changed", "unchanged", "skipped", "failed", "deleted")

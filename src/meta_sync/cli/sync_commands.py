@@ -103,7 +103,7 @@ def _sync(
             order = JobOrder("sync", action=action, dry_run=dry_run, requested_by="command line")
             job = await _start_or_join(session, store, order, join=watch and not dry_run)
             if not json:
-                console.say(f"The job {job.job_id} is about {job.total:,} variants.")
+                console.say(f"The job {job.job_id} is about {_variants(job.total)}.")
             if watch or dry_run:
                 return await _watch(session, store, job.job_id, quiet=json)
             return job
@@ -120,6 +120,10 @@ def _sync(
         console.say(f"It runs by itself. Watch it with: meta-sync sync --store {store} --watch")
     if job.is_over and job.status != "success":
         raise typer.Exit(1)
+
+
+def _variants(count: int) -> str:
+    return f"{count:,} variant" + ("" if count == 1 else "s")
 
 
 async def _start_or_join(session: Session, store_id: str, order: JobOrder, *, join: bool) -> JobView:
@@ -193,11 +197,19 @@ def _say_dry_run(job: JobView, store_id: str) -> None:
         + f" and leave {decisions['unchanged']:,} alone."
     )
     for reason, count in sorted(result["reasons"].items(), key=lambda one: -one[1]):
-        console.say(f"  skipped for {reason}: {count:,}")
-    console.say(
-        f"Calls to Meta: {result['calls']:,} of up to {result['batchSize']:,} items; the last one in about"
-        f" {result['minutes']:,.0f} minutes."
-    )
+        console.say(f"  {count:,} skipped as {reason}: {explain(reason).sentence}")
+    console.say(_forecast(result))
+    if result["reportLines"]:
+        console.say(f"Item by item: GET /admin/meta/sync-jobs/{job.job_id}/report")
+
+
+def _forecast(result: dict[str, Any]) -> str:
+    calls, minutes = result["calls"], result["minutes"]
+    if not calls:
+        return "It takes no call to Meta."
+    counted = "one call to Meta" if calls == 1 else f"{calls:,} calls to Meta"
+    when = "all can go out at once" if minutes < 1 else f"the last goes out in about {minutes:,.0f} minutes"
+    return f"It takes {counted}, of up to {result['batchSize']:,} items; {when}."
 
 
 def _distrust(
@@ -234,7 +246,7 @@ def _distrust(
 
 async def _watch(session: Session, store_id: str, job_id: str, *, quiet: bool) -> JobView:
     """Show the job until it is over."""
-    jobs, status = session.factory.jobs(), session.factory.status()
+    jobs = session.factory.jobs()
     if not await _worker_runs(session.context.database):
         console.note("No worker runs, so nothing will move. Start one with meta-sync up or meta-sync worker.")
     with JobProgress() if not quiet else nullcontext() as progress:
@@ -242,8 +254,7 @@ async def _watch(session: Session, store_id: str, job_id: str, *, quiet: bool) -
             while True:
                 job = await jobs.get(store_id, job_id)
                 if progress is not None:
-                    stopped = _standstill(_as_json(await status.status(store_id)))
-                    progress.show(job, standstill=stopped or None)
+                    progress.show(job)
                 if job.is_over:
                     return job
                 await asyncio.sleep(_LOOK_SECONDS)
