@@ -89,6 +89,12 @@ def test_the_document_is_openapi_3_1() -> None:
                 isinstance(value.get(bound), float)
                 for bound in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
             ), value
+            assert value["format"] == "int64"
+        for field, one in _fields(value):
+            kinds = one.get("anyOf", [one])
+            wanted = "date-time" if field == "at" or field.endswith("At") else None
+            wanted = "uri-reference" if field.lower().endswith("href") else wanted
+            assert wanted is None or any(kind.get("format") == wanted for kind in kinds), field
 
 
 def test_bodies_are_closed_and_answers_may_grow() -> None:

@@ -113,7 +113,7 @@ def build_openapi(app: FastAPI, routes: list[APIRoute]) -> dict[str, Any]:
                 codes[operation["operationId"]] = _complete(operation, route, access_of(route.endpoint))
     for schema in schemas.values():
         _drop_titles(schema)
-    _make_bounds_whole(document)
+    _refine(document)
     document = _renamed(document)
     describe_fields(document)
     add_links(document)
@@ -162,19 +162,28 @@ def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> dic
     return by_status
 
 
-def _make_bounds_whole(value: Any) -> None:
-    """Write the bounds of integers as integers: FastAPI makes floats of them, and 2^63 of the largest one."""
+def _refine(value: Any) -> None:
+    """Write the bounds of integers as integers: FastAPI makes floats of them, and 2^63 of the largest one.
+
+    Counts and prices may outgrow 32 bits, and paths are no whole addresses: the formats say so to generators.
+    """
     if isinstance(value, list):
         for one in value:
-            _make_bounds_whole(one)
+            _refine(one)
     if not isinstance(value, dict):
         return
     if value.get("type") == "integer":
         for bound in ("minimum", "maximum"):
             if isinstance(value.get(bound), float):
                 value[bound] = min(int(value[bound]), 2**63 - 1)
+        value.setdefault("format", "int64")
+    for name, field in value.get("properties", {}).items():
+        if name.lower().endswith("href"):
+            for one in field.get("anyOf", [field]):
+                if one.get("type") == "string":
+                    one["format"] = "uri-reference"
     for one in value.values():
-        _make_bounds_whole(one)
+        _refine(one)
 
 
 def _drop_titles(schema: Any) -> None:
