@@ -211,6 +211,13 @@ async def test_stores_and_settings(api: Api, world: World) -> None:
     assert_error(await store("PATCH", "/admin/meta/settings", json=[]), 400, "VALIDATION_ERROR")
 
 
+async def test_a_body_that_nobody_reads_is_no_matter(store: Caller) -> None:
+    """The document knows no 415 where no body is taken."""
+    headers = {"Idempotency-Key": "once", "Content-Type": "application/json", "Content-Encoding": "br"}
+    answered = await store("POST", "/admin/meta/bootstrap", content=b"{}", headers=headers)
+    assert_error(answered, 409, "meta_not_connected")
+
+
 async def test_the_same_idempotency_key_creates_once(api: Api) -> None:
     platform = await api.platform()
     headers = {"Idempotency-Key": "once-1"}

@@ -95,6 +95,16 @@ def test_answers_have_no_optional_fields() -> None:
                 answers.append(inner)
 
 
+def test_headers_of_answers_are_declared() -> None:
+    for _, path, operation in OPERATIONS:
+        replayed = any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", ()))
+        for status, response in operation["responses"].items():
+            headers = set(response.get("headers", ()))
+            assert ("Retry-After" in headers) is (status in {"429", "503"}), path
+            assert ("WWW-Authenticate" in headers) is (status == "401"), path
+            assert ("Idempotency-Replayed" in headers) is (replayed and status.startswith("2")), path
+
+
 def test_credentials_are_declared() -> None:
     assert set(DOCUMENT["components"]["securitySchemes"]) == {"bearer", "apiKey"}
     for _, path, operation in OPERATIONS:

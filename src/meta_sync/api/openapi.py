@@ -49,7 +49,8 @@ _DESCRIPTION = (
     " `~` + base64url; every object carries its `href`.\n\n## Errors\n\nEvery failure is an `Error` with one of these codes,"
     " also where there is no such address (`NOT_FOUND`) and where the method is not served (`METHOD_NOT_ALLOWED`, with"
     " `Allow`). 429 and 503 say in `Retry-After` how many seconds to wait. What Meta said stands in `meta`. The codes of"
-    " items, skips, pauses and rows of imports are listed by `GET /admin/meta/error-codes`."
+    " items, skips, pauses and rows of imports are listed by `GET /admin/meta/error-codes`. Every answer carries the"
+    " `requestId` as `X-Request-Id`, too."
 )
 
 _SECURITY_SCHEMES = {
@@ -70,6 +71,13 @@ _IDEMPOTENCY_HEADER = {
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     "description": "The same key with the same request gets the first answer again, for 24 hours.",
+}
+
+_RETRY_AFTER = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
+_WWW_AUTHENTICATE = {"schema": {"type": "string"}, "description": "How to say who one is: `Bearer`."}
+_REPLAYED = {
+    "schema": {"type": "string", "const": "true"},
+    "description": "There where this is the answer to an earlier request with the same `Idempotency-Key`.",
 }
 
 _CLEAN_NAMES = {
@@ -139,11 +147,7 @@ def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> dic
             "description": describe_codes(named),
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
         }
-    for code in ("429", "503"):
-        if code in responses:
-            responses[code]["headers"] = {
-                "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}
-            }
+    _add_headers(responses, access)
     operation["security"] = [] if access.scope is Scope.OPEN else [{"bearer": []}, {"apiKey": []}]
     parameters = operation.setdefault("parameters", [])
     if access.scope is Scope.STORE:
@@ -160,6 +164,17 @@ def _complete(operation: dict[str, Any], route: APIRoute, access: Access) -> dic
     for content in operation.get("requestBody", {}).get("content", {}).values():
         _drop_titles(content.get("schema", {}))
     return by_status
+
+
+def _add_headers(responses: dict[str, Any], access: Access) -> None:
+    for code in ("429", "503"):
+        if code in responses:
+            responses[code]["headers"] = {"Retry-After": _RETRY_AFTER}
+    if "401" in responses:
+        responses["401"]["headers"] = {"WWW-Authenticate": _WWW_AUTHENTICATE}
+    if access.is_idempotent:
+        success = next(response for status, response in responses.items() if status.startswith("2"))
+        success.setdefault("headers", {})["Idempotency-Replayed"] = _REPLAYED
 
 
 def _refine(value: Any) -> None:

@@ -56,6 +56,7 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         access = access_of(self.endpoint)
         serve = super().get_route_handler()
+        reads_body_itself = self.body_field is None and "requestBody" in (self.openapi_extra or {})
 
         async def guarded(request: Request) -> Response:
             _require_plain(request)
@@ -79,7 +80,7 @@ class GuardedRoute(APIRoute):
             key = request.headers.get("idempotency-key") if access.is_idempotent else None
             if key is None:
                 return await serve(request)
-            if self.body_field is None and _is_small_json(request):
+            if reads_body_itself and _is_small_json(request):
                 body = await request.body()
             return await _once(request, context, key, body, serve)
 
