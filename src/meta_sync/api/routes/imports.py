@@ -60,7 +60,7 @@ _BODY: dict[str, Any] = {
                     "properties": {
                         "format": _FORMATS,
                         "mode": _MODES,
-                        "source": {"type": "string", "minLength": 1, "maxLength": 200},
+                        "source": {"type": "string", "maxLength": 200},
                         "dryRun": {"type": "boolean", "description": _SWITCH},
                         "allowMassDelete": {"type": "boolean", "description": _SWITCH},
                         "file": {"type": "string", "format": "binary", "minLength": 1},

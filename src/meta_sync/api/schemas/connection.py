@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 
+_SHOWN: dict[str, Any] = {"pattern": "\\S"}
 _META_ID: dict[str, Any] = {"pattern": "^[A-Za-z0-9_]+$"}
 
 
@@ -66,11 +67,11 @@ class SelectCatalogBody(Body):
     business_id: Text = Field(
         min_length=1, max_length=100, examples=["1234567890"], json_schema_extra=_META_ID
     )
-    business_name: Text = Field(min_length=1, max_length=200)
+    business_name: Text = Field(min_length=1, max_length=200, json_schema_extra=_SHOWN)
     catalog_id: Text = Field(
         min_length=1, max_length=100, examples=["9876543210"], json_schema_extra=_META_ID
     )
-    catalog_name: Text = Field(min_length=1, max_length=200)
+    catalog_name: Text = Field(min_length=1, max_length=200, json_schema_extra=_SHOWN)
     enable_sync: Flag | None = Field(default=None, description="Also switch sending on or off.")
     dry_run: Flag = Field(default=False, description="Check everything, change nothing.")
 
