@@ -129,10 +129,19 @@ async def test_ids_are_compared_exactly(world: World, synced: Caller) -> None:
     )
 
 
+async def _not_asked(store: Caller, path: str) -> str:
+    """The sentence of an answer that never came near Meta."""
+    shown = await store.data("GET", path)
+    assert (shown["found"], shown["catalogId"], shown["retailerId"]) == (False, None, None)
+    (error,) = shown["errors"]
+    return str(error["message"])
+
+
 async def test_meta_cannot_be_asked(world: World, store: Caller) -> None:
     await store.data("PUT", "/catalog/products/p", json=product_body("v1"))
     path = "/admin/meta/items/v1/meta-status"
-    assert_error(await store.get(path), 409, "meta_not_connected")
+    assert_error(await store.get("/admin/meta/items/nowhere/meta-status"), 404, "NOT_FOUND")
+    assert await _not_asked(store, path) == "No Meta catalog is selected yet."
     await connect(store)
     assert_error(await store.get("/admin/meta/items/nowhere/meta-status"), 404, "NOT_FOUND")
     assert (await store.data("GET", path))["found"] is False
@@ -170,7 +179,7 @@ async def test_an_outage_is_told_and_ends(world: World, store: Caller) -> None:
     arm(world, "token_error")
     assert_error(await store.get(path), 400, "meta_account_error")
     assert await one(world, "SELECT dead_at IS NOT NULL FROM credentials") is True
-    assert_error(await store.get(path), 409, "meta_not_connected")
+    assert "no longer accepts" in await _not_asked(store, path)
 
 
 async def test_taken_off_meta_and_brought_back(world: World, synced: Caller) -> None:

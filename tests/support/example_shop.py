@@ -14,7 +14,7 @@ from meta_sync.sandbox.options import DEMO_ACCESS_TOKEN, DEMO_BUSINESS_ID, DEMO_
 from tests.support.api import Api, Caller, open_api
 from tests.support.examples import Recorder
 from tests.support.feed_server import FeedServer, plain
-from tests.support.pipeline import arm
+from tests.support.pipeline import arm, execute
 
 __all__ = ["live_through_everything"]
 
@@ -205,8 +205,6 @@ async def _connection(to: Recorder, api: Api, shop: Caller) -> None:
     )
     for operation, path, body in started:
         await to.failure(operation, "meta_not_connected", shop, "POST", path, json=body)
-    live = "/admin/meta/items/mug-sand/meta-status"
-    await to.failure("getItemMetaStatus", "meta_not_connected", shop, "GET", live)
     upload = {"content": FEED, "headers": {"Content-Type": "text/csv"}}
     await to.failure("createImport", "CONFLICT", shop, "POST", "/catalog/imports", **upload)
     await to.success(
@@ -219,24 +217,39 @@ async def _connection(to: Recorder, api: Api, shop: Caller) -> None:
     await to.failure("updateSettings", "VALIDATION_ERROR", shop, "PATCH", settings, json={"batchSize": 0})
     await to.success("getSettings", shop, "GET", settings)
     refused = {"json": {"accessToken": "EAA-of-another-day"}}
-    await to.failure(None, "meta_account_error", shop, "POST", token, **refused)
     given = {"accessToken": DEMO_ACCESS_TOKEN}
-    for code, number in (("meta_graph_error", 2), ("meta_rate_limited", 4)):
-        said = "Please try again later."
-        arm(api.world, "graph_error", edge="me", code=number, status=500, message=said, count=None)
-        await to.failure(None, code, shop, "POST", token, json=given)
-        api.world.sandbox.faults.clear()
-    async with open_api(api.world, app_id=None) as bare:
-        without_app = Caller(bare.http, shop.headers)
-        await to.failure(None, "meta_misconfigured", without_app, "POST", token, **refused)
+    for operation in (None, "setToken"):
+        await to.failure(operation, "meta_account_error", shop, "POST", token, **refused)
+        for code, number in _FAILURES_OF_META:
+            _fail(api, number)
+            await to.failure(operation, code, shop, "POST", token, json=given)
+            api.world.sandbox.faults.clear()
+        async with open_api(api.world, app_id=None) as bare:
+            without_app = Caller(bare.http, shop.headers)
+            await to.failure(operation, "meta_misconfigured", without_app, "POST", token, **refused)
     await to.success("setToken", shop, "POST", token, json=given)
     lost = {**SELECTION, "catalogId": "1"}
     await to.failure("selectCatalog", "meta_account_error", shop, "POST", select, json=lost)
+    async with open_api(api.world, app_id=None) as bare:
+        without_app = Caller(bare.http, shop.headers)
+        await to.failure("selectCatalog", "meta_misconfigured", without_app, "POST", select, json=SELECTION)
+    for code, number in _FAILURES_OF_META:
+        _fail(api, number)
+        await to.failure("selectCatalog", code, shop, "POST", select, json=SELECTION)
+        api.world.sandbox.faults.clear()
     await to.success("selectCatalog", shop, "POST", select, json=SELECTION)
     other = await api.factory.stores().create("Other", currency="EUR")
     neighbour = await api.caller(other.store_id)
     await neighbour.data("POST", token, json=given)
     await to.failure("selectCatalog", "CONFLICT", neighbour, "POST", select, json=SELECTION)
+
+
+_FAILURES_OF_META = (("meta_graph_error", 2), ("meta_rate_limited", 4))
+
+
+def _fail(api: Api, code: int) -> None:
+    """Have Meta answer every call with this code."""
+    arm(api.world, "graph_error", code=code, status=500, message="Please try again later.", count=None)
 
 
 async def _items(to: Recorder, api: Api, shop: Caller) -> None:
@@ -381,16 +394,15 @@ async def _ends(to: Recorder, api: Api, shop: Caller) -> None:
     await api.world.run()
     await to.success("getItemTimeline", shop, "GET", f"{path}/timeline")
     await to.success("listActivity", shop, "GET", "/admin/meta/activity?limit=5")
-    # Meta is left alone from then on.
-    arm(
-        api.world,
-        "graph_error",
-        edge="products",
-        code=4,
-        status=403,
-        message="Application request limit reached",
-    )
-    await to.failure("getItemMetaStatus", "meta_rate_limited", shop, "GET", f"{path}/meta-status")
+    for code, number in (*_FAILURES_OF_META, ("meta_account_error", 190)):
+        _fail(api, number)
+        await to.failure("getItemMetaStatus", code, shop, "GET", f"{path}/meta-status")
+        api.world.sandbox.faults.clear()
+        # Meta would be left alone for a while.
+        await execute(api.world, "DELETE FROM store_pauses")
+        await execute(
+            api.world, "UPDATE catalog_links SET questions_blocked_until = NULL, calls_blocked_until = NULL"
+        )
     await to.success("deleteProduct", shop, "DELETE", "/catalog/products/shirt")
     await to.success("getLiveness", api.nobody, "GET", "/health/live")
     await to.success("getReadiness", api.nobody, "GET", "/health/ready")

@@ -9,7 +9,6 @@ from datetime import UTC
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 from sqlalchemy import func, select, text
 
 from meta_sync.cli import console
@@ -17,6 +16,7 @@ from meta_sync.cli.options import JsonOutput, StoreId, read_settings
 from meta_sync.cli.progress import JobProgress, job_sentence
 from meta_sync.cli.running import run
 from meta_sync.cli.session import Session, open_session
+from meta_sync.cli.tables import Column, as_it_is, show_rows
 from meta_sync.core.config import Settings
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError
@@ -30,6 +30,10 @@ __all__ = ["add_to"]
 
 _MOST_STORES = 200
 _LOOK_SECONDS = 1.0
+_STATUS_COLUMNS = (
+    Column("name", may_be_cut=True),
+    *map(Column, ("store", "connection", "last sync", "synced", "waiting", "failed", "skipped")),
+)
 
 _EXPLAINED_BY_ERROR = frozenset(
     {"needs_reconnect", "config_incomplete", "meta_unreachable", "blocked_by_meta"}
@@ -72,7 +76,7 @@ def _status(
     if json:
         console.print_json(rows[0] if store is not None else rows)
     elif rows:
-        console.screen().print(_table(rows))
+        _show_stores(rows)
     else:
         console.say("There is no store yet. Make one with: meta-sync stores create NAME")
 
@@ -323,34 +327,25 @@ def _standstill(row: dict[str, Any]) -> str:
     return f"{sentence}. {action}"
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table()
-    for name in (
-        "store",
-        "connection",
-        "last sync",
-        "synced",
-        "waiting",
-        "failed",
-        "skipped",
-        "why nothing is sent",
-    ):
-        table.add_column(
-            name, justify="right" if name in {"synced", "waiting", "failed", "skipped"} else "left"
-        )
+def _show_stores(rows: list[dict[str, Any]]) -> None:
+    """A line for each store, and below them why some stand still."""
+    shown = []
     for row in rows:
         counts = row["counts"]
         # An item that Meta has, with a change that cannot go out, has an intent and no status of its own.
         unsettled = sum(counts[name] for name in ("submitted", "pending", "neverSynced"))
         waiting = max(unsettled, counts["outboxPending"])
-        table.add_row(
-            f"{row['name']}\n{row['storeId']}",
-            row["connectionState"],
-            row["lastSyncStatus"],
-            str(counts["synced"]),
-            str(waiting),
-            str(counts["failed"]),
-            str(counts["skipped"]),
-            _standstill(row),
+        figures = (counts["synced"], waiting, counts["failed"], counts["skipped"])
+        shown.append(
+            (
+                row["name"],
+                row["storeId"],
+                row["connectionState"],
+                row["lastSyncStatus"],
+                *map(str, figures),
+            )
         )
-    return table
+    show_rows(_STATUS_COLUMNS, shown)
+    for row in rows:
+        if reason := _standstill(row):
+            console.say(f"{as_it_is(row['name'])} ({row['storeId']}): {reason}")

@@ -52,6 +52,8 @@ _FIELDS = (
 _SILENT = frozenset({PauseReason.META_UNREACHABLE, PauseReason.BLOCKED_BY_META})
 """Meta does not answer, or is not to be asked. A lost token or permission may have been mended just now."""
 _PAUSE_SECONDS = 60
+_NOT_SET_UP = frozenset({"meta_not_connected", "meta_misconfigured"})
+"""Before Meta is asked these are no faults of a question about an item, but its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,14 @@ class LiveIssue:
 
 @dataclass(frozen=True, slots=True)
 class LiveStatus:
-    """An item as Meta shows it. Texts are Meta's own; ``None`` where Meta shows nothing."""
+    """An item as Meta shows it. Texts are Meta's own; ``None`` where Meta shows nothing.
+
+    Meta was not asked at all where ``catalog_id`` is absent: the only issue says what has to be set up first.
+    """
 
     found: bool
-    retailer_id: str
-    catalog_id: str
+    retailer_id: str | None
+    catalog_id: str | None
     checked_at: datetime
     meta_id: str | None = None
     name: str | None = None
@@ -113,13 +118,18 @@ class LiveStatusService:
         NotFoundError
             The store has no such variant, or it was deleted and Meta never knew it.
         ServiceError
-            ``meta_not_connected``: there is no catalog or no token to ask with. ``meta_rate_limited``: Meta wants
-            silence. ``meta_misconfigured``, ``meta_account_error`` and ``meta_graph_error``: Meta could not be asked.
+            ``meta_rate_limited``: Meta wants silence. ``meta_misconfigured``, ``meta_account_error`` and
+            ``meta_graph_error``: Meta refused the question.
         UnavailableError
             Meta does not answer, or refuses the store's calls for a while.
         """
         async with self._database.store(store_id) as connection:
-            access, retailer_id, now = await self._prepare(connection, store_id, variant_id)
+            try:
+                access, retailer_id, now = await self._prepare(connection, store_id, variant_id)
+            except ServiceError as error:
+                if error.code not in _NOT_SET_UP:
+                    raise
+                return _not_asked(error, await database_time(connection))
         catalog_id = access.link.catalog_id
         if not retailer_id:
             # The template needs a value that the variant does not have: there is nothing to ask for.
@@ -193,6 +203,10 @@ class LiveStatusService:
 
 def _seconds(until: datetime, now: datetime) -> int:
     return max(1, math.ceil((until - now).total_seconds()))
+
+
+def _not_asked(error: ServiceError, now: datetime) -> LiveStatus:
+    return LiveStatus(False, None, None, now, issues=(LiveIssue(None, None, None, error.message, None),))
 
 
 def _status(page: ProductsPage, retailer_id: str, catalog_id: str, now: datetime) -> LiveStatus:

@@ -187,12 +187,12 @@ async def get_item_timeline(
     summary="Ask Meta about an item",
     description=(
         "Asks Meta at this moment what it shows of the item, found by exactly its id. Nothing is changed. Meta shows an"
-        " item some time after it has taken it, so `found: false` shortly after a push is no fault."
+        " item some time after it has taken it, so `found: false` shortly after a push is no fault. A store that is not"
+        " connected, or whose settings are incomplete, gets `found: false` with the reason in `errors`."
     ),
     responses=errors(
         "meta_misconfigured",
         "meta_account_error",
-        "meta_not_connected",
         "meta_graph_error",
         "meta_rate_limited",
     ),

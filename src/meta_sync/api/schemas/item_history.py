@@ -130,8 +130,10 @@ class MetaItemLiveStatus(View):
     found: bool = Field(
         description="Whether Meta shows an item with exactly this id. One that was sent moments ago may not show yet."
     )
-    retailer_id: str = Field(description="The id that was looked for.")
-    catalog_id: str
+    retailer_id: str | None = Field(description="The id that was looked for; null when Meta was not asked.")
+    catalog_id: str | None = Field(
+        description="Where it was looked for; null when Meta was not asked, and `errors` says what is missing."
+    )
     checked_at: datetime
     meta_id: str | None = Field(description="Meta's own id of the item.")
     name: str | None
