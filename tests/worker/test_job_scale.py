@@ -6,5 +6,5 @@ from tests.job_at_scale import run_at_scale
 
 
 async def test_numbers_sampled_throughout_always_add_up(database_url: str) -> None:
-    said = await run_at_scale(database_url, variants=1_600, batch_size=80)
-    assert "1600 variants, all right" in said
+    said = await run_at_scale(database_url, variants=1_200, batch_size=60)
+    assert "1200 variants, all right" in said
