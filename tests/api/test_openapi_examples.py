@@ -9,8 +9,10 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from meta_sync.api.app import openapi_document
-from meta_sync.api.documentation import STATUSES
+from meta_sync.api.app import api_routes, openapi_document
+from meta_sync.api.documentation import CODES_KEY, STATUSES, implied_codes
+from meta_sync.api.examples import EXAMPLES_FILE
+from meta_sync.api.security import access_of
 from meta_sync.sync.codes import entry_of
 from meta_sync.sync.codes_api import API
 
@@ -63,6 +65,39 @@ def test_every_error_is_shown_as_it_is_answered(name: str) -> None:
             assert (example["summary"], example["description"]) == (entry.sentence, entry.action)
             assert f"`{code}`: {entry.sentence}" in response["description"]
         assert response["description"].count("`: ") == len(examples)
+
+
+_UNSEEN = {
+    ("setToken", "CONFLICT"): "the app changes while Meta is asked",
+    ("getItemMetaStatus", "meta_misconfigured"): "Meta refuses the app while it is asked",
+}
+"""Declared errors that nothing simple brings about, and why they are true all the same."""
+
+
+def test_nothing_is_declared_that_the_service_was_not_seen_to_answer() -> None:
+    """Beyond what access, path and body imply, each error was recorded from the operation itself."""
+    recorded = json.loads(EXAMPLES_FILE.read_text(encoding="utf-8"))["operations"]
+    seen, declared = set(), set()
+    for route in api_routes():
+        if route.operation_id is None:
+            continue
+        name = route.operation_id
+        operation = OPERATIONS[name]
+        implied = implied_codes(operation, route.path, access_of(route.endpoint))
+        given = {
+            code for response in route.responses.values() for code in response.get(CODES_KEY, ())
+        } - implied
+        declared |= {(name, code) for code in given}
+        seen |= {(name, code) for code in recorded.get(name, {}).get("errors", {})}
+        shown = {
+            code
+            for status, response in operation["responses"].items()
+            if int(status) >= 400
+            for code in response["content"]["application/json"]["examples"]
+        }
+        assert shown == implied | given
+        assert set(recorded.get(name, {}).get("errors", {})) <= shown
+    assert declared - seen == set(_UNSEEN)
 
 
 def test_what_happens_to_one_thing_is_told_of_the_same_thing() -> None:

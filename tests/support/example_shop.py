@@ -218,15 +218,15 @@ async def _connection(to: Recorder, api: Api, shop: Caller) -> None:
     await to.success("getSettings", shop, "GET", settings)
     refused = {"json": {"accessToken": "EAA-of-another-day"}}
     given = {"accessToken": DEMO_ACCESS_TOKEN}
-    for operation in (None, "setToken"):
-        await to.failure(operation, "meta_account_error", shop, "POST", token, **refused)
+    for kept_for in (None, "setToken"):
+        await to.failure(kept_for, "meta_account_error", shop, "POST", token, **refused)
         for code, number in _FAILURES_OF_META:
             _fail(api, number)
-            await to.failure(operation, code, shop, "POST", token, json=given)
+            await to.failure(kept_for, code, shop, "POST", token, json=given)
             api.world.sandbox.faults.clear()
         async with open_api(api.world, app_id=None) as bare:
             without_app = Caller(bare.http, shop.headers)
-            await to.failure(operation, "meta_misconfigured", without_app, "POST", token, **refused)
+            await to.failure(kept_for, "meta_misconfigured", without_app, "POST", token, **refused)
     await to.success("setToken", shop, "POST", token, json=given)
     lost = {**SELECTION, "catalogId": "1"}
     await to.failure("selectCatalog", "meta_account_error", shop, "POST", select, json=lost)
