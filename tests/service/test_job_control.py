@@ -15,6 +15,7 @@ from meta_sync.sync import job_runner
 from meta_sync.sync.item_queries import ItemFilter
 from meta_sync.sync.job_models import JobAction, JobOrder, JobScope, JobView, ScopeKind
 from meta_sync.sync.models import Status
+from meta_sync.sync.sale_windows import SaleWindows
 from tests.support.pipeline import assert_tidy, execute, fetch, one
 from tests.support.world import World, open_world, product, variant
 
@@ -225,6 +226,39 @@ async def test_a_job_that_is_called_off_takes_back_what_only_it_wanted(world: Wo
     job = await _until(world, await _start(world), "success")
     assert (job.counts.total, job.counts.unchanged + job.counts.synced) == (7, 7)
     await world.assert_right()
+
+
+async def test_what_a_second_job_wanted_too_stays_when_the_first_is_called_off(world: World) -> None:
+    await _synced(world)
+    pipeline = world.pipeline()
+    first = (await world.jobs.start_bootstrap(world.store_id, requested_by=None)).job_id
+    while await one(world, "SELECT count(*) FROM intents") < 7:
+        await pipeline.jobs_tick()
+    await world.stores.patch_settings(world.store_id, {"defaultCondition": "used"})
+    while await one(world, "SELECT min(looked_at) FROM jobs WHERE finished_at IS NULL") < 7:
+        await pipeline.jobs_tick()
+    await world.jobs.cancel(world.store_id, first)
+    while (await world.jobs.get(world.store_id, first)).status != "cancelled":
+        await pipeline.jobs_tick()
+    assert (await world.jobs.get(world.store_id, first)).counts.cancelled == 7
+    await world.run()
+    await world.assert_right()
+
+
+async def test_the_end_of_a_sale_is_noticed_although_a_job_is_called_off(world: World) -> None:
+    await _synced(world)
+    pipeline = world.pipeline()
+    job_id = (await world.jobs.start_bootstrap(world.store_id, requested_by=None)).job_id
+    while await one(world, "SELECT count(*) FROM intents") < 7:
+        await pipeline.jobs_tick()
+    ended = "UPDATE variants SET special_price_end = now() - interval '1 h' WHERE variant_id = 'p1-v'"
+    await execute(world, ended)
+    await execute(world, "UPDATE store_queue SET sales_swept_to = now() - interval '1 d'")
+    await SaleWindows(world.database, delay_seconds=300.0).sweep()
+    await world.jobs.cancel(world.store_id, job_id)
+    while (await world.jobs.get(world.store_id, job_id)).status != "cancelled":
+        await pipeline.jobs_tick()
+    assert await fetch(world, "SELECT variant_id FROM intents") == [("p1-v",)]
 
 
 async def test_a_first_sync_that_is_called_off_leaves_items_as_never_synced(world: World) -> None:

@@ -194,8 +194,10 @@ async def test_what_a_page_writes(bench: Bench) -> None:
     bench.state(store_id, link_id, "not wanted", status="never_synced")
     bench.intent(store_id, "pending", lane=0, first_at=bench.clock.after(-5))
     bench.intent(store_id, "failed", parked_by=5, job_id="older")
+    bench.intent(store_id, "skipped", job_id="job_x")
     given = {"store_id": store_id, "link_id": link_id, "job_id": "job_x", "variant_ids": wanted, "lane": 2}
     assert await bench.count(job_statements.ENQUEUE, **given) == len(wanted) - 2
+    assert await bench.count(job_statements.ENQUEUE, **given) == 1
     assert await bench.count(job_statements.STATES, **given) == 3
     assert (
         await bench.count(job_statements.INTENDED, **{**given, "variant_ids": [*wanted, "without a state"]})
@@ -205,6 +207,8 @@ async def test_what_a_page_writes(bench: Bench) -> None:
         row["variant_id"]: row for row in bench.mirror.tables["intents"] if row["store_id"] == store_id
     }
     assert (intents["pending"]["lane"], intents["new"]["lane"], intents["new"]["job_id"]) == (0, 2, "job_x")
+    asked_by = [intents[one]["job_id"] for one in ("pending", "skipped", "failed")]
+    assert asked_by == [None, "job_x", job_statements.SEVERAL_JOBS]
     by_version = sorted(
         (name for name in wanted if intents[name]["version"] > 0), key=lambda name: intents[name]["version"]
     )

@@ -369,7 +369,7 @@ async def test_ended_sales_are_looked_at_once(bench: Bench) -> None:
     intents = _of(bench, "intents", store_id)
     assert intents.keys() == {"a", "f"}
     assert (intents["a"]["lane"], intents["a"]["job_id"]) == (2, "sale_window")
-    assert (intents["f"]["lane"], intents["f"]["job_id"]) == (0, "job")
+    assert (intents["f"]["lane"], intents["f"]["job_id"]) == (0, "sale_window")
     first = (at(-300), "")
     assert (_watermark(bench, store_id), _watermark(bench, quiet)) == (first, first)
     # What ended at the watermark itself belongs to the next walk; who has nothing new keeps the place.

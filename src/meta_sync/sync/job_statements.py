@@ -31,6 +31,7 @@ __all__ = [
     "PAGES",
     "RUNNING",
     "SCOPE",
+    "SEVERAL_JOBS",
     "STATES",
     "UNINTENDED",
     "UNLEASE",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 LEASE_SECONDS = 60
+
+SEVERAL_JOBS = "several_jobs"
+"""Stands with an intent where a job's id stands: more than one job asks for it, and nobody else."""
 
 _COLUMNS = """job_id, store_id, link_id, type, status, scope, action, lane, dry_run, description, requested_by,
         mapping_epoch, total"""
@@ -107,12 +111,13 @@ LEASE = text(
         j.lane, j.dry_run, j.scope <> '{{}}'::jsonb, j.enqueued - j.synced - j.failed - j.skipped
     """
 )
+# What another job asked for, too, neither takes back when it is called off. Still only jobs ask.
 ENQUEUE = text(
-    """
-    INSERT INTO intents (store_id, variant_id, version, lane, first_at, job_id)
+    f"""
+    INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at, job_id)
     SELECT :store_id, u.variant_id, nextval('version_seq'), :lane, now(), :job_id
     FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
-    ON CONFLICT (store_id, variant_id) DO NOTHING
+    ON CONFLICT (store_id, variant_id) DO UPDATE SET job_id = '{SEVERAL_JOBS}' WHERE i.job_id <> excluded.job_id
     """
 )
 STATES = text(

@@ -54,13 +54,14 @@ _ENDED = text(
     """
 )
 # An intent that waits already gets a new number all the same: a turn that read it while the window was still open must
-# not take it.
+# not take it. Where a job alone asked, the job takes it back no more: the end of a window is looked at once.
 _INTEND = text(
     f"""
-    INSERT INTO intents (store_id, variant_id, version, lane, first_at, job_id)
+    INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at, job_id)
     SELECT :store_id, u.variant_id, nextval('version_seq'), 2, now(), '{_THE_CLOCK}'
     FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
-    ON CONFLICT (store_id, variant_id) DO UPDATE SET version = nextval('version_seq')
+    ON CONFLICT (store_id, variant_id) DO UPDATE
+    SET version = nextval('version_seq'), job_id = CASE WHEN i.job_id IS NOT NULL THEN excluded.job_id END
     """
 )
 _ADVANCE = text(

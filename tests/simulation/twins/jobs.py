@@ -140,10 +140,11 @@ def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
 
 @twin(job_statements.ENQUEUE)
 def enqueue(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    inserted = 0
+    written = 0
     for variant_id in sorted(p["variant_ids"]):
         version = t.nextval("version_seq")
-        if t.intents.get(p["store_id"], variant_id) is None:
+        intent = t.intents.get(p["store_id"], variant_id)
+        if intent is None:
             t.intents.insert(
                 t.now,
                 store_id=p["store_id"],
@@ -152,8 +153,11 @@ def enqueue(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 lane=p["lane"],
                 job_id=p["job_id"],
             )
-            inserted += 1
-    return Rows(rowcount=inserted)
+            written += 1
+        elif intent["job_id"] is not None and intent["job_id"] != p["job_id"]:
+            t.intents.update(intent, job_id=job_statements.SEVERAL_JOBS)
+            written += 1
+    return Rows(rowcount=written)
 
 
 @twin(job_statements.STATES)

@@ -237,7 +237,8 @@ def sale_intend(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 job_id=sale_windows._THE_CLOCK,
             )
         else:
-            t.intents.update(intent, version=t.nextval("version_seq"))
+            asks = None if intent["job_id"] is None else sale_windows._THE_CLOCK
+            t.intents.update(intent, version=t.nextval("version_seq"), job_id=asks)
     return Rows(rowcount=len(p["variant_ids"]))
 
 
