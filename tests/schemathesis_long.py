@@ -43,7 +43,9 @@ def _told(who: str, outcome: Outcome, seconds: float) -> str:
     return "\n".join(lines)
 
 
-async def conform(database_url: str, directory: Path, kinds: list[str], arguments: list[str]) -> bool:
+async def conform(
+    database_url: str, directory: Path, kinds: list[str], arguments: list[str], examples: int
+) -> bool:
     """Run every kind one after the other; whether all was right."""
     database = Database.connect(database_url, pool_size=8)
     try:
@@ -51,7 +53,9 @@ async def conform(database_url: str, directory: Path, kinds: list[str], argument
         async with open_service(database, database_url) as service:
             for who in kinds:
                 began = time.monotonic()
-                outcome = await run_schemathesis(service, who, directory, *arguments)
+                outcome = await run_schemathesis(
+                    service, who, directory, *arguments, examples=examples, sequences=examples
+                )
                 (directory / f"{who}.txt").write_text(outcome.text)
                 print(_told(who, outcome, time.monotonic() - began), flush=True)
                 if not outcome.passed:
@@ -73,13 +77,11 @@ def main() -> int:
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    arguments = [
-        "--seed", str(given.seed), "--max-examples", str(given.max_examples), "--phases", given.phases
-    ]  # fmt: skip
+    arguments = ["--seed", str(given.seed), "--phases", given.phases]
     with tempfile.TemporaryDirectory() as made, running_postgres() as server, fresh_database(server) as url:
         directory = given.directory or Path(made)
         directory.mkdir(parents=True, exist_ok=True)
-        return 0 if asyncio.run(conform(url, directory, given.who, arguments)) else 1
+        return 0 if asyncio.run(conform(url, directory, given.who, arguments, given.max_examples)) else 1
 
 
 if __name__ == "__main__":

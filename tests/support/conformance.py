@@ -15,8 +15,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from meta_sync.access.models import Permission
+from meta_sync.api import event_stream
 from meta_sync.api.body_guard import BodyLimits
 from meta_sync.core.db import Database
 from meta_sync.core.outbound import OutboundClient
@@ -97,11 +99,18 @@ async def open_service(database: Database, database_url: str) -> AsyncIterator[S
             )
         )
         try:
-            async with serving(api.app) as url:
+            # A stream of a job that waits would be as long as a request may take.
+            async with serving(api.app) as url, _short_streams():
                 yield Service(url, api, ids, credentials, [key_id for key_id, _ in keys.values()])
         finally:
             stop.set()
             await worker
+
+
+@asynccontextmanager
+async def _short_streams() -> AsyncIterator[None]:
+    with patch.object(event_stream, "_TIMES", event_stream.StreamTimes(look=0.1, idle_look=0.1, life=0.3)):
+        yield
 
 
 async def _fill(world: World, api: Api, feeds: FeedServer) -> dict[str, list[str]]:
@@ -166,7 +175,13 @@ class Outcome:
 
 
 async def run_schemathesis(
-    service: Service, who: str, directory: Path, *arguments: str, share: int = 1
+    service: Service,
+    who: str,
+    directory: Path,
+    *arguments: str,
+    share: int = 1,
+    sequences: int = 100,
+    examples: int = 100,
 ) -> Outcome:
     """Run the program against the service with one kind of credential.
 
@@ -182,12 +197,21 @@ async def run_schemathesis(
         To its command ``run``.
     share
         Only one in so many cases of the phase "coverage" is sent.
+    sequences
+        How many sequences of calls are tried in the phase "stateful".
+    examples
+        How many cases are drawn per operation in the phase "fuzzing". Beginning with an operation is dear, a case is not.
     """
     credentials = service.credentials[who]
     report = directory / f"{who}.ndjson"
+    configuration = directory / f"{who}.toml"
+    configuration.write_text(
+        f"{CONFIGURATION.read_text()}\n[phases.fuzzing.generation]\nmax-examples = {examples}\n"
+        f"\n[phases.stateful.generation]\nmax-examples = {sequences}\n"
+    )
     command = [
         sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()",
-        "--config-file", str(CONFIGURATION), "run",
+        "--config-file", str(configuration), "run",
         "--report", "ndjson", "--report-ndjson-path", str(report), *arguments,
         "--header", f"X-Store-Id: {credentials.store_id}",
     ]  # fmt: skip

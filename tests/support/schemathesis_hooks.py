@@ -56,7 +56,7 @@ _RIGHT_REFUSALS = [
         "has (the unknown placeholder|a brace without) .*",
     ),
     # Where an address on the web may lead, and what its parts have to do with each other.
-    ("(POST|PATCH) /catalog/(feeds|imports).*", "url", "(must|is not an address).*"),
+    ("(POST|PATCH) /catalog/(feeds|imports).*", "url", "(must|is not an address|has a host).*"),
     ("(POST|PATCH) /catalog/(feeds|imports).*", "username|password", "is required where .* is given"),
     ("(POST|PATCH) /catalog/(feeds|imports).*", "username", "must be a name without .*"),
     # A permission that only keys of the platform can have.
