@@ -66,7 +66,9 @@ class StoreView(View):
 class CreateApiKeyBody(Body):
     """A new API key of a store."""
 
-    permissions: list[_PermissionName] = Field(min_length=1, examples=[["metaCatalog:manage", "catalog:write"]])
+    permissions: list[_PermissionName] = Field(
+        min_length=1, examples=[["metaCatalog:manage", "catalog:write"]]
+    )
     name: Text | None = Field(default=None, max_length=200)
 
 
