@@ -278,6 +278,23 @@ async def test_a_first_sync_that_is_called_off_leaves_items_as_never_synced(worl
     await world.assert_right()
 
 
+async def test_a_job_says_that_the_store_is_in_preview(world: World) -> None:
+    await _synced(world)
+    await _make_differ(world)
+    await world.stores.patch_settings(world.store_id, {"feedMode": "preview"})
+    job_id = await _start(world)
+    pipeline = world.pipeline()
+    for _ in range(6):
+        await pipeline.jobs_tick()
+        await pipeline.drain_tick()
+    job = await world.jobs.get(world.store_id, job_id)
+    assert (job.status, job.counts.enqueued, job.is_paused) == ("running", 7, True)
+    assert job.message is not None
+    assert job.message.startswith("Paused: The store is in preview")
+    await world.stores.patch_settings(world.store_id, {"feedMode": "live"})
+    assert (await _until(world, job_id, "success")).message is None
+
+
 async def test_a_job_that_waits_in_line_is_called_off_at_once(world: World) -> None:
     await _synced(world)
     job_id = await _start(world)

@@ -12,6 +12,7 @@ from meta_sync.sync.checkup import Check, Verdict, older, said, span
 from meta_sync.sync.codes import entry_of, explain
 from meta_sync.sync.models import Status
 from meta_sync.sync.status import StoreStatus
+from meta_sync.sync.status_rules import PREVIEW
 
 __all__ = ["FeedFact", "StoreFacts", "WorkFact", "judge_store"]
 
@@ -203,8 +204,7 @@ def _sending(facts: StoreFacts) -> list[Check]:
             facts.check(
                 "sending",
                 "warning",
-                "The store is in preview: changes are kept and nothing is sent.",
-                "Set feedMode to live in the settings when it is to go out.",
+                *PREVIEW,
             )
         )
     elif reason is None:

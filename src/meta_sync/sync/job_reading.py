@@ -25,7 +25,7 @@ from meta_sync.sync.codes_jobs import JobCode
 from meta_sync.sync.item_queries import NO_LINK
 from meta_sync.sync.job_models import JobAction, JobPage, JobScope, JobView, ScopeKind
 from meta_sync.sync.pauses import active_pauses
-from meta_sync.sync.status_rules import StoreStandstill, TokenFacts, standstill
+from meta_sync.sync.status_rules import PREVIEW, StoreStandstill, TokenFacts, standstill
 
 __all__ = ["explained", "read_job", "read_jobs"]
 
@@ -201,10 +201,9 @@ async def explained(
     """The jobs, those that wait for a store that stands still with the reason as their message."""
     if not any(_sends(job) for job in jobs):
         return list(jobs)
-    reason, until = await _standstill(connection, store_id, graph_url)
-    if reason is None:
+    said = await _why(connection, store_id, graph_url)
+    if said is None:
         return list(jobs)
-    said = _sentence(reason, until)
     return [replace(job, message=said, is_paused=True) if _sends(job) else job for job in jobs]
 
 
@@ -212,21 +211,20 @@ def _sends(job: JobView) -> bool:
     return not (job.is_over or job.dry_run or job.is_import)
 
 
-def _sentence(reason: str, until: datetime | None) -> str:
+def _sentence(reason: StoreStandstill, until: datetime | None) -> str:
     entry = entry_of(reason)
     ends = f" It goes on at {until.astimezone(UTC):%H:%M:%S} UTC." if until is not None else ""
     return f"Paused: {entry.sentence}{ends} {entry.action}"
 
 
-async def _standstill(
-    connection: AsyncConnection, store_id: str, graph_url: str
-) -> tuple[StoreStandstill | None, datetime | None]:
+async def _why(connection: AsyncConnection, store_id: str, graph_url: str) -> str | None:
+    """What keeps the store from sending, in words."""
     settings, _ = await load_settings(connection, store_id)
     link = await active_link(connection, store_id)
     link_id = link.link_id if link is not None else NO_LINK
     is_elsewhere = link is not None and link.graph_host != graph_host(graph_url)
     token = (await connection.execute(_TOKEN, {"store_id": store_id})).first()
-    return standstill(
+    reason, until = standstill(
         None if token is None else TokenFacts(token[0], tuple(token[1]), *token[2:]),
         settings,
         is_incomplete=bool(missing_keys(settings, link is not None)) or is_elsewhere,
@@ -234,3 +232,6 @@ async def _standstill(
         budget=await load_budget(connection, link_id) if link is not None else None,
         now=(await connection.execute(_NOW)).scalar_one(),
     )
+    if reason is not None:
+        return _sentence(reason, until)
+    return " ".join(("Paused:", *PREVIEW)) if settings.feed_mode == "preview" else None

@@ -14,6 +14,7 @@ from meta_sync.sync.models import Status
 from meta_sync.sync.pauses import Pause, PauseReason
 
 __all__ = [
+    "PREVIEW",
     "ConnectionState",
     "StoreStandstill",
     "SyncOutcome",
@@ -37,6 +38,12 @@ StoreStandstill = Literal[
 ]
 """Why nothing is sent. Of several reasons the first in this order is shown; of those that end by themselves, the one
 that lasts longest."""
+
+PREVIEW = (
+    "The store is in preview: changes are kept and nothing is sent.",
+    "Set feedMode to live in the settings when it is to go out.",
+)
+"""What is said, and what to do, where nothing else keeps a store from sending: that is no fault, and no pause."""
 
 
 @dataclass(frozen=True, slots=True)
