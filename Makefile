@@ -97,6 +97,14 @@ FIRST ?= 0
 simulate: $(INSTALLED) ## Whole histories on virtual time, judged at their end: SEEDS=, FIRST=, ARGS=
 	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS) --processes $(JOBS) $(ARGS)
 
+.PHONY: conform
+conform: $(INSTALLED) ## The service against its own document, for as long as ARGS="--max-examples N --seed N" wants
+	$(BIN)/python -m tests.schemathesis_long $(ARGS)
+
+.PHONY: examples
+examples: $(INSTALLED) ## Record the examples of the document again, from the answers of the service
+	RECORD_EXAMPLES=1 $(BIN)/python -m pytest -q tests/api/test_examples.py
+
 .PHONY: openapi
 openapi: $(INSTALLED) ## Write openapi/meta-sync.json; a test fails when it is stale
 	$(BIN)/meta-sync openapi --output openapi/meta-sync.json

@@ -17,7 +17,6 @@ import pytest
 from pydantic import SecretStr
 from typing_extensions import override
 
-from meta_sync.core.clock import utc_now
 from meta_sync.core.db import Database
 from meta_sync.sandbox.options import DEMO_ACCESS_TOKEN, DEMO_BUSINESS_ID, DEMO_CATALOG_ID
 from meta_sync.sync.status import StatusService, StoreStatus
