@@ -299,3 +299,26 @@ async def test_an_item_that_waits_for_its_next_try_is_under_way(world: World) ->
     assert (await status(world)).last_sync_status == "syncing"
     await world.stores.patch_settings(world.store_id, {"syncEnabled": False})
     assert (await status(world)).last_sync_status == "success"
+
+
+async def test_an_item_that_failed_later_is_not_why_the_store_stands_still(world: World) -> None:
+    await world.connect()
+    await world.put("p", variant("a"))
+    await world.run()
+    await execute(
+        world,
+        "UPDATE credentials SET dead_at = now() - interval '1 h', dead_code = 190, dead_reason = 'Session has expired.'",
+    )
+    await execute(
+        world,
+        "UPDATE sync_state SET status = 'failed', code = 'rejected_by_meta', error_text = 'Too small.', updated_at = now()",
+    )
+    found = await status(world)
+    assert found.last_error is not None
+    assert found.standstill_error is not None
+    assert (found.last_error.message, found.standstill_error.message) == (
+        "Too small.",
+        "Session has expired.",
+    )
+    await execute(world, "UPDATE credentials SET dead_at = NULL")
+    assert (await status(world)).standstill_error is None

@@ -23,7 +23,7 @@ from meta_sync.core.errors import ConflictError
 from meta_sync.sync.codes import entry_of, explain
 from meta_sync.sync.job_models import JobAction, JobOrder, JobView
 from meta_sync.sync.models import Status
-from meta_sync.sync.status import StoreStatus
+from meta_sync.sync.status import LastError, StoreStatus
 from meta_sync.sync.tables import worker_heartbeats
 
 __all__ = ["add_to"]
@@ -34,11 +34,6 @@ _STATUS_COLUMNS = (
     Column("name", may_be_cut=True),
     *map(Column, ("store", "connection", "last sync", "synced", "waiting", "failed", "skipped")),
 )
-
-_EXPLAINED_BY_ERROR = frozenset(
-    {"needs_reconnect", "config_incomplete", "meta_unreachable", "blocked_by_meta"}
-)
-"""Reasons that the last error says more about."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,26 +52,25 @@ def _status(
 ) -> None:
     """Show how stores stand: connection, counts by status, why nothing is sent."""
 
-    async def read(settings: Settings) -> list[dict[str, Any]]:
+    async def read(settings: Settings) -> list[tuple[dict[str, Any], LastError | None]]:
         async with open_session(settings) as session:
             if store is not None:
                 chosen = [await session.factory.stores().get(store)]
             else:
                 chosen, _ = await session.factory.stores().list(1, _MOST_STORES)
-            return [
-                {
-                    "storeId": one.store_id,
-                    "name": one.name,
-                    **_as_json(await session.factory.status().status(one.store_id)),
-                }
-                for one in chosen
-            ]
+            found = []
+            for one in chosen:
+                status = await session.factory.status().status(one.store_id)
+                row = {"storeId": one.store_id, "name": one.name, **_as_json(status)}
+                found.append((row, status.standstill_error))
+            return found
 
-    rows = run(read(read_settings()))
+    stores = run(read(read_settings()))
+    rows = [row for row, _ in stores]
     if json:
         console.print_json(rows[0] if store is not None else rows)
-    elif rows:
-        _show_stores(rows)
+    elif stores:
+        _show_stores(stores)
     else:
         console.say("There is no store yet. Make one with: meta-sync stores create NAME")
 
@@ -310,9 +304,9 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
     }
 
 
-def _standstill(row: dict[str, Any]) -> str:
+def _standstill(row: dict[str, Any], error: LastError | None) -> str:
     """Why the store stands still, in words; empty when it does not."""
-    reason, until, error = row["pauseReason"], row["pausedUntil"], row["lastError"]
+    reason, until = row["pauseReason"], row["pausedUntil"]
     if reason is None:
         return ""
     entry = entry_of(reason)
@@ -321,16 +315,16 @@ def _standstill(row: dict[str, Any]) -> str:
         sentence += f", until {until.astimezone(UTC):%H:%M:%S} UTC"
     if row["missingKeys"]:
         sentence += f"; not set: {', '.join(row['missingKeys'])}"
-    elif error is not None and reason in _EXPLAINED_BY_ERROR:
-        sentence += f": {error['message'].rstrip('.')}"
-        action = error["action"]
+    elif error is not None:
+        sentence += f": {error.message.rstrip('.')}"
+        action = error.entry.action
     return f"{sentence}. {action}"
 
 
-def _show_stores(rows: list[dict[str, Any]]) -> None:
+def _show_stores(stores: list[tuple[dict[str, Any], LastError | None]]) -> None:
     """A line for each store, and below them why some stand still."""
     shown = []
-    for row in rows:
+    for row, _ in stores:
         counts = row["counts"]
         # An item that Meta has, with a change that cannot go out, has an intent and no status of its own.
         unsettled = sum(counts[name] for name in ("submitted", "pending", "neverSynced"))
@@ -346,6 +340,6 @@ def _show_stores(rows: list[dict[str, Any]]) -> None:
             )
         )
     show_rows(_STATUS_COLUMNS, shown)
-    for row in rows:
-        if reason := _standstill(row):
+    for row, error in stores:
+        if reason := _standstill(row, error):
             console.say(f"{as_it_is(row['name'])} ({row['storeId']}): {reason}")

@@ -124,7 +124,7 @@ def _connection(facts: StoreFacts) -> Check:
         return facts.check("connection", "ok", f"Connected to the catalog {name}.")
     code = "needs_reconnect" if state == "needs_reconnect" else "not_connected"
     sentence, action = said(code)
-    error = status.last_error
+    error = status.standstill_error
     if state == "needs_reconnect" and error is not None:
         sentence = f"{sentence.rstrip('.')}: {error.message}"
         action, code = error.entry.action, error.entry.code
@@ -211,8 +211,8 @@ def _sending(facts: StoreFacts) -> list[Check]:
         checks.append(facts.check("sending", "ok", "Nothing keeps the store from sending."))
     elif reason not in _TOLD_APART and not (reason == "config_incomplete" and status.missing_keys):
         sentence, action = said(reason)
-        error, code = status.last_error, str(reason)
-        if error is not None and reason not in {"sync_disabled", "throttled"}:
+        error, code = status.standstill_error, str(reason)
+        if error is not None:
             sentence = f"{sentence.rstrip('.')}: {error.message}"
             action, code = error.entry.action, error.entry.code
         if status.paused_until is not None:

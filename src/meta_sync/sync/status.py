@@ -5,6 +5,7 @@ Reads only, one short transaction; asks nobody outside. Figures come from exact 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -106,6 +107,8 @@ class StoreStatus:
     last_sync_at: datetime | None
     last_sync_status: SyncOutcome
     last_error: LastError | None
+    standstill_error: LastError | None
+    """What is known of ``pause_reason`` itself; the last error may be another matter."""
     error_count_24h: int
     last_drain_at: datetime | None
     last_poll_at: datetime | None
@@ -224,12 +227,12 @@ class StatusService:
         pauses = await active_pauses(connection, store_id, link_id)
         budget_state = await load_budget(connection, link_id) if link is not None else None
         activity = await _activity(connection, {**of_store, "since": since})
-        errors = await _errors(
-            connection, of_store, token=token, counts=counts, failed_batch=activity.failed_batch
-        )
         missing = tuple(missing_keys(settings, link is not None))
         elsewhere = self._graph_moved(link, now)
-        errors += [error for error in (elsewhere, _expiry(token, now)) if error is not None]
+        causes = await _causes(connection, of_store, token, now)
+        causes += [("config_incomplete", elsewhere)] if elsewhere is not None else []
+        errors = await _errors(connection, of_store, counts=counts, failed_batch=activity.failed_batch)
+        errors += [error for _, error in causes]
         reason, until = standstill(
             token,
             settings,
@@ -259,7 +262,8 @@ class StatusService:
                 activity.last_sync_at,
                 is_working=reason is None and settings.feed_mode == "live",
             ),
-            last_error=max(errors, key=lambda error: error.at, default=None),
+            last_error=_newest(errors),
+            standstill_error=_newest([error for of, error in causes if of == reason]),
             error_count_24h=activity.error_count_24h,
             last_drain_at=activity.last_drain_at,
             last_poll_at=activity.last_poll_at,
@@ -302,21 +306,40 @@ def _expiry(token: TokenFacts | None, now: datetime) -> LastError | None:
     return LastError.of("token_expired", None, token.expires_at)
 
 
+async def _causes(
+    connection: AsyncConnection, of_store: dict[str, Any], token: TokenFacts | None, now: datetime
+) -> list[tuple[str, LastError]]:
+    """What is known of the reasons for which a store stands still, each with its reason."""
+    found: list[tuple[str, LastError]] = []
+    if token is not None and token.dead_at is not None:
+        code = token.dead_code or PauseReason.NEEDS_RECONNECT
+        found.append(("needs_reconnect", LastError.of(code, token.dead_reason, token.dead_at)))
+    expiry = _expiry(token, now)
+    if expiry is not None:
+        found.append(("needs_reconnect", expiry))
+    paused = (await connection.execute(_PAUSED_SINCE, of_store)).first()
+    if paused is not None:
+        at, code, said, reason = paused
+        found.append((reason, LastError.of(code, said, at, reason)))
+    return found
+
+
 async def _errors(
     connection: AsyncConnection,
     of_store: dict[str, Any],
     *,
-    token: TokenFacts | None,
     counts: StateCounts,
     failed_batch: tuple[datetime, str, str | None] | None,
 ) -> list[LastError]:
+    """What went wrong with batches and items."""
     found: list[Any] = [failed_batch]
-    if token is not None and token.dead_at is not None:
-        found.append((token.dead_at, token.dead_code or PauseReason.NEEDS_RECONNECT, token.dead_reason))
-    found.append((await connection.execute(_PAUSED_SINCE, of_store)).first())
     if counts.by_status[Status.FAILED]:
         found.append((await connection.execute(_FAILED_ITEM, of_store)).first())
-    return [LastError.of(code, said, at, *reason) for at, code, said, *reason in filter(None, found)]
+    return [LastError.of(code, said, at) for at, code, said in filter(None, found)]
+
+
+def _newest(errors: Sequence[LastError]) -> LastError | None:
+    return max(errors, key=lambda error: error.at, default=None)
 
 
 def _budget(state: BudgetState, now: datetime) -> BudgetView:

@@ -59,6 +59,7 @@ HEALTHY = StoreStatus(
     last_sync_at=NOW,
     last_sync_status="success",
     last_error=None,
+    standstill_error=None,
     error_count_24h=0,
     last_drain_at=NOW,
     last_poll_at=NOW,
@@ -174,9 +175,15 @@ def test_what_is_said_of_a_store(facts: StoreFacts, expected: dict[str, str]) ->
             assert check.action
 
 
-def test_the_last_error_says_more_than_the_reason() -> None:
+def test_what_is_known_of_the_reason_says_more_than_it() -> None:
     error = LastError.of("200", "Requires catalog_management permission", NOW, "needs_reconnect")
-    facts = with_status(connection_state="needs_reconnect", pause_reason="needs_reconnect", last_error=error)
+    later = LastError.of("rejected_by_meta", "The image is too small.", NOW)
+    facts = with_status(
+        connection_state="needs_reconnect",
+        pause_reason="needs_reconnect",
+        last_error=later,
+        standstill_error=error,
+    )
     check = next(one for one in judge_store(facts) if one.name == "connection")
     assert "Requires catalog_management permission" in check.message
     assert (check.action, check.code) == (error.entry.action, "meta_permission_missing")
