@@ -15,7 +15,7 @@ from meta_sync.catalog.ingest.json_head import read_json_head
 from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext
 from meta_sync.catalog.models import InventoryInput
 from tests.unit.formats.reading import SAMPLES, Outcome, parse, parse_sample
-from tests.unit.formats.test_robustness import GeneratedFile
+from tests.unit.formats.test_memory import GeneratedFile
 
 
 def own(*variants: dict[str, Any], **fields: Any) -> dict[str, Any]:

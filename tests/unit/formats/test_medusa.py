@@ -10,7 +10,7 @@ from meta_sync.catalog.ingest.formats.medusa_columns import MedusaColumns, meani
 from meta_sync.catalog.ingest.rows import FileRefusedError, FormatContext, ImportedVariant
 from meta_sync.catalog.models import InventoryInput, ProductInput
 from tests.unit.formats.reading import SAMPLES, Outcome, parse, parse_sample, table
-from tests.unit.formats.test_robustness import GeneratedFile
+from tests.unit.formats.test_memory import GeneratedFile
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "stores" / "medusa"
 needs_real_files = [
