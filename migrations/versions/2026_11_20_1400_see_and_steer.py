@@ -59,18 +59,21 @@ LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     VALUES (of_store, clock_timestamp(), kind, code, message, detail);
 $$
 """
+# A pause of a catalog that was used before holds back questions about it, and nothing else.
 _NOTE_PAUSE = """
 CREATE FUNCTION note_pause() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         PERFORM note_store_event(
             NEW.store_id, 'pause_began', NEW.reason, NEW.message,
-            jsonb_build_object('until', NEW.until, 'metaCode', NEW.code)
+            jsonb_build_object('until', NEW.until, 'metaCode', NEW.code, 'isInUse', NEW.link_id = 0 OR EXISTS (
+                SELECT FROM catalog_links AS l WHERE l.link_id = NEW.link_id AND l.active))
         );
     ELSE
         PERFORM note_store_event(
             OLD.store_id, 'pause_ended', OLD.reason, NULL,
-            jsonb_build_object('since', OLD.since, 'failures', OLD.failures)
+            jsonb_build_object('since', OLD.since, 'failures', OLD.failures, 'isInUse', OLD.link_id = 0 OR EXISTS (
+                SELECT FROM catalog_links AS l WHERE l.link_id = OLD.link_id AND l.active))
         );
     END IF;
     RETURN NULL;

@@ -210,6 +210,7 @@ async def test_what_happened_to_a_store(world: World, activity: ActivityService)
     assert messages["settings_changed"].startswith("Settings were changed: ")
     assert any("defaultCondition" in one.message for one in entries if one.kind == "settings_changed")
     assert messages["pause_began"].startswith("Sending stopped. ")
+    assert messages["pause_ended"].startswith("This no longer keeps the store from sending: ")
     assert messages["import_ended"] == "The import of a.csv failed. Nothing in it."
     assert {"token_set", "catalog_selected", "job_started", "job_ended", "batch_sent", "batch_ended"} <= set(
         messages
@@ -218,6 +219,19 @@ async def test_what_happened_to_a_store(world: World, activity: ActivityService)
     assert first.endswith("is over: 1 of 2 items accepted, 1 refused.")
     kinds = [entry.kind for entry in entries]
     assert (kinds.count("pause_began"), kinds.count("pause_ended")) == (1, 1)
+
+
+async def test_a_pause_of_a_catalog_used_before_stops_no_sending(
+    world: World, activity: ActivityService
+) -> None:
+    async with world.database.platform() as connection:
+        pause = "INSERT INTO store_pauses (store_id, reason, link_id) VALUES (:s, 'meta_unreachable', 4711)"
+        for statement in (pause, "DELETE FROM store_pauses WHERE store_id = :s"):
+            await connection.execute(text(statement), {"s": world.store_id})
+    ended, began = (await activity.list(world.store_id, limit=2)).entries
+    assert (ended.kind, began.kind) == ("pause_ended", "pause_began")
+    for one in (ended, began):
+        assert one.message.startswith("Questions about a catalog that was used before")
 
 
 async def test_settings_are_named_and_their_values_kept_back(world: World) -> None:

@@ -170,6 +170,15 @@ def _import_ended(row: Any) -> ActivityEntry:
     )
 
 
+# Where one reason is gone, another may still be there.
+_PAUSE_WORDS = {
+    ("pause_began", True): "Sending stopped.",
+    ("pause_ended", True): "This no longer keeps the store from sending:",
+    ("pause_began", False): "Questions about a catalog that was used before have to wait:",
+    ("pause_ended", False): "Questions about a catalog that was used before are asked again; this is over:",
+}
+
+
 def _store_event(row: Any) -> ActivityEntry:
     at, key, kind, code, said, detail = row
     entry_id = f"{kind}:{key}"
@@ -178,9 +187,8 @@ def _store_event(row: Any) -> ActivityEntry:
         return ActivityEntry(
             entry_id, at, kind, f"Settings were changed: {names}.", Subject("settings", None)
         )
-    meta_code = detail.get("metaCode")
-    why = explain(meta_code or code, said, reason=code).sentence
-    message = f"Sending stopped. {why}" if kind == "pause_began" else "Sending goes on: the reason is gone."
+    why = explain(detail.get("metaCode") or code, said, reason=code).sentence
+    message = f"{_PAUSE_WORDS[kind, detail.get('isInUse', True)]} {why}"
     return ActivityEntry(entry_id, at, kind, message, Subject("store", None), code, said)
 
 
