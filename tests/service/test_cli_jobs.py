@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from meta_sync.core.db import Database
+from meta_sync.sync.job_models import JobOrder
 from tests.support.pipeline import execute
 from tests.support.world import World, open_world, product
 
@@ -112,3 +113,11 @@ async def test_ctrl_c_leaves_the_job_running_and_says_so(world: World, tmp_path:
     assert code == 0, errors_again
     assert "is running already" in errors_again
     assert "success" in output
+
+
+async def test_a_dry_run_under_way_is_not_taken_for_a_sync(world: World, tmp_path: Path) -> None:
+    await world.jobs.start(world.store_id, JobOrder("sync", dry_run=True))
+    process = await _command(world, tmp_path, "--watch")
+    _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert "A sync is running already" in errors.decode()

@@ -125,17 +125,18 @@ def _variants(count: int) -> str:
 
 
 async def _start_or_join(session: Session, store_id: str, order: JobOrder, *, join: bool) -> JobView:
-    """A new job, or the one that runs already, which is as good a thing to watch."""
+    """A new job, or the one that runs already, which is as good a thing to watch if it does the same."""
     jobs = session.factory.jobs()
     try:
-        job_id: str | None = (await jobs.start(store_id, order)).started.job_id
+        started = (await jobs.start(store_id, order)).started
     except ConflictError as error:
         job_id = await jobs.running(store_id, order.type) if join else None
-        if job_id is None:
+        job = await jobs.get(store_id, job_id) if job_id is not None else None
+        if job is None or (job.dry_run, job.action, job.scope) != (order.dry_run, order.action, order.scope):
             raise
         console.note(error.message)
-    assert job_id is not None
-    return await jobs.get(store_id, job_id)
+        return job
+    return await jobs.get(store_id, started.job_id)
 
 
 def _job_as_json(job: JobView) -> dict[str, Any]:
