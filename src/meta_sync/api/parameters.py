@@ -42,7 +42,9 @@ FeedIdPath = Annotated[
     str, Path(alias="feedId", description="The feed's `feedId`."), AfterValidator(read_path_id)
 ]
 JobIdPath = Annotated[
-    str, Path(alias="jobId", description="The job's `jobId`."), AfterValidator(read_path_id)
+    str,
+    Path(alias="jobId", description="The job's `id`, which answers that start one call `jobId`."),
+    AfterValidator(read_path_id),
 ]
 ImportIdPath = Annotated[
     str, Path(alias="importId", description="The import's `importId`."), AfterValidator(read_path_id)

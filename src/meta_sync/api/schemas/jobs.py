@@ -207,7 +207,8 @@ class SyncJobCounts(View):
         description="Waiting to be sent, now. Of an import: created or changed by it, and so handed on to be sent."
     )
     unchanged: int = Field(
-        description="Looked at and left alone: nothing differs, or Meta refused just this before."
+        description="Looked at and left alone: nothing differs, or Meta refused just this before. Of a dry run everything"
+        " that was looked at, because nothing is sent; `result` tells it apart."
     )
     submitted: int = Field(description="At Meta, now.")
     synced: int = Field(description="Meta has them as they should be, or no longer where they should not be.")
