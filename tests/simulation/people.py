@@ -267,13 +267,15 @@ class People:
 
     async def _cancel(self) -> None:
         """Call a job off; that it did not do its work is the person's will, until somebody has it done."""
-        running = [row["job_id"] for row in self.world.tables["jobs"] if row["status"] in UNFINISHED]
+        running = {
+            row["job_id"]: row["type"] for row in self.world.tables["jobs"] if row["status"] in UNFINISHED
+        }
         if running:
-            self.was_called_off = True
+            job_id = self.rng.choice(sorted(running))
+            # What nobody but a sync asked for, Meta has already.
+            self.was_called_off = self.was_called_off or running[job_id] != "sync"
             async with self.requests.platform() as connection:
-                await connection.execute(
-                    CANCEL, {"store_id": STORE, "job_id": self.rng.choice(sorted(running))}
-                )
+                await connection.execute(CANCEL, {"store_id": STORE, "job_id": job_id})
 
     async def _resync(self) -> None:
         try:
