@@ -7,18 +7,28 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Header
+from fastapi import Header, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from meta_sync.api.documentation import errors
 from meta_sync.api.etags import digest_of
 from meta_sync.core.errors import RateLimitedError
 from meta_sync.core.outages import is_outage
 
-__all__ = ["MOST_STREAMS", "EventStreamResponse", "LastEventId", "OpenStreams", "StreamTimes", "follow"]
+__all__ = [
+    "MOST_STREAMS",
+    "EventStreamResponse",
+    "LastEventId",
+    "OpenStreams",
+    "StreamTimes",
+    "documented_stream",
+    "follow",
+    "stream",
+]
 
 LastEventId = Annotated[
     str | None,
@@ -151,3 +161,34 @@ async def follow(
 
 def _event(name: str, state: str, content: bytes) -> bytes:
     return b"event: %s\nid: %s\ndata: %s\n\n" % (name.encode(), state.encode(), content)
+
+
+def documented_stream(what: str) -> dict[str, Any]:
+    """What a route that streams says of itself in the document; ``what`` is followed, such as ``the job``."""
+    return {
+        "description": (
+            f"Server-sent events: `progress` with {what} whenever it moved, `done` with it once it is over. `Last-Event-ID`"
+            " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again. A store"
+            f" has {MOST_STREAMS} of them at once."
+        ),
+        "response_class": EventStreamResponse,
+        "status_code": 200,
+        "responses": {
+            200: {
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "description": "The events.",
+            },
+            **errors("RATE_LIMITED"),
+        },
+    }
+
+
+def stream(
+    request: Request,
+    store_id: str,
+    look: Callable[[], Awaitable[tuple[bytes, bool]]],
+    last_event_id: str | None,
+) -> EventStreamResponse:
+    """Follow what ``look`` shows, in a place of the store's own."""
+    places: OpenStreams = request.app.state.streams
+    return EventStreamResponse(follow(look, last_event_id=last_event_id), place=places.place(store_id))

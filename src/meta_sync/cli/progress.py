@@ -8,7 +8,14 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from meta_sync.catalog.ingest.imports import ImportView
 from meta_sync.cli import console
@@ -38,31 +45,15 @@ def _sentence(counts: dict[str, Any]) -> str:
     return ", ".join(f"{counts[name]} {word}" for name, word in _WORDS if counts[name]) or "nothing yet"
 
 
-class SyncProgress:
-    """Shows how far the sync of a store is; a context manager.
+class _Bar:
+    """A bar on a terminal, and nothing elsewhere; a context manager."""
 
-    Parameters
-    ----------
-    total
-        Items to settle; ``None``: as many as the store has.
-    """
-
-    def __init__(self, total: int | None = None) -> None:
-        self._total = total
-        self._last = ""
+    def __init__(
+        self, *columns: ProgressColumn, description: str = "", total: int = 100, transient: bool = False
+    ) -> None:
         screen = console.screen()
-        self._bar = (
-            Progress(
-                TextColumn("{task.completed:.0f}/{task.total:.0f} settled"),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.description}"),
-                console=screen,
-            )
-            if screen.is_terminal
-            else None
-        )
-        self._task = self._bar.add_task("", total=total or 1) if self._bar is not None else None
+        self._bar = Progress(*columns, console=screen, transient=transient) if screen.is_terminal else None
+        self._task = self._bar.add_task(description, total=total) if self._bar is not None else None
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -75,6 +66,38 @@ class SyncProgress:
         if self._bar is not None:
             self._bar.stop()
 
+    def _move(self, description: str, completed: float, total: float | None = None) -> bool:
+        """Show how far it is; whether there is a bar to show it on."""
+        if self._bar is None or self._task is None:
+            return False
+        self._bar.update(self._task, total=total, completed=completed, description=description)
+        return True
+
+
+def _percent() -> tuple[ProgressColumn, ...]:
+    return BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+
+
+class SyncProgress(_Bar):
+    """Shows how far the sync of a store is; a context manager.
+
+    Parameters
+    ----------
+    total
+        Items to settle; ``None``: as many as the store has.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        super().__init__(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} settled"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            total=total or 1,
+        )
+        self._total = total
+        self._last = ""
+
     def show(self, status: dict[str, Any]) -> None:
         """Show the counts of one answer of ``GET /admin/meta/status``."""
         counts = status["counts"]
@@ -82,11 +105,7 @@ class SyncProgress:
         sentence = _sentence(counts)
         if status.get("pauseReason"):
             sentence += f" (paused: {status['pauseReason']})"
-        if self._bar is not None and self._task is not None:
-            self._bar.update(
-                self._task, total=self._total or counts["total"], completed=settled, description=sentence
-            )
-        elif sentence != self._last:
+        if not self._move(sentence, settled, self._total or counts["total"]) and sentence != self._last:
             console.say(f"  {settled}/{self._total or counts['total']} settled: {sentence}")
         self._last = sentence
 
@@ -110,43 +129,19 @@ _JOB_STEP_SECONDS = 30.0
 """Lines elsewhere than on a terminal: whenever the job has moved that far, and now and then where it does not move."""
 
 
-class JobProgress:
+class JobProgress(_Bar):
     """Shows how far a job is: stage, percent, rate and when it may be over; a context manager."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        screen = console.screen()
+        super().__init__(*_percent())
         self._clock = clock
         self._said: tuple[Any, ...] = ()
         self._said_at = clock()
-        self._bar = (
-            Progress(
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.description}"),
-                console=screen,
-            )
-            if screen.is_terminal
-            else None
-        )
-        self._task = self._bar.add_task("", total=100) if self._bar is not None else None
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, job: JobView) -> None:
         """Show how far the job is by now, and why nothing is sent if nothing is."""
         sentence = job_sentence(job)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=job.percent, description=sentence)
+        if self._move(sentence, job.percent):
             return
         state = (job.status, job.stage, job.is_paused, job.percent // _JOB_STEP_PERCENT)
         if job.is_over or (state == self._said and self._clock() - self._said_at < _JOB_STEP_SECONDS):
@@ -197,53 +192,32 @@ _STEP_PERCENT = 10
 """Lines elsewhere than on a terminal: ten are enough for a log."""
 
 
-class ImportProgress:
+class ImportProgress(_Bar):
     """Shows how far an import is; a context manager."""
 
     def __init__(self) -> None:
-        screen = console.screen()
+        super().__init__(*_percent(), description="waiting", transient=True)
         self._said = 0
         self._said_of_fetch = ""
-        self._bar = (
-            Progress(
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.description}"),
-                console=screen,
-                transient=True,
-            )
-            if screen.is_terminal
-            else None
-        )
-        self._task = self._bar.add_task("waiting", total=100) if self._bar is not None else None
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, view: ImportView) -> None:
         """Show how far the import is by now."""
         counts = view.counts
         settled = ", ".join(f"{counts[name]:,} {name}" for name in _IMPORT_WORDS if counts[name])
         sentence = f"{counts['rows']:,} rows" + (f": {settled}" if settled else "")
-        if self._bar is not None and self._task is not None:
-            if view.status == "queued":
-                sentence = "waiting for an earlier import of the same feed"
-            elif view.status == "fetching":
-                sentence = view.message or "fetching the file"
-            self._bar.update(self._task, completed=view.progress, description=sentence)
-        elif view.status == "fetching":
+        if self._move(_before_reading(view) or sentence, view.progress):
+            return
+        if view.status == "fetching":
             if view.message and view.message != self._said_of_fetch:
                 self._said_of_fetch = view.message
                 console.say(f"  {view.message}")
         elif not view.is_over and view.progress >= self._said + _STEP_PERCENT:
             self._said = view.progress
             console.say(f"  {view.progress} %, {sentence}")
+
+
+def _before_reading(view: ImportView) -> str | None:
+    """What is done before there are rows to count."""
+    if view.status == "queued":
+        return "waiting for an earlier import of the same feed"
+    return (view.message or "fetching the file") if view.status == "fetching" else None

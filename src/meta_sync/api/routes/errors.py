@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from fastapi import Query
-
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context
+from meta_sync.api.item_filter_query import ItemFilterQuery
 from meta_sync.api.parameters import CursorQuery, LimitQuery, PageQuery
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
@@ -17,10 +14,7 @@ from meta_sync.api.schemas.errors import (
     ErrorPage,
     MetaFailedItem,
 )
-from meta_sync.api.schemas.items import LANE_NAMES
 from meta_sync.api.security import requires
-from meta_sync.catalog.models import Lane
-from meta_sync.sync.item_filters import ItemFilter, ItemSort
 
 __all__ = ["routes"]
 
@@ -43,37 +37,8 @@ async def list_errors(
     page: PageQuery = 1,
     limit: LimitQuery = 50,
     cursor: CursorQuery = None,
-    search: Annotated[
-        str | None,
-        Query(
-            max_length=200, description="Text within variant id, sku, title or slug; case does not matter."
-        ),
-    ] = None,
-    eligible_only: Annotated[
-        bool,
-        Query(
-            alias="eligibleOnly", description="Only variants of active, public products that are not deleted."
-        ),
-    ] = False,
-    product_id: Annotated[
-        str | None, Query(alias="productId", description="Only items of this product.")
-    ] = None,
-    lane: Annotated[
-        Literal["live", "content", "bulk"] | None, Query(description="Only items that wait in this lane.")
-    ] = None,
-    error_code: Annotated[
-        str | None, Query(alias="errorCode", description="Only items with this code.")
-    ] = None,
-    sort: Annotated[ItemSort, Query(description="Order of the list.")] = ItemSort.LAST_PUSHED_AT,
+    wanted: ItemFilterQuery,
 ) -> ErrorPage:
-    wanted = ItemFilter(
-        search=search or None,
-        eligible_only=eligible_only,
-        product_id=product_id,
-        lane=Lane(LANE_NAMES.index(lane)) if lane else None,
-        error_code=error_code,
-        sort=sort,
-    )
     found = await context.factory.errors().list(
         context.store_id, wanted, page=page, limit=limit, cursor=cursor
     )

@@ -14,7 +14,7 @@ from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
 from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
-from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, LastEventId, OpenStreams, follow
+from meta_sync.api.event_stream import EventStreamResponse, LastEventId, documented_stream, stream
 from meta_sync.api.import_report import import_report
 from meta_sync.api.parameters import CursorQuery, ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
@@ -216,17 +216,7 @@ async def get_import(
     "/catalog/imports/{importId}/stream",
     operation_id="streamImport",
     summary="Follow an import",
-    description=(
-        "Server-sent events: `progress` with the import whenever it moved, `done` with it once it is over. `Last-Event-ID`"
-        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again. A store has"
-        f" {MOST_STREAMS} of them at once."
-    ),
-    response_class=EventStreamResponse,
-    status_code=200,
-    responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."},
-        **errors("RATE_LIMITED"),
-    },
+    **documented_stream("the import"),
 )
 @requires(Permission.PRODUCTS_READ)
 async def stream_import(
@@ -239,9 +229,7 @@ async def stream_import(
         view = await imports.get(context.store_id, import_id)
         return Import.of(view).model_dump_json(by_alias=True).encode(), view.is_over
 
-    told = follow(look, last_event_id=last_event_id)
-    streams: OpenStreams = request.app.state.streams
-    return EventStreamResponse(told, place=streams.place(context.store_id))
+    return stream(request, context.store_id, look, last_event_id)
 
 
 @routes.get(

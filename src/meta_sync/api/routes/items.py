@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated
 
 from fastapi import Query
 
 from meta_sync.access.models import Permission
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
+from meta_sync.api.item_filter_query import ItemFilterQuery
 from meta_sync.api.parameters import CursorQuery, ItemLimitQuery, LimitQuery, PageQuery, VariantIdPath
 from meta_sync.api.routing import router
 from meta_sync.api.schemas.base import answer, paged
@@ -21,7 +23,6 @@ from meta_sync.api.schemas.item_history import (
     TimelinePage,
 )
 from meta_sync.api.schemas.items import (
-    LANE_NAMES,
     ItemAnswer,
     ItemPage,
     MetaItemDetail,
@@ -31,8 +32,6 @@ from meta_sync.api.schemas.items import (
     ResyncResultAnswer,
 )
 from meta_sync.api.security import requires
-from meta_sync.catalog.models import Lane
-from meta_sync.sync.item_filters import ItemFilter, ItemSort
 from meta_sync.sync.models import Status
 
 __all__ = ["routes"]
@@ -57,40 +56,10 @@ async def list_items(
     limit: ItemLimitQuery = 50,
     cursor: CursorQuery = None,
     status: Annotated[Status | None, Query(description="Only items in this status.")] = None,
-    search: Annotated[
-        str | None,
-        Query(
-            max_length=200, description="Text within variant id, sku, title or slug; case does not matter."
-        ),
-    ] = None,
-    eligible_only: Annotated[
-        bool,
-        Query(
-            alias="eligibleOnly", description="Only variants of active, public products that are not deleted."
-        ),
-    ] = False,
-    product_id: Annotated[
-        str | None, Query(alias="productId", description="Only items of this product.")
-    ] = None,
-    lane: Annotated[
-        Literal["live", "content", "bulk"] | None, Query(description="Only items that wait in this lane.")
-    ] = None,
-    error_code: Annotated[
-        str | None, Query(alias="errorCode", description="Only items with this code.")
-    ] = None,
-    sort: Annotated[ItemSort, Query(description="Order of the list.")] = ItemSort.LAST_PUSHED_AT,
+    wanted: ItemFilterQuery,
 ) -> ItemPage:
-    item_filter = ItemFilter(
-        status=status,
-        search=search or None,
-        eligible_only=eligible_only,
-        product_id=product_id,
-        lane=Lane(LANE_NAMES.index(lane)) if lane else None,
-        error_code=error_code,
-        sort=sort,
-    )
     found = await context.factory.items().list(
-        context.store_id, item_filter, page=page, limit=limit, cursor=cursor
+        context.store_id, replace(wanted, status=status), page=page, limit=limit, cursor=cursor
     )
     return paged(
         ItemPage,

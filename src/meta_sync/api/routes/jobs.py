@@ -15,7 +15,7 @@ from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.csv_lines import csv_line
 from meta_sync.api.documentation import errors
 from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
-from meta_sync.api.event_stream import MOST_STREAMS, EventStreamResponse, LastEventId, OpenStreams, follow
+from meta_sync.api.event_stream import EventStreamResponse, LastEventId, documented_stream, stream
 from meta_sync.api.import_report import import_report
 from meta_sync.api.parameters import CursorQuery, JobIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
@@ -141,17 +141,7 @@ async def get_sync_job(
     f"{_PATH}/{{jobId}}/stream",
     operation_id="streamSyncJob",
     summary="Follow a job",
-    description=(
-        "Server-sent events: `progress` with the job whenever it moved, `done` with it once it is over. `Last-Event-ID`"
-        " resumes without repeating what is known. A stream lives for ten minutes at most; then connect again. A store has"
-        f" {MOST_STREAMS} of them at once."
-    ),
-    response_class=EventStreamResponse,
-    status_code=200,
-    responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The events."},
-        **errors("RATE_LIMITED"),
-    },
+    **documented_stream("the job"),
 )
 @requires(Permission.CATALOG_VIEW)
 async def stream_sync_job(
@@ -164,9 +154,7 @@ async def stream_sync_job(
         view = await jobs.get(context.store_id, job_id)
         return SyncJob.of(view).model_dump_json(by_alias=True).encode(), view.is_over
 
-    told = follow(look, last_event_id=last_event_id)
-    streams: OpenStreams = request.app.state.streams
-    return EventStreamResponse(told, place=streams.place(context.store_id))
+    return stream(request, context.store_id, look, last_event_id)
 
 
 @routes.get(
