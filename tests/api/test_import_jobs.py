@@ -8,8 +8,9 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import text
 
-from meta_sync.catalog.ingest import import_replace, import_runner
+from meta_sync.catalog.ingest import import_cancel, import_replace, import_runner
 from meta_sync.catalog.ingest.import_runner import ImportRunner
 from tests.api.test_imports import feed, row
 from tests.api.test_jobs import FIELDS, JOBS
@@ -233,6 +234,22 @@ async def test_a_dry_run_and_one_that_waits_leave_nothing(
     assert (job["status"], job["dryRun"]) == ("cancelled", True)
     assert "dry run: nothing was written" in job["message"]
     assert await _live(world) == []
+
+
+async def test_what_is_written_whole_is_not_waited_for(
+    store: Caller, world: World, runner: ImportRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deletion may take minutes in its one transaction; whoever calls the import off then is told at once."""
+    monkeypatch.setattr(
+        import_cancel, "_WAIT_LITTLE", text("SELECT set_config('lock_timeout', '50ms', true)")
+    )
+    import_id = await _upload(store, feed(row("v0")))
+    async with world.database.platform() as connection:
+        await connection.execute(text("SELECT 1 FROM imports FOR UPDATE"))
+        refused = await store("POST", f"{JOBS}/{import_id}/cancel")
+    assert_error(refused, 409, "CONFLICT")
+    assert "Try again" in refused.json()["message"]
+    assert (await store.data("POST", f"{JOBS}/{import_id}/cancel", 202))["status"] == "cancelled"
 
 
 async def test_who_may_and_whose(api: Api, store: Caller, runner: ImportRunner) -> None:

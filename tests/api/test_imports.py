@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from meta_sync.api import event_stream, uploads
-from meta_sync.api.event_stream import StreamTimes
+from meta_sync.api.event_stream import Seen, StreamTimes
 from meta_sync.core import paging, timed_list
 from tests.support.api import Api, Caller, assert_error
 
@@ -337,18 +337,19 @@ async def _told(states: list[bytes | Exception], last: str | None = None, **time
     """What a stream says of an object that goes through these states, the last of which is its end."""
     left = list(states)
 
-    async def look() -> tuple[bytes, bool]:
+    async def look() -> Seen:
         state = left.pop(0) if len(left) > 1 else left[0]
         if isinstance(state, Exception):
             raise state
-        return state, state == b"end"
+        # What stands behind a colon moves by itself.
+        return Seen(state, state == b"end", state.partition(b":")[0])
 
     given = StreamTimes(**{"look": 0.0, "idle_look": 0.0, **times})
     return [piece.decode() async for piece in event_stream.follow(look, last_event_id=last, times=given)]
 
 
 async def test_a_stream_says_each_state_once_and_goes_on_after_an_outage() -> None:
-    pieces = await _told([b"one", b"one", OSError("away"), b"one", b"two", b"end"])
+    pieces = await _told([b"one", b"one:2", OSError("away"), b"one", b"two", b"end"])
     told = events("".join(pieces))
     assert [(event["event"], event["data"]) for event in told] == [
         ("progress", "one"),

@@ -245,6 +245,19 @@ async def test_what_a_second_job_wanted_too_stays_when_the_first_is_called_off(w
     await world.assert_right()
 
 
+async def test_what_the_settings_ask_for_cannot_be_called_off(world: World) -> None:
+    """Else Meta would keep what the settings of before made, and nothing would say so."""
+    await _synced(world)
+    await world.stores.patch_settings(world.store_id, {"defaultCondition": "used"})
+    job_id = await world.jobs.running(world.store_id, "reevaluation")
+    assert job_id is not None
+    with pytest.raises(ConflictError, match="Change the settings back"):
+        await world.jobs.cancel(world.store_id, job_id)
+    await world.run()
+    assert (await world.jobs.get(world.store_id, job_id)).status == "success"
+    await world.assert_right()
+
+
 async def test_the_end_of_a_sale_is_noticed_although_a_job_is_called_off(world: World) -> None:
     await _synced(world)
     pipeline = world.pipeline()
@@ -352,9 +365,8 @@ async def test_a_setting_that_changes_revives_a_look_that_is_being_called_off(wo
     await pipeline.jobs_tick()
     await pipeline.drain_tick()
     job = next(job for job in await world.jobs.list(world.store_id) if job.type == "reevaluation")
-    await world.jobs.cancel(world.store_id, job.job_id)
-    await pipeline.jobs_tick()
-    assert (await world.jobs.get(world.store_id, job.job_id)).status == "cancelling"
+    # Versions before let it be called off.
+    await execute(world, "UPDATE jobs SET status = 'cancelling' WHERE type = 'reevaluation'")
     await world.stores.patch_settings(world.store_id, {"defaultCondition": "refurbished"})
     job = await _until(world, job.job_id, "success")
     assert (job.counts.total, job.counts.synced) == (7, 7)

@@ -268,7 +268,9 @@ class People:
     async def _cancel(self) -> None:
         """Call a job off; that it did not do its work is the person's will, until somebody has it done."""
         running = {
-            row["job_id"]: row["type"] for row in self.world.tables["jobs"] if row["status"] in UNFINISHED
+            row["job_id"]: row["type"]
+            for row in self.world.tables["jobs"]
+            if row["status"] in UNFINISHED and row["type"] != "reevaluation"
         }
         if running:
             job_id = self.rng.choice(sorted(running))

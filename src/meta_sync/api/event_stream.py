@@ -24,6 +24,7 @@ __all__ = [
     "EventStreamResponse",
     "LastEventId",
     "OpenStreams",
+    "Seen",
     "StreamTimes",
     "documented_stream",
     "follow",
@@ -117,8 +118,25 @@ class StreamTimes:
 _TIMES = StreamTimes()
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at an object showed.
+
+    Attributes
+    ----------
+    content
+        One line of JSON.
+    state
+        What of it has to differ for the object to have moved; all of it when absent.
+    """
+
+    content: bytes
+    is_over: bool
+    state: bytes | None = None
+
+
 async def follow(
-    look: Callable[[], Awaitable[tuple[bytes, bool]]],
+    look: Callable[[], Awaitable[Seen]],
     *,
     last_event_id: str | None = None,
     times: StreamTimes | None = None,
@@ -130,7 +148,7 @@ async def follow(
     Parameters
     ----------
     look
-        The object as one line of JSON now, and whether it is over. It is asked again after an outage.
+        The object now. It is asked again after an outage.
     last_event_id
         What the client has: that state is not told again, unless it is the last.
     """
@@ -141,17 +159,17 @@ async def follow(
     yield b"retry: 1000\n\n"
     while True:
         try:
-            content, is_over = await look()
+            seen = await look()
         except Exception as error:
             if not is_outage(error):
                 raise
-            content, is_over = b"", False
-        state = digest_of(content)
-        moved = bool(content) and state != said
-        if moved or is_over:
-            yield _event("done" if is_over else "progress", state, content)
+            seen = Seen(b"", is_over=False)
+        state = digest_of(seen.content if seen.state is None else seen.state)
+        moved = bool(seen.content) and state != said
+        if moved or seen.is_over:
+            yield _event("done" if seen.is_over else "progress", state, seen.content)
             said, said_at = state, clock()
-        if is_over or clock() >= ends:
+        if seen.is_over or clock() >= ends:
             return
         if clock() - said_at >= times.comment:
             yield b": still here\n\n"
@@ -186,7 +204,7 @@ def documented_stream(what: str) -> dict[str, Any]:
 def stream(
     request: Request,
     store_id: str,
-    look: Callable[[], Awaitable[tuple[bytes, bool]]],
+    look: Callable[[], Awaitable[Seen]],
     last_event_id: str | None,
 ) -> EventStreamResponse:
     """Follow what ``look`` shows, in a place of the store's own."""

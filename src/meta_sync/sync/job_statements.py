@@ -79,11 +79,12 @@ RUNNING = text(
     WHERE store_id = :store_id AND type = :type AND status IN ('queued', 'running', 'cancelling')
     """
 )
-# Whoever works on the job loses it, so that it is ended at once.
+# Whoever works on the job loses it, so that it is ended at once. Without a re-evaluation Meta would keep what the settings
+# of before made, and nothing would say so.
 CANCEL = text(
     """
     UPDATE jobs SET status = 'cancelling', leased_until = NULL
-    WHERE store_id = :store_id AND job_id = :job_id AND status IN ('queued', 'running')
+    WHERE store_id = :store_id AND job_id = :job_id AND status IN ('queued', 'running') AND type <> 'reevaluation'
     RETURNING 1
     """
 )

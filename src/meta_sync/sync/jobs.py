@@ -9,7 +9,7 @@ from dataclasses import replace
 import orjson
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.ingest.import_cancel import cancel_import
@@ -18,6 +18,7 @@ from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError, ErrorDetail, NotFoundError
 from meta_sync.core.ids import new_id
 from meta_sync.core.lookups import go_by_indexes
+from meta_sync.core.outages import is_contention
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.item_queries import status_count
@@ -65,6 +66,14 @@ _FINDINGS_AT_ONCE = 500
 _TRIES = 3
 _NAMES = {"bootstrap": "full sync", "resync": "bulk resync", "removal": "bulk removal"}
 """What people call a type."""
+_MUST_END = (
+    "A re-evaluation brings what Meta has into line with the settings, so it cannot be called off. Change the settings back,"
+    " or switch sending off."
+)
+_IS_WRITING = (
+    "The import writes something at this moment that goes in whole or not at all, such as what it deletes. Try again when"
+    " it has moved on."
+)
 
 
 async def insert_job(
@@ -250,19 +259,27 @@ class JobService:
     async def cancel(self, store_id: str, job_id: str) -> JobView:
         """Stop a job: it asks for nothing more, takes back what nobody else asked for, and ends what is at Meta.
 
-        An import ends where it is; its message says what went in. Cancelling what is being cancelled changes nothing.
+        An import ends where it is; its message says what went in. Cancelling what is being cancelled changes nothing. A
+        re-evaluation cannot be called off: Meta would keep what the settings of before made.
 
         Raises
         ------
         NotFoundError
             The store has no such job.
         ConflictError
-            It has ended.
+            It has ended, is a re-evaluation, or is an import that deletes at this moment what its file leaves out.
         """
-        async with self._database.store(store_id) as connection:
-            await connection.execute(CANCEL, {"store_id": store_id, "job_id": job_id})
-            is_import = await cancel_import(connection, store_id, job_id)
+        try:
+            async with self._database.store(store_id) as connection:
+                await connection.execute(CANCEL, {"store_id": store_id, "job_id": job_id})
+                is_import = await cancel_import(connection, store_id, job_id)
+        except DBAPIError as error:
+            if not is_contention(error):
+                raise
+            raise ConflictError(_IS_WRITING) from None
         job = await self.get(store_id, job_id)
+        if job.type == "reevaluation" and not job.is_over and job.status != "cancelling":
+            raise ConflictError(_MUST_END)
         if job.status in {"success", "partial", "error"}:
             raise ConflictError(f"The job has ended: {job.status}.")
         # The next import of the same source may begin.

@@ -87,6 +87,8 @@ def cancel(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row = t.jobs.get(p["job_id"])
     if row is None or row["store_id"] != p["store_id"] or row["status"] not in {"queued", "running"}:
         return Rows()
+    if row["type"] == "reevaluation":
+        return Rows()
     t.jobs.update(row, status="cancelling", leased_until=None)
     return Rows([(1,)])
 

@@ -14,7 +14,7 @@ from meta_sync.api.by_address import begin_by_address
 from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
 from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
-from meta_sync.api.event_stream import EventStreamResponse, LastEventId, documented_stream, stream
+from meta_sync.api.event_stream import EventStreamResponse, LastEventId, Seen, documented_stream, stream
 from meta_sync.api.import_report import import_report
 from meta_sync.api.parameters import CursorQuery, ImportIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
@@ -225,9 +225,9 @@ async def stream_import(
     imports = context.factory.imports()
     await imports.get(context.store_id, import_id)
 
-    async def look() -> tuple[bytes, bool]:
+    async def look() -> Seen:
         view = await imports.get(context.store_id, import_id)
-        return Import.of(view).model_dump_json(by_alias=True).encode(), view.is_over
+        return Seen(Import.of(view).model_dump_json(by_alias=True).encode(), view.is_over)
 
     return stream(request, context.store_id, look, last_event_id)
 

@@ -15,7 +15,7 @@ from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.csv_lines import csv_line
 from meta_sync.api.documentation import errors
 from meta_sync.api.etags import NOT_MODIFIED, IfNoneMatch, unless_known
-from meta_sync.api.event_stream import EventStreamResponse, LastEventId, documented_stream, stream
+from meta_sync.api.event_stream import EventStreamResponse, LastEventId, Seen, documented_stream, stream
 from meta_sync.api.import_report import import_report
 from meta_sync.api.parameters import CursorQuery, JobIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
@@ -132,9 +132,7 @@ async def get_sync_job(
     context: Context, job_id: JobIdPath, response: Response, if_none_match: IfNoneMatch = None
 ) -> SyncJobAnswer | Response:
     job = SyncJob.of(await context.factory.jobs().get(context.store_id, job_id))
-    # What only the time of the look changes is left out: nothing happened to the job.
-    state = job.model_copy(update={"rate_per_minute": None, "estimated_finish_at": None})
-    return unless_known(answer(SyncJobAnswer, job), state, if_none_match, response)
+    return unless_known(answer(SyncJobAnswer, job), _state_of(job), if_none_match, response)
 
 
 @routes.get(
@@ -150,9 +148,11 @@ async def stream_sync_job(
     jobs = context.factory.jobs()
     await jobs.get(context.store_id, job_id)
 
-    async def look() -> tuple[bytes, bool]:
+    async def look() -> Seen:
         view = await jobs.get(context.store_id, job_id)
-        return SyncJob.of(view).model_dump_json(by_alias=True).encode(), view.is_over
+        job = SyncJob.of(view)
+        state = _state_of(job).model_dump_json().encode()
+        return Seen(job.model_dump_json(by_alias=True).encode(), view.is_over, state)
 
     return stream(request, context.store_id, look, last_event_id)
 
@@ -214,8 +214,8 @@ async def _report(findings: AsyncIterator[JobFinding]) -> AsyncIterator[str]:
         "The job asks for nothing more, what waits only for its sake is taken back, and what is at Meta already is followed"
         " to its end; then the job is `cancelled` and another one may start. Items that were to be sent in any case"
         " (`force`), or that a person took off Meta, are finished. An import ends where it is, between two pieces of its"
-        " file: what had gone in stays, and its message says how far it was. Cancelling twice changes nothing; a job that has ended is"
-        " answered 409."
+        " file: what had gone in stays, and its message says how far it was. Cancelling twice changes nothing. Answered 409: a"
+        " job that has ended, a re-evaluation after changed settings, and an import while it deletes what its file leaves out."
     ),
     status_code=202,
     responses=errors("CONFLICT"),
@@ -290,3 +290,8 @@ async def resync_items(context: Context, body: ResyncItemsBody) -> BulkResultAns
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def delete_items_from_meta(context: Context, body: ChosenItemsBody) -> BulkResultAnswer:
     return await _bulk(context, "removal", body.as_scope(), JobAction.EXCLUDE)
+
+
+def _state_of(job: SyncJob) -> SyncJob:
+    """The job without what the time of the look alone changes: then nothing has happened to it."""
+    return job.model_copy(update={"rate_per_minute": None, "estimated_finish_at": None})

@@ -10,6 +10,7 @@ from meta_sync.catalog.ingest.import_tally import Tally
 
 __all__ = ["called_off_sentence", "cancel_import"]
 
+_WAIT_LITTLE = text("SELECT set_config('lock_timeout', '3s', true)")
 # Waits for the piece that is being written, which then counts: whoever writes the next finds that it is no longer theirs.
 _HOLD = text(
     """
@@ -33,8 +34,15 @@ async def cancel_import(connection: AsyncConnection, store_id: str, import_id: s
 
     What its transactions wrote stays, and nothing of a transaction that did not end: rows go in by the thousand, and what a
     file leaves out is deleted in a single one.
+
+    Raises
+    ------
+    DBAPIError
+        Such a transaction holds the import for longer than three seconds (``is_contention``).
     """
     given = {"store_id": store_id, "import_id": import_id}
+    # A deletion may take minutes; nobody waits for an answer that long.
+    await connection.execute(_WAIT_LITTLE)
     row = (await connection.execute(_HOLD, given)).one_or_none()
     if row is None:
         return False
