@@ -114,14 +114,18 @@ def validation_error(details: Sequence[ErrorDetail]) -> ValidationFailedError:
     )
 
 
-def validation_details(errors: Sequence[Any]) -> list[ErrorDetail]:
-    """Pydantic's errors by the field as the caller wrote it. The refused values are not repeated."""
-    return [ErrorDetail(_field(item["loc"]), _predicate(item)) for item in errors][:100]
+def validation_details(errors: Sequence[Any], *, whole: str = "body") -> list[ErrorDetail]:
+    """Pydantic's errors by the field as the caller wrote it. The refused values are not repeated.
+
+    ``whole`` names what is no object at all, so that no field of it can be named.
+    """
+    return [ErrorDetail(_field(item["loc"]) or whole, _predicate(item)) for item in errors][:100]
 
 
-def row_details(error: ValidationError) -> list[ErrorDetail]:
+def row_details(error: ValidationError, *, whole: str = "body") -> list[ErrorDetail]:
     """The faults of one row of a batch."""
-    return validation_details(error.errors(include_url=False, include_input=False, include_context=False))
+    errors = error.errors(include_url=False, include_input=False, include_context=False)
+    return validation_details(errors, whole=whole)
 
 
 def _field(location: Sequence[str | int]) -> str:
@@ -131,7 +135,7 @@ def _field(location: Sequence[str | int]) -> str:
     name = ""
     for part in parts:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
-    return name[:200] or "body"
+    return name[:200]
 
 
 def _predicate(item: Any) -> str:

@@ -337,7 +337,7 @@ def read_event(index: int, value: Any) -> events.CatalogEvent | events.IgnoredEv
     except ValidationError as error:
         named = [
             ErrorDetail(f"data.{one.field}" if one.field else "data", one.message)
-            for one in row_details(error)
+            for one in row_details(error, whole="")
         ]
         return _refused(index, shown_id, named)
     if event.time is None and updated_at is not None:
