@@ -329,7 +329,7 @@ def read_event(index: int, value: Any) -> events.CatalogEvent | events.IgnoredEv
     try:
         event = _Envelope.model_validate(value)
     except ValidationError as error:
-        return _refused(index, shown_id, row_details(error))
+        return _refused(index, shown_id, row_details(error, whole="event"))
     if event.type not in _TYPES:
         return events.IgnoredEvent(index)
     try:
