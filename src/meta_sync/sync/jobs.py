@@ -37,11 +37,16 @@ from meta_sync.sync.job_statements import CANCEL, INSERT, INSERT_CHOSEN, RUNNING
 
 __all__ = ["JobService", "insert_job"]
 
+# As in the list of items, a deleted variant is there while the link has a record of it.
 _KNOWN = {
     ScopeKind.VARIANTS: text(
         """
-        SELECT variant_id, 1 FROM variants
-        WHERE store_id = :store_id AND variant_id = ANY(CAST(:ids AS text[]))
+        SELECT v.variant_id, 1 FROM variants AS v
+        WHERE v.store_id = :store_id AND v.variant_id = ANY(CAST(:ids AS text[])) AND (v.deleted_at IS NULL OR (
+            SELECT true FROM sync_state AS s
+            WHERE s.link_id = :link_id AND s.variant_id >= v.variant_id AND s.variant_id <= v.variant_id
+            ORDER BY s.variant_id LIMIT 1
+        ))
         """
     ),
     ScopeKind.PRODUCTS: text(
@@ -309,6 +314,7 @@ async def _in_scope(
             return 0, []
         return await status_count(connection, store_id, link_id, wanted.status), []
     await expect_lookups(connection)
-    rows = await connection.execute(_KNOWN[scope.kind], {"store_id": store_id, "ids": list(scope.ids)})
+    given = {"store_id": store_id, "link_id": link_id, "ids": list(scope.ids)}
+    rows = await connection.execute(_KNOWN[scope.kind], given)
     known = {row[0]: int(row[1]) for row in rows}
     return sum(known.values()), [one for one in scope.ids if one not in known]
