@@ -195,8 +195,9 @@ async def test_what_a_page_writes(bench: Bench) -> None:
     bench.intent(store_id, "pending", lane=0, first_at=bench.clock.after(-5))
     bench.intent(store_id, "failed", parked_by=5, job_id="older")
     bench.intent(store_id, "skipped", job_id="job_x")
+    bench.intent(store_id, "deleted", job_id=job_statements.THE_CLOCK)
     given = {"store_id": store_id, "link_id": link_id, "job_id": "job_x", "variant_ids": wanted, "lane": 2}
-    assert await bench.count(job_statements.ENQUEUE, **given) == len(wanted) - 2
+    assert await bench.count(job_statements.ENQUEUE, **given) == len(wanted) - 3
     assert await bench.count(job_statements.ENQUEUE, **given) == 1
     assert await bench.count(job_statements.STATES, **given) == 3
     assert (
@@ -207,8 +208,8 @@ async def test_what_a_page_writes(bench: Bench) -> None:
         row["variant_id"]: row for row in bench.mirror.tables["intents"] if row["store_id"] == store_id
     }
     assert (intents["pending"]["lane"], intents["new"]["lane"], intents["new"]["job_id"]) == (0, 2, "job_x")
-    asked_by = [intents[one]["job_id"] for one in ("pending", "skipped", "failed")]
-    assert asked_by == [None, "job_x", job_statements.SEVERAL_JOBS]
+    asked_by = [intents[one]["job_id"] for one in ("pending", "skipped", "failed", "deleted")]
+    assert asked_by == [None, "job_x", job_statements.SEVERAL_JOBS, job_statements.THE_CLOCK]
     by_version = sorted(
         (name for name in wanted if intents[name]["version"] > 0), key=lambda name: intents[name]["version"]
     )
@@ -351,6 +352,19 @@ async def test_only_the_job_s_own_intents_are_taken_back(bench: Bench) -> None:
     assert await bench.ask(job_statements.WITHDRAW, **given) == [(None,)]
     left = sorted(row["variant_id"] for row in bench.mirror.tables["intents"] if row["store_id"] == store_id)
     assert left == ["b", "c", "e"]
+
+
+async def test_what_a_job_took_over_is_taken_back_in_the_order_of_the_ids(bench: Bench) -> None:
+    store_id, other = bench.store(), bench.store()
+    for variant_id, job_id in (("d", "job_x"), ("b", None), ("c", "job_y"), ("a", "job_x"), ("Z", "job_x")):
+        bench.intent(store_id, variant_id, job_id=job_id, parked_by=3 if variant_id == "d" else None)
+    bench.intent(other, "a", job_id="job_x")
+    given = {"store_id": store_id, "job_id": "job_x", "most": 2}
+    assert await bench.ask(job_statements.WITHDRAW_AHEAD, **given, after="d") == [(None,)]
+    assert await bench.ask(job_statements.WITHDRAW_AHEAD, **given, after="") == [(["Z", "a"],)]
+    assert await bench.ask(job_statements.WITHDRAW_AHEAD, **given, after="a") == [(["d"],)]
+    left = sorted(row["variant_id"] for row in bench.mirror.tables["intents"] if row["store_id"] == store_id)
+    assert left == ["b", "c"]
 
 
 async def test_what_never_was_at_meta_waits_for_nothing_any_more(bench: Bench) -> None:
@@ -518,6 +532,10 @@ async def test_what_selecting_a_catalog_writes(bench: Bench) -> None:
         bench.variant(one, "deleted", deleted_at=bench.clock.now)
         bench.intent(one, "live", parked_by=3)
         bench.intent(one, "known")
+        bench.intent(one, "parked for a job", parked_by=3, job_id="job_old")
+        bench.intent(one, "of several", job_id=job_statements.SEVERAL_JOBS)
+        bench.intent(one, "of the clock", job_id=job_statements.THE_CLOCK)
+        bench.intent(one, "parked for the clock", parked_by=3, job_id=job_statements.THE_CLOCK)
         for pause_link in (0, link_id, left):
             bench.put("store_pauses", store_id=one, reason="meta_unreachable", link_id=pause_link)
         for status in _STATUSES:
@@ -525,6 +543,17 @@ async def test_what_selecting_a_catalog_writes(bench: Bench) -> None:
     bench.state(store_id, link_id, "known", status="failed")
     given = {"store_id": store_id, "link_id": link_id}
     assert await bench.count(listener._ALL_STATES, **given) == 1
-    assert await bench.count(listener._UNPARK_STORE, store_id=store_id) == 1
+    assert await bench.ask(listener._LOCK_INTENTS, store_id=store_id) == [(4,)]
+    assert await bench.count(listener._FREE_INTENTS, store_id=store_id, job_id="job_new") == 4
+    intents = [row for row in bench.mirror.tables["intents"] if row["store_id"] == store_id]
+    assert {row["parked_by"] for row in intents} == {None}
+    assert {row["variant_id"]: row["job_id"] for row in intents} == {
+        "live": None,
+        "known": None,
+        "parked for a job": "job_new",
+        "of several": "job_new",
+        "of the clock": job_statements.THE_CLOCK,
+        "parked for the clock": job_statements.THE_CLOCK,
+    }
     assert await bench.count(listener._CANCEL_OLD_JOBS, store_id=store_id) == 3
     assert await bench.count(listener._CLEAR_PAUSES, **given) == 2

@@ -26,12 +26,15 @@ from meta_sync.sync.job_statements import (
     PAGES,
     UNINTENDED,
     WITHDRAW,
+    WITHDRAW_AHEAD,
 )
 
 __all__ = ["JobFollower"]
 
 _PAGES_AT_ONCE = 8
 """Pages per look: some tenths of a second, in as many transactions."""
+
+_AHEAD_AT_ONCE = 2_000
 
 
 class JobFollower:
@@ -49,6 +52,9 @@ class JobFollower:
             page = Page(*row)
             moved = await retry_transaction(lambda page=page: self._look_at(job, page)) or moved  # type: ignore[misc]  # bound
             await failpoint("job.after_look")
+        # Only a first sync takes over what others asked for.
+        if job.status == "cancelling" and job.type == "bootstrap" and job.stage != "syncing":
+            await self._withdraw_ahead(job)
         return moved
 
     async def finish(self, job: LeasedJob) -> bool:
@@ -86,6 +92,26 @@ class JobFollower:
             await connection.execute(UNINTENDED, {**given, "variant_ids": withdrawn})
         gone = set(withdrawn)
         return [one for one in page.variant_ids if one not in gone]
+
+    async def _withdraw_ahead(self, job: LeasedJob) -> None:
+        """Take back what waits for the job and is on no page of it."""
+        after: str | None = ""
+        while after is not None:
+            after = await retry_transaction(lambda after=after: self._withdraw_after(job, after))  # type: ignore[misc]  # bound
+
+    async def _withdraw_after(self, job: LeasedJob, after: str) -> str | None:
+        """Take back some, in the order of their ids; where to go on."""
+        async with self._database.platform() as connection:
+            await expect_lookups(connection)
+            bound = {"fence": job.fence, "mapping_epoch": job.mapping_epoch, "status": job.status}
+            if await connection.scalar(HOLD, {"job_id": job.job_id, **bound}) is None:
+                return None
+            given = {"store_id": job.store_id, "job_id": job.job_id, "after": after, "most": _AHEAD_AT_ONCE}
+            withdrawn = await connection.scalar(WITHDRAW_AHEAD, given)
+            if not withdrawn:
+                return None
+            await connection.execute(UNINTENDED, {"link_id": job.link_id, "variant_ids": withdrawn})
+            return str(withdrawn[-1])
 
     async def _count(
         self, connection: AsyncConnection, job: LeasedJob, page: Page, progress: Progress

@@ -33,15 +33,20 @@ __all__ = [
     "SCOPE",
     "SEVERAL_JOBS",
     "STATES",
+    "THE_CLOCK",
     "UNINTENDED",
     "UNLEASE",
     "WITHDRAW",
+    "WITHDRAW_AHEAD",
 ]
 
 LEASE_SECONDS = 60
 
 SEVERAL_JOBS = "several_jobs"
 """Stands with an intent where a job's id stands: more than one job asks for it, and nobody else."""
+
+THE_CLOCK = "sale_window"
+"""Stands there, too: the end of a sale asks, whoever else does. It is looked at once, so no job takes it back."""
 
 _COLUMNS = """job_id, store_id, link_id, type, status, scope, action, lane, dry_run, description, requested_by,
         mapping_epoch, total"""
@@ -118,7 +123,8 @@ ENQUEUE = text(
     INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at, job_id)
     SELECT :store_id, u.variant_id, nextval('version_seq'), :lane, now(), :job_id
     FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
-    ON CONFLICT (store_id, variant_id) DO UPDATE SET job_id = '{SEVERAL_JOBS}' WHERE i.job_id <> excluded.job_id
+    ON CONFLICT (store_id, variant_id) DO UPDATE SET job_id = '{SEVERAL_JOBS}'
+    WHERE i.job_id NOT IN (excluded.job_id, '{THE_CLOCK}')
     """
 )
 STATES = text(
@@ -224,6 +230,21 @@ WITHDRAW = text(
             WHERE store_id = :store_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND job_id = :job_id
             ORDER BY variant_id FOR UPDATE SKIP LOCKED
         ))
+        RETURNING variant_id
+    )
+    SELECT array_agg(variant_id ORDER BY variant_id) FROM gone
+    """
+)
+# What the job took over from those of another catalog and has not come to yet: it is on none of its pages.
+WITHDRAW_AHEAD = text(
+    """
+    WITH ahead AS MATERIALIZED (
+        SELECT variant_id FROM intents
+        WHERE store_id = :store_id AND job_id = :job_id AND variant_id > :after
+        ORDER BY variant_id LIMIT :most FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM intents
+        WHERE store_id = :store_id AND variant_id = ANY(ARRAY(SELECT variant_id FROM ahead))
         RETURNING variant_id
     )
     SELECT array_agg(variant_id ORDER BY variant_id) FROM gone

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.connection.models import ActiveLink
 from meta_sync.connection.repository import active_link
-from meta_sync.sync.job_statements import DROP_PAGES
+from meta_sync.sync.job_statements import DROP_PAGES, THE_CLOCK
 from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.outbox import mark_due
@@ -36,8 +36,17 @@ _ALL_STATES = text(
     ON CONFLICT (link_id, variant_id) DO NOTHING
     """
 )
-_UNPARK_STORE = text(
-    "UPDATE intents SET parked_by = NULL WHERE store_id = :store_id AND parked_by IS NOT NULL"
+_TO_FREE = f"store_id = :store_id AND (parked_by IS NOT NULL OR job_id <> '{THE_CLOCK}')"
+# Locked in the order in which writers take them.
+_LOCK_INTENTS = text(
+    f"SELECT count(*) FROM (SELECT 1 FROM intents WHERE {_TO_FREE} ORDER BY variant_id FOR UPDATE) AS locked"
+)
+# Those of the old catalog's jobs are the new job's now: nobody else wants them, so they go when it is called off.
+_FREE_INTENTS = text(
+    f"""
+    UPDATE intents SET parked_by = NULL, job_id = CASE WHEN job_id <> '{THE_CLOCK}' THEN :job_id ELSE job_id END
+    WHERE {_TO_FREE}
+    """
 )
 _CANCEL_OLD_JOBS = text(
     """
@@ -91,11 +100,13 @@ class PipelineListener:
         del returning  # the link's epoch was raised by whoever selected it
         identity = {"store_id": link.store_id, "link_id": link.link_id}
         await connection.execute(_ALL_STATES, identity)
-        await connection.execute(_UNPARK_STORE, identity)
-        await end_splits_of_store(connection, link.store_id)
+        # Jobs before items and intents, as a page of a job takes them.
         await connection.execute(_CANCEL_OLD_JOBS, identity)
-        await connection.execute(_CLEAR_PAUSES, identity)
         started = await insert_job(connection, link.store_id, link.link_id, "bootstrap", requested_by=None)
+        await end_splits_of_store(connection, link.store_id)
+        await connection.execute(_LOCK_INTENTS, identity)
+        await connection.execute(_FREE_INTENTS, {**identity, "job_id": started.job_id})
+        await connection.execute(_CLEAR_PAUSES, identity)
         await mark_due(connection, link.store_id)
         return started.job_id
 

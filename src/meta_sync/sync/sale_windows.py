@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.failpoints import failpoint
+from meta_sync.sync.job_statements import THE_CLOCK
 from meta_sync.sync.outbox import mark_due
 
 __all__ = ["SaleWindows"]
@@ -25,9 +26,6 @@ _PAGE = 2_000
 """Variants per store and transaction: some tens of milliseconds, so that writers never wait for it."""
 
 _STORES_AT_ONCE = 100
-
-_THE_CLOCK = "sale_window"
-"""Stands where a job's id stands: the clock alone asks. What Meta refused stays refused unless the payload changed."""
 
 # A store without a window that ended since is not written to, however long that is ago: the probe is one look into the
 # index.
@@ -54,11 +52,12 @@ _ENDED = text(
     """
 )
 # An intent that waits already gets a new number all the same: a turn that read it while the window was still open must
-# not take it. Where a job alone asked, the job takes it back no more: the end of a window is looked at once.
+# not take it. Where a job alone asked, the job takes it back no more: the end of a window is looked at once. As with a job,
+# what Meta refused stays refused unless the payload changed.
 _INTEND = text(
     f"""
     INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at, job_id)
-    SELECT :store_id, u.variant_id, nextval('version_seq'), 2, now(), '{_THE_CLOCK}'
+    SELECT :store_id, u.variant_id, nextval('version_seq'), 2, now(), '{THE_CLOCK}'
     FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (store_id, variant_id) DO UPDATE
     SET version = nextval('version_seq'), job_id = CASE WHEN i.job_id IS NOT NULL THEN excluded.job_id END

@@ -156,7 +156,7 @@ def enqueue(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 job_id=p["job_id"],
             )
             written += 1
-        elif intent["job_id"] is not None and intent["job_id"] != p["job_id"]:
+        elif intent["job_id"] not in {None, p["job_id"], job_statements.THE_CLOCK}:
             t.intents.update(intent, job_id=job_statements.SEVERAL_JOBS)
             written += 1
     return Rows(rowcount=written)
@@ -340,6 +340,23 @@ def withdraw(t: Transaction, p: Mapping[str, Any]) -> Rows:
             t.intents.delete(intent)
             gone.append(variant_id)
     return Rows([(gone or None,)])
+
+
+@twin(job_statements.WITHDRAW_AHEAD)
+def withdraw_ahead(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    ahead = sorted(
+        (
+            row
+            for row in t.intents
+            if row["store_id"] == p["store_id"]
+            and row["job_id"] == p["job_id"]
+            and row["variant_id"] > p["after"]
+        ),
+        key=lambda row: row["variant_id"],
+    )[: p["most"]]
+    for row in ahead:
+        t.intents.delete(row)
+    return Rows([([row["variant_id"] for row in ahead] or None,)])
 
 
 @twin(job_statements.UNINTENDED)

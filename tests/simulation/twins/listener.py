@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from meta_sync.sync import listener
-from tests.simulation.memory import Rows, Transaction, twin
+from meta_sync.sync.job_statements import THE_CLOCK
+from tests.simulation.memory import Row, Rows, Transaction, twin
 
 
 @twin(listener._RESTART)
@@ -60,14 +61,29 @@ def all_states(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=inserted)
 
 
-@twin(listener._UNPARK_STORE)
-def unpark_store(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    changed = 0
-    for row in t.intents:
-        if row["store_id"] == p["store_id"] and row["parked_by"] is not None:
-            t.intents.update(row, parked_by=None)
-            changed += 1
-    return Rows(rowcount=changed)
+def _is_of_a_job(row: Row) -> bool:
+    return row["job_id"] is not None and row["job_id"] != THE_CLOCK
+
+
+def _to_free(t: Transaction, p: Mapping[str, Any]) -> list[Row]:
+    return [
+        row
+        for row in t.intents
+        if row["store_id"] == p["store_id"] and (row["parked_by"] is not None or _is_of_a_job(row))
+    ]
+
+
+@twin(listener._LOCK_INTENTS)
+def lock_intents(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return Rows([(len(_to_free(t, p)),)])
+
+
+@twin(listener._FREE_INTENTS)
+def free_intents(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    found = _to_free(t, p)
+    for row in found:
+        t.intents.update(row, parked_by=None, job_id=p["job_id"] if _is_of_a_job(row) else row["job_id"])
+    return Rows(rowcount=len(found))
 
 
 @twin(listener._CANCEL_OLD_JOBS)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from meta_sync.sync import retries, sale_windows, sweep
+from meta_sync.sync.job_statements import THE_CLOCK
 from tests.simulation.memory import Row, Rows, Transaction, twin
 from tests.simulation.twins.context import is_sending
 from tests.simulation.twins.expressions import seconds
@@ -234,10 +235,10 @@ def sale_intend(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 variant_id=variant_id,
                 version=version,
                 lane=2,
-                job_id=sale_windows._THE_CLOCK,
+                job_id=THE_CLOCK,
             )
         else:
-            asks = None if intent["job_id"] is None else sale_windows._THE_CLOCK
+            asks = None if intent["job_id"] is None else THE_CLOCK
             t.intents.update(intent, version=t.nextval("version_seq"), job_id=asks)
     return Rows(rowcount=len(p["variant_ids"]))
 
