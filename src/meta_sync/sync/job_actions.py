@@ -49,6 +49,7 @@ _FORCE = text(
         excluded_at = NULL, status = {status_case(Event.DISTURBED)}, updated_at = now()
     WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[]))
       AND (excluded_at IS NULL OR CAST(:ends_exclusions AS boolean))
+    RETURNING variant_id
     """
 )
 _EXCLUDE = text(
@@ -82,8 +83,9 @@ async def ask_for(connection: AsyncConnection, job: LeasedJob, variant_ids: Sequ
         "variant_ids": list(variant_ids),
         "lane": job.lane,
     }
-    if job.action.is_own_reason:
+    if job.action is not JobAction.LOOK:
         await connection.execute(_LOCK_IN_FLIGHT, given)
+    if job.action.is_own_reason:
         await write_intents(connection, job.store_id, variant_ids, [job.lane] * len(variant_ids))
     else:
         await connection.execute(ENQUEUE, given)
@@ -105,7 +107,8 @@ async def _change(connection: AsyncConnection, job: LeasedJob, given: dict[str, 
         case JobAction.FORCE | JobAction.FORCE_RESYNC:
             ends = job.action is JobAction.FORCE_RESYNC
             more = {"managed": sorted(MANAGED_FIELDS), "ends_exclusions": ends}
-            await connection.execute(_FORCE, {**given, **more})
+            forced = await connection.execute(_FORCE, {**given, **more})
+            given = {**given, "variant_ids": sorted(forced.scalars())}
         case JobAction.EXCLUDE:
             await connection.execute(_EXCLUDE, given)
     kind, code = ("excluded", "excluded_by_operator") if job.action is JobAction.EXCLUDE else ("resync", None)
