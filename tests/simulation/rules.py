@@ -317,7 +317,7 @@ RULES: dict[str, Rule] = {
     ),
     "unpark at another catalog": Rule(
         "Selecting another catalog frees every intent of the store.",
-        lambda: [_nothing(listener._UNPARK_STORE)],
+        lambda: [_nothing(listener._FREE_INTENTS)],
     ),
     "restart of the re-evaluation": Rule(
         "Another change of the settings sends the running re-evaluation back to its first row.",
