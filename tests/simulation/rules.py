@@ -218,27 +218,27 @@ RULES: dict[str, Rule] = {
     "attempt before call": Rule(
         "What is sent is written down and committed before the call.",
         lambda: [patch.object(drain.Drain, "_ordinary_work", _claim_after_the_call)],
-        9,
+        0,
     ),
     "hold": Rule(
         "After an unknown end, different content waits until the call can no longer be at work.",
         lambda: _timing(unknown_hold_seconds=0.0),
-        69,
+        26,
     ),
     "may-hold": Rule(
         "A field that Meta may hold and the mapping has not is sent empty.",
         lambda: [patch.object(decide, "_to_clear", lambda *_: frozenset())],
-        2,
+        0,
     ),
     "late handle": Rule(
         "A handle that comes back for a batch that is over is followed.",
         lambda: [patch.object(record, "follow_late_handle", _drop_handle)],
-        272,
+        426,
     ),
     "given-up handle": Rule(
         "A given-up handle is asked on, and its end disturbs its items.",
         lambda: [patch.object(poll, "disturb_late", _end_without_disturbing)],
-        0,
+        9,
     ),
     "presence": Rule(
         "An item that may be at Meta counts as being there when it is to go.",
@@ -248,7 +248,7 @@ RULES: dict[str, Rule] = {
     "complete report": Rule(
         "Silence about an item counts only in a report that is complete.",
         lambda: [patch.object(outcome, "_is_complete", lambda *_, **__: True)],
-        503,
+        871,
     ),
     "disturbed": Rule(
         "A batch that was under way when its item was disturbed does not confirm it.",
@@ -256,7 +256,7 @@ RULES: dict[str, Rule] = {
             _instead(settle_statements.DISTURB, _without_disturbance),
             _instead(operations._FORGET, _without_disturbance),
         ],
-        168,
+        664,
     ),
     "required-field warning": Rule(
         "An item named by such a warning is read back before it is believed.",
@@ -270,7 +270,7 @@ RULES: dict[str, Rule] = {
     "older epoch": Rule(
         "What was confirmed before the store went to another catalog and back counts as unknown.",
         lambda: [patch.object(decide, "_is_foreign", lambda *_: False)],
-        17,
+        15,
     ),
     "proved unsaved": Rule(
         "Only a refusal that no other call of the batch contradicts gives back what was known.",
@@ -290,12 +290,12 @@ RULES: dict[str, Rule] = {
             patch.object(reading, "state_from", _nothing_in_flight),
             _instead(claim_statements.TAKE_IN_FLIGHT, _take_what_is_in_flight),
         ],
-        2,
+        1,
     ),
     "unknown is not known": Rule(
         "Only what Meta confirmed counts as what Meta has.",
         lambda: [_instead(settle_statements.MAKE_UNKNOWN, _count_unknown_as_confirmed)],
-        82,
+        77,
     ),
     "look before the call": Rule(
         "Switches, pauses, lease and deadline are looked at again just before the call.",
