@@ -9,7 +9,7 @@ SHELL := /bin/sh
 
 PYTHON ?=
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 2
 UV ?= uv
 
 VENV := .venv

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from meta_sync.core.db import Database
+from meta_sync.core.db import Database, DatabaseTimeouts
 from meta_sync.sandbox.options import DEMO_CATALOG_ID
 from meta_sync.sync import (
     claim_statements,
@@ -69,12 +69,16 @@ async def world(own_postgres: OwnPostgres) -> AsyncIterator[World]:
     await database.dispose()
 
 
+_PATIENT = DatabaseTimeouts(connection_seconds=10.0, statement_seconds=20.0, lock_seconds=5.0)
+"""Cut connections are closed, so nobody waits here; and a busy machine is no outage."""
+
+
 async def _sync_through_a_cut(world: World, server: OwnPostgres, statement: Any, when: When) -> None:
     """A first sync and a deletion, with one COMMIT cut, by a worker that goes on afterwards."""
     await world.put("p", variant("a", special_price=900), variant("b"))
     await world.put("q", variant("c"))
     await world.connect()
-    async with way_to(server) as (proxy, database):
+    async with way_to(server, timeouts=_PATIENT) as (proxy, database):
         pipeline = with_database(world, database).pipeline()
         cut = CommitCut(proxy, database, statement, when)
         failures: list[Exception] = []
@@ -129,7 +133,7 @@ async def test_a_store_that_could_not_be_given_back_is_given_back_later(
     """A live worker's lease is nobody else's for a minute and a half; after an outage it must not keep its stores."""
     await world.put("p", variant("a"))
     await world.connect()
-    async with way_to(own_postgres) as (proxy, database):
+    async with way_to(own_postgres, timeouts=_PATIENT) as (proxy, database):
         pipeline = with_database(world, database).pipeline()
         await pipeline.jobs_tick()
         cut = CommitCut(proxy, database, lease._RELEASE, "before")
