@@ -18,7 +18,6 @@ import io
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,59 +38,17 @@ from tests.support.pipeline import assert_sums, fetch, one
 from tests.support.postgres import fresh_database, running_postgres
 from tests.support.processes import open_real_world, until_quiet
 from tests.support.serving import serving
+from tests.support.watched_job import OVER, Watched, table_of
 from tests.support.world import FAST, World
 
 __all__ = ["run_at_scale"]
 
 _JOBS = "/admin/meta/sync-jobs"
-_ENDED = ("unchanged", "synced", "failed", "skipped", "cancelled")
-_OPEN = ("enqueued", "submitted")
-_OVER = frozenset({"success", "partial", "cancelled", "error"})
 _SMALL = 10_000
 """Below it the waits of the tests are enough; above, those of production."""
 _STREAM_SECONDS = 1_800.0
 _QUICK = StreamTimes(look=0.05, idle_look=0.1)
 _PER_PRODUCT = 4
-
-
-@dataclass
-class Watched:
-    """A job as it was seen from outside, sample by sample."""
-
-    name: str
-    job: dict[str, Any] = field(default_factory=dict)
-    samples: int = 0
-    statuses: int = 0
-    events: int = 0
-    began_at: float = field(default_factory=time.monotonic)
-    seconds: float = 0.0
-    calls: int = 0
-    estimates: list[float] = field(default_factory=list)
-    """Seconds that the estimated end lay ahead, with each sample that had one."""
-    _last: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def saw(self, job: dict[str, Any], *, how: str) -> None:
-        """Check one sample, by itself and against the one before that came the same way."""
-        counts, before = job["counts"], self._last.get(how)
-        assert min(counts.values()) >= 0, job
-        told = sum(counts[name] for name in (*_ENDED, *_OPEN))
-        assert told <= counts["total"], job
-        if job["status"] in _OVER:
-            assert told == counts["total"], job
-            assert not any(counts[name] for name in _OPEN), job
-            assert (job["percent"], job["estimatedFinishAt"]) == (100, None), job
-            assert job["finishedAt"] is not None, job
-        else:
-            assert job["percent"] < 100, job
-        if job["stage"] == "syncing" and job["status"] == "running":
-            assert told == counts["total"], job
-        if before is not None:
-            for name in _ENDED:
-                assert counts[name] >= before["counts"][name], (name, before, job)
-            assert job["percent"] >= before["percent"], (before, job)
-            assert counts["total"] == before["counts"]["total"], (before, job)
-            assert before["status"] not in _OVER or job["counts"] == before["counts"], (before, job)
-        self._last[how] = self.job = job
 
 
 class Scale:
@@ -167,10 +124,10 @@ class Scale:
                 if job["estimatedFinishAt"] is not None and time.monotonic() - looked_at > 1:
                     looked_at = time.monotonic()
                     watched.estimates.append(_seconds_ahead(job))
-                if job["status"] in _OVER:
+                if job["status"] in OVER:
                     await asyncio.wait_for(stream, 30)
                     break
-                assert until is None or job["status"] not in _OVER, f"over too soon: {job}"
+                assert until is None or job["status"] not in OVER, f"over too soon: {job}"
                 assert self.worker.process.poll() is None, self.worker.log()[-3000:]
                 await asyncio.sleep(0.04 if self.variants < _SMALL else 0.25)
         finally:
@@ -406,18 +363,6 @@ async def _opened(database_url: str, variants: int, batch_size: int) -> AsyncIte
         await database.dispose()
 
 
-def _table(phases: list[Watched]) -> str:
-    names = ("total", "synced", "unchanged", "failed", "skipped", "cancelled")
-    head = f"{'':<18}{'status':<11}{'seconds':>8}{'samples':>9}{'events':>8}{'calls':>7}"
-    lines = [head + "".join(f"{name:>11}" for name in names)]
-    lines += [
-        f"{one.name:<18}{one.job['status']:<11}{one.seconds:>8.1f}{one.samples + one.statuses:>9}{one.events:>8}"
-        f"{one.calls:>7}" + "".join(f"{one.job['counts'][name]:>11}" for name in names)
-        for one in phases
-    ]
-    return "\n".join(lines)
-
-
 async def run_at_scale(database_url: str, *, variants: int, batch_size: int = 2_500) -> str:
     """Run it; a table of what happened."""
     began = time.monotonic()
@@ -453,7 +398,7 @@ async def run_at_scale(database_url: str, *, variants: int, batch_size: int = 2_
             f"{seconds:.0f}" for one in scale.phases for seconds in one.estimates if one.name == "to the end"
         ]
     return (
-        f"{_table(scale.phases)}\n"
+        f"{table_of(scale.phases)}\n"
         f"Forecast of the last run: {second['calls']} calls. Estimated ends of it, in seconds ahead, a second apart:"
         f" {' '.join(estimates) or 'none'}.\n"
         f"{variants} variants, all right, after {time.monotonic() - began:.0f} s, of which {filled:.0f} s to fill the store."

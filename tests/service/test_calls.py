@@ -207,7 +207,7 @@ async def test_a_call_that_may_not_be_made_is_as_if_it_never_was(world: World) -
     async def never(*args: object) -> float:
         return 0.0
 
-    pipeline._drain._may_call = never  # type: ignore[method-assign,assignment]
+    pipeline._drain._may_call = never  # type: ignore[method-assign,assignment]  # in its place
     await pipeline.drain_tick()
     last = "SELECT state, calls FROM batches ORDER BY batch_id DESC LIMIT 1"
     assert await one(world, last) == ("unknown", 1)

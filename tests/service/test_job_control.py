@@ -333,7 +333,7 @@ async def test_a_page_under_way_is_not_written_once_the_job_is_called_off(world:
         await world.jobs.cancel(world.store_id, job_id)
         return await wanted(*args)  # type: ignore[arg-type]  # given loosely on purpose
 
-    runner._wanted = called_off  # type: ignore[method-assign,assignment]
+    runner._wanted = called_off  # type: ignore[method-assign,assignment]  # in its place
     assert await runner.run_next()
     assert await fetch(world, "SELECT * FROM intents") == []
     job = await _until(world, job_id, "cancelled")

@@ -114,7 +114,7 @@ async def test_a_page_of_a_worker_that_lost_the_job_is_not_written(world: World)
         await execute(world, "UPDATE jobs SET fence = fence + 1")
         return await wanted(*args)  # type: ignore[arg-type]  # given loosely on purpose
 
-    runner._wanted = taken_over  # type: ignore[method-assign,assignment]
+    runner._wanted = taken_over  # type: ignore[method-assign,assignment]  # in its place
     await execute(world, "DELETE FROM intents")
     assert await runner.run_next()
     assert await fetch(world, "SELECT * FROM intents") == []
@@ -173,7 +173,7 @@ async def test_a_change_within_a_page_or_at_the_very_end_is_not_lost(world: Worl
         await world.stores.patch_settings(world.store_id, {"defaultCondition": "refurbished"})
         return found
 
-    runner._wanted = changed_within  # type: ignore[method-assign,assignment]
+    runner._wanted = changed_within  # type: ignore[method-assign,assignment]  # in its place
     assert await runner.run_next()
     assert (await _newest(world, "reevaluation")).looked_at == 0, (
         "the page was decided by the settings before"

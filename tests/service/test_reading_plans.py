@@ -16,7 +16,7 @@ from meta_sync.sync import job_statements, jobs, reading
 from meta_sync.sync.bulk import _EXPECT_LOOKUPS
 from meta_sync.sync.reading import read_items, read_part, read_ready
 
-_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
 _TABLES = ("products", "variants", "inventory", "sync_state", "intents")
 _VARIANTS = 500
 _PAGES_PER_ROW = 30
@@ -70,7 +70,7 @@ class Tables:
             "INSERT INTO stores (store_id, public_id, name) VALUES ('s', 's', 's')"
         )
         for name, statement in _STATEMENTS.items():
-            compiled: Any = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
+            compiled: Any = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]  # statements are held as Executable
             self._parameters[name] = (compiled.positiontup, compiled.params)
             await self._connection.execute(f"PREPARE {name} AS {compiled}")
 

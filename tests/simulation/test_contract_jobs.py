@@ -13,12 +13,11 @@ from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.core.config import load_settings
 from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.core.queue import MemoryJobQueue
-from meta_sync.sync import job_runner, job_statements, listener
+from meta_sync.sync import job_runner, job_statements
 from meta_sync.sync.job_runner import JobRunner
 from meta_sync.sync.jobs import insert_job
-from meta_sync.sync.listener import PipelineListener, follow_mapper_version
-from meta_sync.sync.mapping import MAPPER_VERSION
 from tests.simulation.contract import HOST, Bench, open_bench
+from tests.simulation.job_rows import STATUSES, job_row
 from tests.simulation.memory import Row
 
 PROCESS = load_settings(
@@ -28,7 +27,6 @@ PROCESS = load_settings(
     encryption_keys=generate_encryption_key(),
     graph_url=f"http://{HOST}",
 )
-_STATUSES = ("queued", "running", "cancelling", "cancelled", "success", "partial", "error")
 _ITEM_STATES = ("never_synced", "pending", "submitted", "failed", "skipped", "deleted")
 
 
@@ -37,24 +35,6 @@ def bench(postgres_server: EmbeddedPostgres) -> Iterator[Bench]:
     with open_bench(postgres_server) as bench:
         yield bench
         bench.mirror.compare_tables()
-
-
-def _job(bench: Bench, store_id: str, link_id: int | None, **values: Any) -> str:
-    """A job that runs and is held for long, so that nobody takes it."""
-    job_id = f"job_{bench.number()}"
-    given = {
-        "job_id": job_id,
-        "store_id": store_id,
-        "link_id": link_id,
-        "type": "bootstrap",
-        "status": "running",
-        "mapping_epoch": 3,
-        "fence": 7,
-        "leased_until": bench.clock.after(1_000_000),
-        "started_at": bench.clock.now,
-    }
-    bench.put("jobs", **{**given, **values})
-    return job_id
 
 
 def _stored(bench: Bench, job_id: str) -> Row:
@@ -77,23 +57,6 @@ async def _put_others_aside(bench: Bench) -> None:
     while rows := await bench.ask(job_statements.LEASE):
         job_id, fence = rows[0][0], rows[0][6]
         await bench.count(job_statements.UNLEASE, job_id=job_id, fence=fence, seconds=1_000_000)
-
-
-# First, because it goes through the stores of every other test.
-async def test_a_new_mapper_raises_every_older_store_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    newer = bench.store(mapper_version=MAPPER_VERSION + 2)
-    older = [bench.store(mapper_version=MAPPER_VERSION) for _ in range(2)]
-    bench.link(older[0])
-    monkeypatch.setattr(listener, "MAPPER_VERSION", MAPPER_VERSION + 1)
-    more = True
-    while more:
-        async with bench.mirror.platform() as connection:
-            more = await follow_mapper_version(connection)
-    stores = bench.mirror.tables["stores"]
-    assert {row["mapper_version"] for row in stores} == {MAPPER_VERSION + 1, MAPPER_VERSION + 2}
-    assert [stores.rows[one,]["mapping_epoch"] for one in (newer, *older)] == [1, 2, 2]
 
 
 # --- beginning ----------------------------------------------------------------------------------------------------------
@@ -137,11 +100,11 @@ async def test_a_job_counts_what_it_will_look_at(bench: Bench) -> None:
     assert (row["status"], row["stage"], row["mapping_epoch"]) == ("queued", "waiting", 9)
 
 
-@pytest.mark.parametrize("status", _STATUSES)
+@pytest.mark.parametrize("status", STATUSES)
 async def test_one_unfinished_job_of_a_kind(bench: Bench, status: str) -> None:
     store_id = bench.store()
     link_id = bench.link(store_id)
-    _job(bench, store_id, link_id, status=status)
+    job_row(bench, store_id, link_id, status=status)
     is_unfinished = status in {"queued", "running", "cancelling"}
     assert len(await bench.ask(job_statements.RUNNING, store_id=store_id, type="bootstrap")) == is_unfinished
     assert await bench.ask(job_statements.RUNNING, store_id=store_id, type="reevaluation") == []
@@ -163,14 +126,16 @@ async def test_jobs_are_taken_in_turn(bench: Bench) -> None:
     store_ids = [bench.store() for _ in range(6)]
     at = bench.clock.after
     made = [
-        _job(bench, store_ids[0], 1, status="queued", leased_until=None, created_at=at(-5), started_at=None),
-        _job(bench, store_ids[1], 1, leased_until=None, created_at=at(-9)),
-        _job(bench, store_ids[2], 1, leased_until=at(-1), created_at=at(-99)),
-        _job(bench, store_ids[3], 1, leased_until=at(-2), created_at=at(-1)),
-        _job(bench, store_ids[4], 1, leased_until=at(0), created_at=at(-50)),
+        job_row(
+            bench, store_ids[0], 1, status="queued", leased_until=None, created_at=at(-5), started_at=None
+        ),
+        job_row(bench, store_ids[1], 1, leased_until=None, created_at=at(-9)),
+        job_row(bench, store_ids[2], 1, leased_until=at(-1), created_at=at(-99)),
+        job_row(bench, store_ids[3], 1, leased_until=at(-2), created_at=at(-1)),
+        job_row(bench, store_ids[4], 1, leased_until=at(0), created_at=at(-50)),
     ]
-    for status in set(_STATUSES) - {"queued", "running", "cancelling"}:
-        _job(bench, store_ids[5], 1, type=status, status=status, leased_until=None)
+    for status in set(STATUSES) - {"queued", "running", "cancelling"}:
+        job_row(bench, store_ids[5], 1, type=status, status=status, leased_until=None)
     bench.clock.move(0.5)
     assert await _lease_all(bench) == [made[1], made[0], made[3], made[2], made[4]]
     first = _stored(bench, made[0])
@@ -224,7 +189,7 @@ async def test_only_who_holds_the_job_moves_it(
 ) -> None:
     store_id = bench.store()
     for stored_epoch in (3, None):
-        job_id = _job(
+        job_id = job_row(
             bench, store_id, 1, type=str(stored_epoch), status=status, mapping_epoch=stored_epoch, enqueued=5
         )
         page = {
@@ -278,7 +243,7 @@ async def test_what_is_read_of_an_item(bench: Bench) -> None:
 
 async def test_the_pages_of_a_job(bench: Bench) -> None:
     store_id = bench.store()
-    job_id, other_id = (_job(bench, store_id, 1, type=kind) for kind in ("sync", "bootstrap"))
+    job_id, other_id = (job_row(bench, store_id, 1, type=kind) for kind in ("sync", "bootstrap"))
     for owner, first_id in ((job_id, "c"), (job_id, "a"), (other_id, "a"), (job_id, "b")):
         page = {"job_id": owner, "first_id": first_id, "store_id": store_id}
         await bench.count(job_statements.NEW_PAGE, **page, variant_ids=[first_id, "z"])
@@ -310,7 +275,7 @@ async def test_the_pages_of_a_job(bench: Bench) -> None:
 async def test_only_who_holds_the_job_counts(
     bench: Bench, status: str, fence: int, epoch: int | None
 ) -> None:
-    job_id = _job(bench, bench.store(), 1, status=status)
+    job_id = job_row(bench, bench.store(), 1, status=status)
     bound = {"job_id": job_id, "fence": fence, "mapping_epoch": epoch, "status": "running"}
     held = await bench.ask(job_statements.HOLD, **bound)
     assert len(held) == (status == "running" and fence == 7 and epoch == 3)
@@ -326,13 +291,13 @@ async def test_only_who_holds_the_job_counts(
 # --- calling off --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", _STATUSES)
+@pytest.mark.parametrize("status", STATUSES)
 async def test_who_is_called_off(bench: Bench, status: str) -> None:
     store_id = bench.store()
-    job_id = _job(bench, store_id, 1, status=status)
+    job_id = job_row(bench, store_id, 1, status=status)
     assert await bench.ask(job_statements.CANCEL, store_id="another", job_id=job_id) == []
     assert await bench.ask(job_statements.CANCEL, store_id=store_id, job_id="none") == []
-    must_end = _job(bench, store_id, 2, status=status, type="reevaluation")
+    must_end = job_row(bench, store_id, 2, status=status, type="reevaluation")
     assert await bench.ask(job_statements.CANCEL, store_id=store_id, job_id=must_end) == []
     called_off = await bench.ask(job_statements.CANCEL, store_id=store_id, job_id=job_id)
     assert len(called_off) == (status in {"queued", "running"})
@@ -392,7 +357,7 @@ async def test_a_job_ends_when_it_follows_nothing_any_more(
     bench: Bench, stage: str, status: str, counts: dict[str, int]
 ) -> None:
     store_id = bench.store()
-    job_id = _job(bench, store_id, 1, stage=stage, status=status, message="said", **counts)
+    job_id = job_row(bench, store_id, 1, stage=stage, status=status, message="said", **counts)
     page = {"job_id": job_id, "first_id": "a", "store_id": store_id}
     await bench.count(job_statements.NEW_PAGE, **page, variant_ids=["a"])
     assert await bench.ask(job_statements.FINISH, job_id=job_id, fence=7) == []
@@ -467,93 +432,8 @@ async def test_a_job_of_a_link_that_was_left_is_cancelled(bench: Bench) -> None:
     await _put_others_aside(bench)
     store_id = bench.store()
     bench.link(store_id)
-    job_id = _job(bench, store_id, 1_000_000, leased_until=None)
+    job_id = job_row(bench, store_id, 1_000_000, leased_until=None)
     cipher = Cipher(PROCESS.encryption_keys)
     runner = JobRunner(cast("Any", bench.mirror), cipher, PROCESS, MemoryJobQueue(), look_seconds=2)
     assert await runner.run_next()
     assert _stored(bench, job_id)["status"] == "cancelled"
-
-
-# --- listeners ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", _STATUSES)
-async def test_a_raised_epoch_sends_the_re_evaluation_back(bench: Bench, status: str) -> None:
-    store_id, other = bench.store(mapping_epoch=8), bench.store()
-    given = {
-        "cursor": "v",
-        "looked_at": 4,
-        "unchanged": 2,
-        "enqueued": 2,
-        "submitted": 1,
-        "synced": 2,
-        "failed": 3,
-        "skipped": 4,
-        "undecided": 1,
-        "stage": "syncing",
-    }
-    job_id = _job(bench, store_id, 1, type="reevaluation", status=status, **given)
-    _job(bench, store_id, 1, **given)
-    _job(bench, other, 1, type="reevaluation", **given)
-    restarted = await bench.ask(listener._RESTART, store_id=store_id)
-    is_unfinished = status in {"queued", "running", "cancelling"}
-    assert [row[0] for row in restarted] == ([job_id] if is_unfinished else [])
-    nobody = f"no such store {status}"
-    _job(bench, nobody, 1, type="reevaluation", status=status)
-    await bench.ask(listener._RESTART, store_id=nobody)
-
-
-@pytest.mark.parametrize("is_linked", [True, False])
-@pytest.mark.parametrize("mapping_changed", [True, False])
-@pytest.mark.parametrize("access_changed", [True, False])
-async def test_settings_that_changed(
-    bench: Bench, is_linked: bool, mapping_changed: bool, access_changed: bool
-) -> None:
-    store_id = bench.store()
-    bench.put("store_pauses", store_id=store_id, reason="needs_reconnect")
-    if is_linked:
-        bench.link(store_id)
-    for _ in range(2):
-        async with bench.mirror.platform() as connection:
-            await PipelineListener().settings_changed(
-                connection, store_id, mapping_changed=mapping_changed, access_changed=access_changed
-            )
-        bench.clock.move(1)
-    made = [row for row in bench.mirror.tables["jobs"] if row["store_id"] == store_id]
-    assert [row["type"] for row in made] == ["reevaluation"] * (is_linked and mapping_changed)
-
-
-async def test_what_selecting_a_catalog_writes(bench: Bench) -> None:
-    store_id, other = bench.store(), bench.store()
-    link_id, left = bench.link(store_id), bench.link(store_id, active=False)
-    for one in (store_id, other):
-        bench.variant(one, "live")
-        bench.variant(one, "known")
-        bench.variant(one, "deleted", deleted_at=bench.clock.now)
-        bench.intent(one, "live", parked_by=3)
-        bench.intent(one, "known")
-        bench.intent(one, "parked for a job", parked_by=3, job_id="job_old")
-        bench.intent(one, "of several", job_id=job_statements.SEVERAL_JOBS)
-        bench.intent(one, "of the clock", job_id=job_statements.THE_CLOCK)
-        bench.intent(one, "parked for the clock", parked_by=3, job_id=job_statements.THE_CLOCK)
-        for pause_link in (0, link_id, left):
-            bench.put("store_pauses", store_id=one, reason="meta_unreachable", link_id=pause_link)
-        for status in _STATUSES:
-            _job(bench, one, link_id, type=status, status=status)
-    bench.state(store_id, link_id, "known", status="failed")
-    given = {"store_id": store_id, "link_id": link_id}
-    assert await bench.count(listener._ALL_STATES, **given) == 1
-    assert await bench.ask(listener._LOCK_INTENTS, store_id=store_id) == [(4,)]
-    assert await bench.count(listener._FREE_INTENTS, store_id=store_id, job_id="job_new") == 4
-    intents = [row for row in bench.mirror.tables["intents"] if row["store_id"] == store_id]
-    assert {row["parked_by"] for row in intents} == {None}
-    assert {row["variant_id"]: row["job_id"] for row in intents} == {
-        "live": None,
-        "known": None,
-        "parked for a job": "job_new",
-        "of several": "job_new",
-        "of the clock": job_statements.THE_CLOCK,
-        "parked for the clock": job_statements.THE_CLOCK,
-    }
-    assert await bench.count(listener._CANCEL_OLD_JOBS, store_id=store_id) == 3
-    assert await bench.count(listener._CLEAR_PAUSES, **given) == 2

@@ -194,4 +194,4 @@ def _move_clock(seconds: float) -> None:
             if getattr(module, "datetime", None) is datetime:
                 module.datetime = _Moved  # type: ignore[attr-defined]  # whoever reads the clock imported the class
             if getattr(module, "time", None) is true_time:
-                module.time = time.time  # type: ignore[attr-defined]
+                module.time = time.time  # type: ignore[attr-defined]  # a clock of its own

@@ -224,7 +224,7 @@ _PAUSES = (
 )
 
 FAMILIES: dict[str, CodeEntry] = {
-    advice: CodeEntry(code, "meta", category, severity, sentence, advice)  # type: ignore[arg-type]
+    advice: CodeEntry(code, "meta", category, severity, sentence, advice)  # type: ignore[arg-type]  # rows of a table
     for advice, code, category, severity, sentence in (
         (
             Advice.RECONNECT,

@@ -15,7 +15,7 @@ from tests.simulation.tables import COLUMNS
 __all__ = ["is_sending"]
 
 # These rows are read by attribute. Their names are the schema's, so no type can be written for them here.
-_row_type: Any = namedtuple  # noqa: PYI024
+_row_type: Any = namedtuple  # noqa: PYI024 - the fields are known at run time only
 _LinkWithKind = _row_type("_LinkWithKind", (*COLUMNS["catalog_links"], "token_kind"))
 _Credential = _row_type("_Credential", COLUMNS["credentials"])
 
