@@ -80,6 +80,9 @@ catalog_links = Table(
     Column("questions_usage_at", DateTime(timezone=True)),
     Column("questions_throttle_count", Integer, nullable=False, server_default=text("0")),
     Column("questions_blocked_until", DateTime(timezone=True)),
+    # A catalog that was not empty is written to only after somebody has said so.
+    Column("first_run_approved_at", DateTime(timezone=True)),
+    Column("first_run_approved_by", Text),
     UniqueConstraint("store_id", "graph_host", "catalog_id"),
     Index("catalog_links_one_active", "store_id", unique=True, postgresql_where=text("active")),
     # A Meta catalog is written by one store of an installation.

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, Table, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from meta_sync.core.db import Identifier, metadata
 
-__all__ = ["stores"]
+__all__ = ["audit_log", "stores"]
 
 stores = Table(
     "stores",
@@ -27,4 +39,25 @@ stores = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     # Pages of all stores, oldest first.
     Index("stores_created_idx", "created_at", "store_id"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("audit_id", BigInteger, Identity(), primary_key=True),
+    Column("store_id", Identifier, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # Who: a key or a person, as the credential names them; or the command line.
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target_type", Text, nullable=False),
+    Column("target_id", Text),
+    # What was changed, as far as it may be shown: never a secret.
+    Column("before", JSONB),
+    Column("after", JSONB),
+    Column("request_id", Text),
+    Index("audit_log_store_idx", "store_id", "at", "audit_id"),
+    Index("audit_log_action_idx", "store_id", "action", "at", "audit_id"),
+    Index("audit_log_actor_idx", "store_id", "actor", "at", "audit_id"),
+    Index("audit_log_target_idx", "store_id", "target_id", "at", "audit_id"),
 )

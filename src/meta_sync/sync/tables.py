@@ -24,7 +24,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from meta_sync.core.db import Identifier, metadata
 
@@ -59,8 +59,18 @@ intents = Table(
     Column("parked_by", BigInteger),
     # The job (or the clock) that is the intent's only reason; NULL as soon as a change or an operator wants it too.
     Column("job_id", Identifier),
+    # The hold of the guard that keeps it back, and the hold a person released it from.
+    Column("held_by", BigInteger),
+    Column("released_by", BigInteger),
     PrimaryKeyConstraint("store_id", "variant_id"),
-    Index("intents_ready_idx", "store_id", "lane", "first_at", postgresql_where=text("parked_by IS NULL")),
+    Index(
+        "intents_ready_idx",
+        "store_id",
+        "lane",
+        "first_at",
+        postgresql_where=text("parked_by IS NULL AND held_by IS NULL"),
+    ),
+    Index("intents_held_idx", "held_by", "variant_id", postgresql_where=text("held_by IS NOT NULL")),
     Index("intents_parked_idx", "parked_by", postgresql_where=text("parked_by IS NOT NULL")),
 )
 
@@ -96,6 +106,12 @@ sync_state = Table(
     Column("confirmed_availability", Text),
     Column("confirmed_quantity", Integer),
     Column("confirmed_at", DateTime(timezone=True)),
+    # Sale price and its window, as they were confirmed.
+    Column("confirmed_sale", Text),
+    # By field, Meta's own value that a person wants kept.
+    Column("pinned", JSONB),
+    # Shown as out of stock until then, and deleted after it.
+    Column("grace_until", DateTime(timezone=True)),
     Column("code", Text),
     Column("error_text", Text),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
@@ -138,6 +154,7 @@ sync_state = Table(
         unique=True,
         postgresql_where=text("retailer_id IS NOT NULL"),
     ),
+    Index("sync_state_grace_idx", "grace_until", postgresql_where=text("grace_until IS NOT NULL")),
     Index("sync_state_retry_idx", "retry_at", postgresql_where=text("retry_at IS NOT NULL")),
     Index("sync_state_retries_idx", "link_id", postgresql_where=text("retries > 0")),
     Index("sync_state_split_idx", "split_part", postgresql_where=text("split_part IS NOT NULL")),
@@ -200,6 +217,10 @@ batches = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("sent_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
+    # Of its items, those the guard counts, by kind; not what a person released.
+    Column("guarded_deletes", Integer, nullable=False, server_default=text("0")),
+    Column("guarded_out_of_stock", Integer, nullable=False, server_default=text("0")),
+    Column("guarded_prices", Integer, nullable=False, server_default=text("0")),
     UniqueConstraint("graph_host", "catalog_id", "handle"),
     CheckConstraint("state IN ('sending', 'open', 'unknown', 'given_up', 'over')", name="state"),
     CheckConstraint("state <> 'over' OR accepted + rejected + unknown = sent", name="accounted"),
@@ -302,6 +323,8 @@ batch_items = Table(
     Column("outcome", Text),
     Column("error_text", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    # Kinds that the guard counts the attempt under, as the sum of 1 (delete), 2 (out of stock), 4 (price).
+    Column("guarded", SmallInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("created_on", "batch_id", "variant_id"),
     CheckConstraint("method IN ('UPDATE', 'DELETE')", name="method"),
     CheckConstraint("outcome IN ('accepted', 'rejected', 'unknown')", name="outcome"),
@@ -359,7 +382,7 @@ store_pauses = Table(
     Column("message", Text),
     PrimaryKeyConstraint("store_id", "reason", "link_id"),
     CheckConstraint(
-        "reason IN ('needs_reconnect', 'meta_unreachable', 'blocked_by_meta', 'rejected_by_meta')",
+        "reason IN ('needs_reconnect', 'meta_unreachable', 'blocked_by_meta', 'rejected_by_meta', 'held')",
         name="reason",
     ),
 )
