@@ -47,14 +47,26 @@ def test_links_lead_somewhere(name: str) -> None:
         assert needed <= given <= taken
         assert link["description"].endswith(".")
         for expression in link["parameters"].values():
-            if expression.startswith("$request.path."):
-                assert expression.rpartition(".")[2] in {
-                    one["name"] for one in OPERATIONS[name]["parameters"]
+            if expression.startswith("$request."):
+                _, place, parameter = expression.split(".")
+                assert (place, parameter) in {
+                    (one["in"], one["name"]) for one in OPERATIONS[name]["parameters"]
                 }
                 continue
             pointer = expression.removeprefix("$response.body#/").split("/")
             schema = _success(name)["content"]["application/json"]["schema"]
             assert _found(schema, pointer)["type"] == "string"
+
+
+def test_the_next_page_is_one_of_the_same_list() -> None:
+    """A cursor is refused beside other filters than those it came with."""
+    link = _success("listItems")["links"]["nextPage"]
+    of_list = {one["name"] for one in OPERATIONS["listItems"]["parameters"] if one["in"] == "query"}
+    assert {"status", "search", "sort", "limit"} < of_list
+    assert link["parameters"] == {
+        **{f"query.{name}": f"$request.query.{name}" for name in of_list - {"cursor", "page"}},
+        "query.cursor": "$response.body#/metadata/nextCursor",
+    }
 
 
 def test_what_was_started_can_be_followed_and_every_page_leads_on() -> None:

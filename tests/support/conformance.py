@@ -138,6 +138,8 @@ async def _fill(world: World, api: Api, feeds: FeedServer) -> dict[str, list[str
     )
     await world.run()
     handles = await store.data("GET", "/admin/meta/handles")
+    assert handles
+    assert await store.data("GET", "/admin/meta/items?status=skipped")
     key = await platform.data(
         "POST", f"/platform/stores/{world.store_id}/api-keys", json={"permissions": ["catalog:read"]}
     )
@@ -222,6 +224,7 @@ async def run_schemathesis(
         "PYTHONPATH": str(CONFIGURATION.parents[1]),
         "CONFORMANCE_KEPT_KEYS": ",".join(service.kept_keys),
         "CONFORMANCE_SHARE": str(share),
+        "CONFORMANCE_IDS": json.dumps(service.ids),
     }
     process = await asyncio.create_subprocess_exec(
         *command,

@@ -15,12 +15,14 @@ from typing import Any
 import schemathesis
 from schemathesis.core.failures import AcceptedNegativeData, Failure, ServerError
 from schemathesis.core.transport import Response
-from schemathesis.generation.meta import CoveragePhaseData, CoverageScenario
+from schemathesis.generation.meta import CoveragePhaseData, CoverageScenario, TestPhase
 from schemathesis.openapi.checks import RejectedPositiveData
 
 __all__: list[str] = []
 
 _KEPT_KEYS = frozenset(os.environ.get("CONFORMANCE_KEPT_KEYS", "").split(","))
+_IDS: dict[str, list[str]] = json.loads(os.environ.get("CONFORMANCE_IDS", "{}"))
+"""What the store has, by the parameter that names it: ids that nobody could guess."""
 _SHARE = int(os.environ.get("CONFORMANCE_SHARE", "1"))
 """One in so many cases of the phase "coverage" is sent, always the same ones."""
 
@@ -70,18 +72,36 @@ _META_CODES = frozenset({"meta_account_error", "meta_graph_error"})
 
 
 @schemathesis.hook
+def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
+    """Leave the store's header to the run, which sends it with every call.
+
+    The program takes it for the id of a thing that no operation makes, and would begin no sequence of calls with an
+    operation that has it: all but those of the platform.
+    """
+    for operations in raw_schema["paths"].values():
+        for operation in operations.values():
+            operation["parameters"] = [
+                one for one in operation.get("parameters", ()) if one["name"] != "X-Store-Id"
+            ]
+
+
+@schemathesis.hook
 def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
-    """Thin out, and keep the key: whoever revokes the one it calls with finds out nothing more."""
+    """Thin out, and keep the keys and the feed that are there: whoever revokes the key it calls with finds out nothing more."""
     if case.meta is not None and isinstance(case.meta.phase.data, CoveragePhaseData) and _SHARE > 1:
         is_default = case.meta.phase.data.scenario is CoverageScenario.DEFAULT_POSITIVE_TEST
         named = f"{case.method} {case.path} {case.meta.phase.data.description}"
         if not is_default and zlib.crc32(named.encode()) % _SHARE:
             return False
-    revokes = case.method.upper() == "DELETE" and case.path == "/platform/api-keys/{keyId}"
-    return not (revokes and str((case.path_parameters or {}).get("keyId")) in _KEPT_KEYS)
+    if case.method.upper() != "DELETE":
+        return True
+    ids = case.path_parameters or {}
+    return ids.get("keyId") not in _KEPT_KEYS and ids.get("feedId") not in _IDS.get("feedId", ())
 
 
-_KEPT_SETTINGS = frozenset({"appId", "appSecret", "syncEnabled"})
+_OWN_ID = r"[a-z]+_[0-9a-z]{20}|[0-9]{1,18}"
+_OWN_CURSOR = r"[A-Za-z0-9_-]{24,}"
+_KEPT_SETTINGS = frozenset({"appId", "appSecret", "feedMode", "syncEnabled"})
 
 
 @schemathesis.hook
@@ -90,18 +110,67 @@ def map_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) ->
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return case
     operation = f"{case.method.upper()} {case.path}"
-    if isinstance(case.body, dict):
-        left_out: frozenset[str] = frozenset()
-        if operation == "PUT /catalog/products/{productId}":
-            left_out = frozenset({"id"})  # is to be the one in the path
-        elif operation == "PATCH /admin/meta/settings":
-            left_out = _KEPT_SETTINGS
-        if not left_out.isdisjoint(case.body):
-            case.body = {name: value for name, value in case.body.items() if name not in left_out}
+    phase = case.meta.phase.name
+    if case.method.upper() != "DELETE":
+        for name in _IDS.keys() & (case.path_parameters or {}).keys():
+            drawn = case.path_parameters[name]
+            # What a link or an earlier answer gave is followed.
+            if phase is not TestPhase.STATEFUL or not re.fullmatch(_OWN_ID, str(drawn)):
+                case.path_parameters[name] = _one_of(_IDS[name], drawn)
+    if case.query and case.method.upper() == "GET" and _is_drawn(case):
+        case.query = _found_pages(case.query, with_filters=phase is TestPhase.FUZZING)
     if "Idempotency-Key" in (case.headers or {}):
         # The same key with another request is a conflict, and the program uses few keys.
-        case.headers["Idempotency-Key"] = hashlib.sha256(repr(case.body).encode()).hexdigest()
+        said = (case.headers["Idempotency-Key"], operation, case.path_parameters, case.query, case.body)
+        case.headers["Idempotency-Key"] = hashlib.sha256(repr(said).encode()).hexdigest()
     return case
+
+
+@schemathesis.hook
+def before_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
+) -> None:
+    """The same for bodies, which links add to after they were drawn."""
+    if case.meta is None or not case.meta.generation.mode.is_positive or not isinstance(case.body, dict):
+        return
+    operation = f"{case.method.upper()} {case.path}"
+    left_out: frozenset[str] = frozenset()
+    if operation == "PUT /catalog/products/{productId}":
+        left_out = frozenset({"id"})  # is to be the one in the path
+    elif operation == "PATCH /admin/meta/settings":
+        left_out = _KEPT_SETTINGS
+    elif re.fullmatch("POST /admin/meta/(sync-jobs|items/bulk/.*)", operation) and _is_drawn(case):
+        case.body = _one_choice(case.body)
+    if not left_out.isdisjoint(case.body):
+        case.body = {name: value for name, value in case.body.items() if name not in left_out}
+
+
+def _is_drawn(case: schemathesis.Case[Any]) -> bool:
+    return case.meta is not None and case.meta.phase.name in {TestPhase.FUZZING, TestPhase.STATEFUL}
+
+
+def _found_pages(query: dict[str, Any], *, with_filters: bool) -> dict[str, Any]:
+    """A query of a list that finds something: with no cursor but one that an answer gave, and not far beyond the end."""
+    if re.fullmatch(_OWN_CURSOR, str(query.get("cursor", ""))):
+        return {name: value for name, value in query.items() if name in {"cursor", "limit"}}
+    left_out = {"cursor"} if with_filters else {"cursor", "page"}
+    kept = {name: value for name, value in query.items() if name not in left_out}
+    if isinstance(kept.get("page"), int):
+        kept["page"] = 1 + kept["page"] % 2
+    # A cursor of a filtered list is refused beside any other filter that is drawn to it.
+    return kept if with_filters else {name: value for name, value in kept.items() if name == "limit"}
+
+
+def _one_choice(body: dict[str, Any]) -> dict[str, Any]:
+    """A body with one of the fields that exclude each other."""
+    given = [name for name in ("variantIds", "productIds", "filter") if body.get(name) is not None]
+    left = given[zlib.crc32(repr(body).encode()) % len(given)] if given else None
+    return {name: value for name, value in body.items() if name == left or name not in given}
+
+
+def _one_of(ids: list[str], drawn: object) -> str:
+    """Always the same one for what was drawn."""
+    return ids[zlib.crc32(repr(drawn).encode()) % len(ids)]
 
 
 @schemathesis.hook

@@ -81,11 +81,12 @@ def add_links(document: dict[str, Any]) -> None:
             links["nextPage"] = {
                 "operationId": name,
                 "description": "The next page; there is none when `nextCursor` is null.",
+                # A cursor belongs to the list it came with, its filters and its order.
                 "parameters": {
                     **{
-                        f"path.{one['name']}": f"$request.path.{one['name']}"
+                        f"{one['in']}.{one['name']}": f"$request.{one['in']}.{one['name']}"
                         for one in operation["parameters"]
-                        if one["in"] == "path"
+                        if one["in"] in {"path", "query"} and one["name"] not in {"cursor", "page"}
                     },
                     "query.cursor": "$response.body#/metadata/nextCursor",
                 },
