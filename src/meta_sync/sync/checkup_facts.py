@@ -46,7 +46,7 @@ _STORES = text(
 # Each is the head of an index, or bounded.
 _WAITING = text(
     """
-    SELECT first_at FROM intents WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL
+    SELECT first_at FROM intents WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL AND held_by IS NULL
     ORDER BY first_at LIMIT 1
     """
 )

@@ -47,7 +47,7 @@ LOCK_INTENTS = text(
     """
     SELECT array_agg(version) FROM (
         SELECT version FROM intents
-        WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND parked_by IS NULL
+        WHERE ctid = ANY(CAST(:row_ids AS tid[])) AND parked_by IS NULL AND held_by IS NULL
         FOR UPDATE SKIP LOCKED
     ) AS locked
     """

@@ -103,7 +103,7 @@ _WAITING = text(
     _FEW_OF.format(
         found="""
         (SELECT variant_id FROM intents
-         WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL LIMIT :most)
+         WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL AND held_by IS NULL LIMIT :most)
         UNION
         (SELECT i.variant_id
          FROM catalog_links AS l
@@ -120,7 +120,7 @@ _WAITING = text(
 # Parked ones are counted apart, because they are few; a lane that is all the queue is walked faster than it is held.
 _LANE = text(
     "SELECT count(*) FROM (SELECT FROM intents"
-    " WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL LIMIT :most) AS waiting"
+    " WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL AND held_by IS NULL LIMIT :most) AS waiting"
 )
 _ELIGIBLE = text(
     _FEW_OF.format(

@@ -107,7 +107,9 @@ _ROW_OF_STATE: tuple[ColumnElement[Any], ...] = (
     literal_column("sync_state.ctid").label("state_ctid"),
     literal_column("sync_state.xmin").label("state_xmin"),
 )
-_WAITS = and_(intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None))
+_WAITS = and_(
+    intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None), intents.c.held_by.is_(None)
+)
 
 
 def _state_of(item: FromClause) -> FromClause:

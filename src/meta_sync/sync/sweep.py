@@ -25,7 +25,7 @@ _FORGOTTEN = text(
           AND COALESCE(s.settings ->> 'sync_enabled', 'false') = 'true'
           AND COALESCE(s.settings ->> 'feed_mode', 'live') = 'live'
           AND s.settings ->> 'currency' IS NOT NULL AND s.settings ->> 'storefront_base_url' IS NOT NULL
-          AND (EXISTS (SELECT FROM intents AS i WHERE i.store_id = q.store_id AND i.parked_by IS NULL)
+          AND (EXISTS (SELECT FROM intents AS i WHERE i.store_id = q.store_id AND i.parked_by IS NULL AND i.held_by IS NULL)
                OR EXISTS (
                    SELECT FROM batches AS b
                    WHERE b.link_id = l.link_id AND b.link_epoch = l.epoch AND {RESENDABLE}

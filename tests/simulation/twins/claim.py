@@ -35,7 +35,11 @@ def guard(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(claim.LOCK_INTENTS)
 def lock_intents(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row_ids = set(p["row_ids"])
-    versions = [row["version"] for row in t.intents if row["ctid"] in row_ids and row["parked_by"] is None]
+    versions = [
+        row["version"]
+        for row in t.intents
+        if row["ctid"] in row_ids and row["parked_by"] is None and row["held_by"] is None
+    ]
     # array_agg() of no rows is NULL, not an empty array.
     return Rows([(versions or None,)])
 

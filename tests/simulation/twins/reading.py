@@ -120,7 +120,7 @@ def _ready(t: Transaction, p: Mapping[str, Any], is_wanted: Callable[[int | None
     store_id, link_id = p["store_id"], p["link_id"]
     waiting = []
     for intent in t.intents:
-        if intent["store_id"] == store_id and intent["parked_by"] is None:
+        if intent["store_id"] == store_id and intent["parked_by"] is None and intent["held_by"] is None:
             state = t.sync_state.get(link_id, intent["variant_id"])
             if is_wanted(None if state is None else state["split_part"]):
                 waiting.append(intent)

@@ -32,7 +32,10 @@ def _usable_link(t: Transaction, store_id: str) -> Row | None:
 
 
 def _has_work(t: Transaction, store_id: str, link: Row) -> bool:
-    return any(row["store_id"] == store_id and row["parked_by"] is None for row in t.intents) or any(
+    return any(
+        row["store_id"] == store_id and row["parked_by"] is None and row["held_by"] is None
+        for row in t.intents
+    ) or any(
         row["link_id"] == link["link_id"] and row["link_epoch"] == link["epoch"] and is_resendable(t, row)
         for row in t.batches
     )
