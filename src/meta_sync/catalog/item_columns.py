@@ -119,6 +119,7 @@ def catalog_item_columns(variant: FromClause = variants) -> list[ColumnElement[A
         stock.c.allow_backorder,
         live_variant_count.label("live_variant_count"),
         group_id_taken.label("group_id_taken"),
+        func.coalesce(variant.c.source, product.c.source).label("source"),
     ]
 
 

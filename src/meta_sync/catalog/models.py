@@ -146,6 +146,8 @@ class CatalogItem:
     """Live variants of the product, this one included, counted no further than two: whether it is a group matters."""
     group_id_taken: bool
     """Some variant of the store has the product's id as its own."""
+    source: str | None = None
+    """Whose it is: ``api``, ``meta`` for what was taken over from a catalog there, or a feed's name. No payload shows it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from meta_sync.catalog.models import CatalogItem, Lane
 
@@ -98,6 +99,14 @@ class ItemState:
     attempts: int
     split_part: int | None = None
     """The part of a split that the item stands in: it goes out with that part and with nothing else."""
+    confirmed_price: str | None = None
+    confirmed_availability: str | None = None
+    confirmed_sale: str | None = None
+    """Sale price and its window, as they were confirmed last: ``"9.99 EUR <start>/<end>"``."""
+    grace_until: datetime | None = None
+    """Shown as out of stock until then, and deleted after it."""
+    pinned: dict[str, Any] | None = None
+    """By field, Meta's own value that a person wants kept."""
 
 
 NEW_ITEM = ItemState(
@@ -137,6 +146,8 @@ class ReadyIntent:
     item: CatalogItem | None
     """``None``: the catalog has no such variant at all."""
     state: ItemState
+    released_by: int | None = None
+    """The hold that a person released it from."""
 
 
 @dataclass(slots=True)

@@ -56,6 +56,11 @@ _STORED_COLUMNS = (
     sync_state.c.code,
     sync_state.c.attempts,
     sync_state.c.split_part,
+    sync_state.c.confirmed_price,
+    sync_state.c.confirmed_availability,
+    sync_state.c.confirmed_sale,
+    sync_state.c.grace_until,
+    sync_state.c.pinned,
 )
 
 
@@ -107,6 +112,7 @@ _ROW_OF_STATE: tuple[ColumnElement[Any], ...] = (
     literal_column("sync_state.ctid").label("state_ctid"),
     literal_column("sync_state.xmin").label("state_xmin"),
 )
+_INTENT_NAMES = ("store_id", "variant_id", "version", "lane", "first_at", "job_id", "released_by")
 _WAITS = and_(
     intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None), intents.c.held_by.is_(None)
 )
@@ -131,7 +137,7 @@ def _ready_statement(
     """The intents and states that were found, as many as are wanted; then, by their keys, the rows of the catalog."""
     ready = (
         select(
-            *(intent.c[name] for name in ("store_id", "variant_id", "version", "lane", "first_at", "job_id")),
+            *(intent.c[name] for name in _INTENT_NAMES),
             *(intent.c[column.name] for column in _ROW_OF_INTENT),
             *(state.c[column.name] for column in (*_ROW_OF_STATE, *_STORED_COLUMNS)),
         )
@@ -156,6 +162,7 @@ def _ready_statement(
             ready.c.lane,
             ready.c.first_at,
             ready.c.job_id.is_not(None),
+            ready.c.released_by,
             ready.c.intent_ctid,
             ready.c.state_ctid,
             ready.c.state_xmin,
@@ -239,7 +246,8 @@ async def read_part(
 
 
 def _ready_intent(row: Sequence[Any]) -> ReadyIntent:
-    variant_id, version, lane, first_at, is_job_only, row_id, state_row_id, state_row_version, *values = row
+    variant_id, version, lane, first_at, is_job_only, released_by, row_id, *rest = row
+    state_row_id, state_row_version, *values = rest
     return ReadyIntent(
         variant_id,
         version,
@@ -251,6 +259,7 @@ def _ready_intent(row: Sequence[Any]) -> ReadyIntent:
         state_row_version,
         None if values[0] is None else CatalogItem(*values[:_ITEM_WIDTH]),
         state_from(values[_ITEM_WIDTH:]),
+        released_by,
     )
 
 

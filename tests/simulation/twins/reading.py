@@ -17,7 +17,7 @@ _NO_ITEM = (
     + (_NOTHING,) * 14
     + (False,)
     + (_NOTHING,) * 4
-    + (0, False)
+    + (0, False, _NOTHING)
 )
 """Where the catalog has no such variant: an outer join gives NULL, and expressions what they make of NULL."""
 
@@ -41,15 +41,17 @@ class _Catalog:
     def item(self, variant: Row) -> tuple[Any, ...]:
         """The columns of ``catalog_item_columns``."""
         store_id, product_id = self._store_id, variant["product_id"]
+        product = self._t.products.get(store_id, product_id)
         return (
             variant["variant_id"],
             product_id,
-            *_product_columns(self._t.products.get(store_id, product_id)),
+            *_product_columns(product),
             *(variant[name] for name in _VARIANT_COLUMNS),
             variant["deleted_at"] is not None,
             *_stock_columns(self._t.inventory.get(store_id, variant["variant_id"])),
             min(self._live.get(product_id, 0), 2),
             self._t.variants.get(store_id, product_id) is not None,
+            variant["source"] or (None if product is None else product["source"]),
         )
 
 
@@ -142,6 +144,7 @@ def _ready(t: Transaction, p: Mapping[str, Any], is_wanted: Callable[[int | None
                 intent["lane"],
                 intent["first_at"],
                 intent["job_id"] is not None,
+                intent["released_by"],
                 intent["ctid"],
                 state_row_id,
                 state_row_id,
