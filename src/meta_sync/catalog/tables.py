@@ -30,6 +30,7 @@ __all__ = [
     "import_seen",
     "imports",
     "inventory",
+    "offered_variants",
     "products",
     "search_documents",
     "variants",
@@ -171,6 +172,16 @@ search_documents = Table(
         postgresql_using="gin",
         postgresql_ops={"document": "gin_trgm_ops"},
     ),
+)
+
+# Live variants of live, active, public products: what Meta's shoppers may see. A row or none, so that a list is narrowed to
+# them by the key alone. Kept by triggers of products and variants, and by nothing else.
+offered_variants = Table(
+    "offered_variants",
+    metadata,
+    Column("store_id", Identifier, nullable=False),
+    Column("variant_id", Identifier, nullable=False),
+    PrimaryKeyConstraint("store_id", "variant_id"),
 )
 
 imports = Table(
