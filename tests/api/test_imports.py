@@ -144,6 +144,7 @@ async def test_forms_that_cannot_be_read(store: Caller) -> None:
         "unknown format": form(('name="format"', "", b"nonsense"), FILE),
         "unknown mode": form(('name="mode"', "", b"nonsense"), FILE),
         "no switch": form(('name="dryRun"', "", b"perhaps"), FILE),
+        "a number for a switch": form(('name="dryRun"', "", b"0"), FILE),
     }
     for name, arguments in cases.items():
         response = await store("POST", "/catalog/imports", **arguments)
@@ -201,7 +202,7 @@ async def test_a_long_list_of_imports_is_read_to_its_end(
 
 
 async def test_a_form_does_not_take_a_switch_of_the_query_back(store: Caller) -> None:
-    off = (('name="dryRun"', "", b"false"), ('name="allowMassDelete"', "", b"0"))
+    off = (('name="dryRun"', "", b"false"), ('name="allowMassDelete"', "", b"False"))
     started = await store.data(
         "POST", "/catalog/imports?dryRun=true&allowMassDelete=true&format=google-csv", 202, **form(*off, FILE)
     )

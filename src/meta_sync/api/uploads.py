@@ -28,7 +28,7 @@ _FIELDS = {
     "allowMassDelete": "allow_mass_delete",
 }
 """Fields of a form, each with the option it sets."""
-_SWITCHES = {"true": True, "1": True, "false": False, "0": False}
+_SWITCHES = {"true": True, "false": False}
 _LONGEST_FIELD_BYTES = 1_000
 _LONGEST_HEADER_BYTES = 4_096
 _MOST_PARTS = 20
