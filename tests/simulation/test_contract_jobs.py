@@ -212,6 +212,26 @@ async def test_only_who_holds_the_job_moves_it(
         assert await bench.ask(job_statements.ADVANCE, **{**page, "job_id": "none"}) == []
 
 
+@pytest.mark.parametrize("total", [0, 4, 5, 100])
+async def test_a_total_that_was_counted_never_grows(bench: Bench, total: int) -> None:
+    store_id = bench.store()
+    given: dict[str, Any] = {"total": total, "enqueued": 2, "unchanged": 1}
+    walked, called_off = (job_row(bench, store_id, 1, type=kind, **given) for kind in ("sync", "bootstrap"))
+    page = {"fence": 7, "mapping_epoch": 3, "cursor": "v", "looked_at": 2, "enqueued": 1, "unchanged": 1}
+    await bench.ask(job_statements.ADVANCE, job_id=walked, stage="enqueuing", **page)
+    totals = [_total(bench, walked)]
+    await bench.ask(job_statements.ADVANCE, job_id=walked, stage="syncing", **page)
+    totals.append(_total(bench, walked))
+    assert totals == [total, min(total or 7, 7)]
+    await bench.ask(job_statements.CANCEL, store_id=store_id, job_id=called_off)
+    assert _total(bench, called_off) == (total or 3)
+
+
+def _total(bench: Bench, job_id: str) -> int:
+    [row] = [row for row in bench.mirror.tables["jobs"] if row["job_id"] == job_id]
+    return int(row["total"])
+
+
 # --- what becomes of the items ------------------------------------------------------------------------------------------
 
 

@@ -154,7 +154,7 @@ def job_sentence(job: JobView) -> str:
     """Where a job stands, in one line."""
     counts = job.counts
     if job.dry_run:
-        told = f"{min(job.looked_at, job.total):,} looked at" if job.looked_at else ""
+        told = f"{min(job.looked_at, counts.total):,} looked at" if job.looked_at else ""
     else:
         told = ", ".join(
             f"{getattr(counts, name):,} {word}" for name, word in _JOB_WORDS if getattr(counts, name)

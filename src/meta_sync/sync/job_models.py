@@ -166,6 +166,10 @@ _SURE_SHARE = 0.05
 need no call."""
 
 
+_MOST_PERCENT_BEFORE_ALL_ARE_KNOWN = 90
+"""As long as items may yet be found that nobody has counted, none of a job's last tenth is told."""
+
+
 # The order of the fields is that of the columns of the statement that reads it.
 @dataclass(frozen=True, slots=True)
 class JobView:
@@ -181,6 +185,8 @@ class JobView:
     stage: str
     message: str | None
     total: int
+    """Items in its scope as they were counted before any was looked at, 0 where nobody counted them; later no more than
+    were found. It never grows."""
     looked_at: int
     enqueued: int
     """Asked to be decided so far, whatever has become of it, but for what was taken back."""
@@ -231,26 +237,37 @@ class JobView:
         submitted = 0 if self.is_over else self.submitted
         waiting = 0 if self.is_over else self.enqueued + self.unchanged - known - submitted
         is_called_off = self.status in {"cancelling", "cancelled", "error"}
+        total = max(self.total, self.enqueued + self.unchanged)
         return JobCounts(
-            total=self.total,
+            total=total,
             enqueued=waiting,
             unchanged=self.unchanged,
             submitted=submitted,
             synced=self.synced,
             failed=self.failed,
             skipped=self.skipped,
-            cancelled=self.total - known - submitted - waiting if is_called_off else 0,
+            cancelled=total - known - submitted - waiting if is_called_off else 0,
         )
 
     @property
     def percent(self) -> int:
-        """How much has ended, in whole percent; 100 only when the job is over. A dry run ends an item by looking at it."""
+        """How much has ended, in whole percent; 100 only when the job is over. A dry run ends an item by looking at it.
+
+        It never falls, but for a re-evaluation that begins anew because a setting changed again. Until all items were
+        looked at, it is of those that were counted at first, and 0 where none were; should there be more of them by then,
+        it waits for what has ended to come up to it.
+        """
         if self.is_over:
             return 100
         if self.progress is not None:
             return min(99, self.progress)
-        done = self.looked_at if self.dry_run else self.counts.ended
-        return min(99, 100 * done // self.total) if self.total else 0
+        if self.dry_run:
+            return min(99, _percent(self.looked_at, self.total))
+        counts = self.counts
+        of_counted = min(_MOST_PERCENT_BEFORE_ALL_ARE_KNOWN, _percent(counts.ended, self.total))
+        if self.status != "cancelling" and self.stage != "syncing":
+            return of_counted
+        return max(of_counted, min(99, _percent(counts.ended, counts.total)))
 
     @property
     def _done(self) -> int:
@@ -298,6 +315,10 @@ class JobView:
         known = self.enqueued + self.unchanged
         share = self.enqueued / known if known else 1.0
         return self.enqueued - self._done + max(self.total - known, 0) * share
+
+
+def _percent(part: int, of: int) -> int:
+    return 100 * part // of if of else 0
 
 
 @dataclass(frozen=True, slots=True)

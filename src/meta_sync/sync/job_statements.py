@@ -85,10 +85,11 @@ RUNNING = text(
     """
 )
 # Whoever works on the job loses it, so that it is ended at once. Without a re-evaluation Meta would keep what the settings
-# of before made, and nothing would say so.
+# of before made, and nothing would say so. A filter that was not counted has what was found by now in its scope.
 CANCEL = text(
     """
-    UPDATE jobs SET status = 'cancelling', leased_until = NULL
+    UPDATE jobs SET status = 'cancelling', leased_until = NULL,
+        total = CASE total WHEN 0 THEN enqueued + unchanged ELSE total END
     WHERE store_id = :store_id AND job_id = :job_id AND status IN ('queued', 'running') AND type <> 'reevaluation'
     RETURNING 1
     """
@@ -150,15 +151,15 @@ NEW_PAGE = text(
     """
 )
 # The page belongs to us only while nobody restarted the job, called it off or took it over. What is in its scope is known
-# for certain when all of it was looked at; before that, it is at least what was found.
+# for certain when all of it was looked at. A total that was counted before that never grows, so that the percent of it that
+# has ended never falls; whoever shows a job takes the larger one of the total and what was found (see ``job_models``).
 ADVANCE = text(
     f"""
     UPDATE jobs SET cursor = :cursor, looked_at = looked_at + :looked_at,
         enqueued = enqueued + CAST(:enqueued AS bigint), unchanged = unchanged + CAST(:unchanged AS bigint),
-        total = GREATEST(
-            CASE WHEN :stage = 'enqueuing' THEN total ELSE 0 END,
-            enqueued + unchanged + CAST(:enqueued AS bigint) + CAST(:unchanged AS bigint)
-        ),
+        total = CASE WHEN :stage = 'enqueuing' THEN total ELSE LEAST(
+            NULLIF(total, 0), enqueued + unchanged + CAST(:enqueued AS bigint) + CAST(:unchanged AS bigint)
+        ) END,
         stage = :stage, leased_until = now() + make_interval(secs => {LEASE_SECONDS})
     WHERE job_id = :job_id AND fence = :fence AND mapping_epoch IS NOT DISTINCT FROM :mapping_epoch
       AND status = 'running'

@@ -89,7 +89,8 @@ def cancel(t: Transaction, p: Mapping[str, Any]) -> Rows:
         return Rows()
     if row["type"] == "reevaluation":
         return Rows()
-    t.jobs.update(row, status="cancelling", leased_until=None)
+    found = row["enqueued"] + row["unchanged"]
+    t.jobs.update(row, status="cancelling", leased_until=None, total=row["total"] or found)
     return Rows([(1,)])
 
 
@@ -214,13 +215,14 @@ def advance(t: Transaction, p: Mapping[str, Any]) -> Rows:
     if row is None or row["status"] != "running" or row["mapping_epoch"] != p["mapping_epoch"]:
         return Rows()
     enqueued, unchanged = row["enqueued"] + p["enqueued"], row["unchanged"] + p["unchanged"]
+    found = enqueued + unchanged
     t.jobs.update(
         row,
         cursor=p["cursor"],
         looked_at=row["looked_at"] + p["looked_at"],
         enqueued=enqueued,
         unchanged=unchanged,
-        total=max(row["total"] if p["stage"] == "enqueuing" else 0, enqueued + unchanged),
+        total=row["total"] if p["stage"] == "enqueuing" else min(row["total"] or found, found),
         stage=p["stage"],
         leased_until=t.now + _LEASE,
     )

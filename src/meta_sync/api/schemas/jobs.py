@@ -294,7 +294,8 @@ class SyncJob(View):
     )
     percent: int = Field(
         description="Items that have ended, of all; of an import, how much of its file is settled. 100 only when the job is"
-        " over."
+        " over. 0 until it is known how many there are, which with a filter takes a look at all of them. Falls only where"
+        " a re-evaluation begins anew, because a setting changed again."
     )
     counts: SyncJobCounts
     rate_per_minute: float | None = Field(
