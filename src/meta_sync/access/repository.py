@@ -81,15 +81,16 @@ async def list_keys(
     )
 
 
-async def revoke_key(connection: AsyncConnection, key_id: str) -> bool:
-    """End a key; ``False`` when there is none in use under the id. The row stays, as a record."""
+async def revoke_key(connection: AsyncConnection, key_id: str) -> ApiKey | None:
+    """End a key; ``None`` when there is none in use under the id. The row stays, as a record."""
     result = await connection.execute(
         update(api_keys)
         .where(api_keys.c.key_id == key_id, api_keys.c.revoked_at.is_(None))
         .values(revoked_at=func.now())
-        .returning(api_keys.c.key_id)
+        .returning(*_LISTED)
     )
-    return result.first() is not None
+    row = result.first()
+    return None if row is None else _api_key(row)
 
 
 async def find_key(

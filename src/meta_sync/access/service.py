@@ -27,6 +27,13 @@ from meta_sync.core.errors import (
 from meta_sync.core.ids import new_id, new_secret
 from meta_sync.core.text import text_fault
 from meta_sync.core.timed_list import Position, TimedPage
+from meta_sync.stores.audit import (
+    COMMAND_LINE,
+    THE_INSTALLATION,
+    AuditAction,
+    AuditTarget,
+    record_action,
+)
 from meta_sync.stores.repository import read_store, require_possible_id
 
 __all__ = ["AccessService", "request_hash"]
@@ -58,9 +65,14 @@ class AccessService:
         self._database = database
 
     async def create_key(
-        self, store_id: str | None, permissions: Iterable[str], name: str | None = None
+        self,
+        store_id: str | None,
+        permissions: Iterable[str],
+        name: str | None = None,
+        *,
+        actor: str = COMMAND_LINE,
     ) -> CreatedKey:
-        """Make a key for a store, or for the platform when ``store_id`` is ``None``.
+        """Make a key for a store, or for the platform when ``store_id`` is ``None``; ``actor`` is who asks for it.
 
         Raises
         ------
@@ -84,6 +96,15 @@ class AccessService:
                 key_prefix=api_key[:_PREFIX_LENGTH],
                 permissions=granted,
             )
+            await record_action(
+                connection,
+                store_id or THE_INSTALLATION,
+                actor=actor,
+                action=AuditAction.API_KEY_CREATED,
+                target_type=AuditTarget.API_KEY,
+                target_id=row.key_id,
+                after={"name": name, "permissions": [one.value for one in granted]},
+            )
         return CreatedKey(row.key_id, api_key, store_id, name, granted, row.created_at)
 
     async def list_keys(
@@ -105,8 +126,8 @@ class AccessService:
                 await read_store(connection, store_id)
             return await repository.list_keys(connection, store_id, page, limit, after)
 
-    async def revoke(self, key_id: str) -> None:
-        """End a key at once.
+    async def revoke(self, key_id: str, *, actor: str = COMMAND_LINE) -> None:
+        """End a key at once; ``actor`` is who asks for it.
 
         Raises
         ------
@@ -115,7 +136,20 @@ class AccessService:
         """
         if text_fault(key_id) is None:
             async with self._database.platform() as connection:
-                if await repository.revoke_key(connection, key_id):
+                revoked = await repository.revoke_key(connection, key_id)
+                if revoked is not None:
+                    await record_action(
+                        connection,
+                        revoked.store_id or THE_INSTALLATION,
+                        actor=actor,
+                        action=AuditAction.API_KEY_REVOKED,
+                        target_type=AuditTarget.API_KEY,
+                        target_id=key_id,
+                        before={
+                            "name": revoked.name,
+                            "permissions": [one.value for one in revoked.permissions],
+                        },
+                    )
                     return
         raise NotFoundError("There is no such API key, or it was revoked before.")
 

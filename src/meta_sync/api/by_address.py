@@ -59,5 +59,5 @@ async def begin_by_address(context: RequestContext, request: Request, options: U
         context.store_id,
         asked.to_input(source=asked.source),
         dry_run=asked.dry_run,
-        requested_by=context.principal.key_id,
+        requested_by=context.actor,
     )

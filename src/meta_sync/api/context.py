@@ -13,6 +13,7 @@ from meta_sync.access.models import Principal
 from meta_sync.core.config import Settings
 from meta_sync.core.paging import CursorCodec
 from meta_sync.factory import Factory, ProcessContext
+from meta_sync.stores.audit import Actor
 
 __all__ = ["Context", "RequestContext"]
 
@@ -36,6 +37,11 @@ class RequestContext:
         """Who calls; for routes that are not open."""
         assert self.caller is not None
         return self.caller
+
+    @property
+    def actor(self) -> Actor:
+        """Who calls, as the audit log and whatever is asked for name it."""
+        return Actor(self.principal.key_id, self.request_id)
 
     @property
     def store_id(self) -> str:

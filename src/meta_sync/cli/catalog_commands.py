@@ -24,11 +24,11 @@ from meta_sync.cli.session import open_session
 from meta_sync.core.config import Settings
 from meta_sync.core.errors import InvalidRequestError, ServiceError
 from meta_sync.factory import Factory
+from meta_sync.stores.audit import COMMAND_LINE
 
 __all__ = ["add_to"]
 
 _LOOK_SECONDS = 0.3
-_REQUESTED_BY = "command line"
 _EXIT_CODES = {"error": 1, "partial": 3}
 _SHOWN_FINDINGS = 20
 _KINDS = {
@@ -129,7 +129,7 @@ async def _begin_fetch(factory: Factory, options: _Options, url: str) -> str:
         allow_mass_delete=options.allow_mass_delete,
     )
     return await factory.feeds().import_once(
-        options.store_id, feed, dry_run=options.dry_run, requested_by=_REQUESTED_BY
+        options.store_id, feed, dry_run=options.dry_run, requested_by=COMMAND_LINE
     )
 
 
@@ -143,7 +143,7 @@ async def _upload(factory: Factory, options: _Options, path: Path) -> str:
         source=options.source,
         dry_run=options.dry_run,
         allow_mass_delete=options.allow_mass_delete,
-        requested_by=_REQUESTED_BY,
+        requested_by=COMMAND_LINE,
     )
     try:
         await imports.upload(options.store_id, import_id, _pieces(path))

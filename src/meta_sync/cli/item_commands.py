@@ -13,6 +13,7 @@ from meta_sync.cli.running import run
 from meta_sync.cli.session import open_session
 from meta_sync.cli.tables import Column, as_it_is, show_rows
 from meta_sync.core.config import Settings
+from meta_sync.stores.audit import COMMAND_LINE
 from meta_sync.sync.item_filters import ItemFilter
 from meta_sync.sync.items import ItemPage, ItemSummary
 from meta_sync.sync.models import Status
@@ -99,7 +100,7 @@ def _resync(
         async with open_session(settings) as session:
             await session.factory.stores().get(store)
             await session.factory.operations().resync(
-                store, item, force=force, refresh_images=refresh_images, actor="command line"
+                store, item, force=force, refresh_images=refresh_images, actor=COMMAND_LINE
             )
 
     run(resync(read_settings()))

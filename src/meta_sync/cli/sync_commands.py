@@ -12,6 +12,7 @@ import typer
 from sqlalchemy import func, select, text
 
 from meta_sync.cli import console
+from meta_sync.cli.job_commands import say_why
 from meta_sync.cli.options import JsonOutput, StoreId, read_settings
 from meta_sync.cli.progress import JobProgress, job_sentence
 from meta_sync.cli.running import run
@@ -20,6 +21,7 @@ from meta_sync.cli.tables import Column, as_it_is, show_rows
 from meta_sync.core.config import Settings
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError
+from meta_sync.stores.audit import COMMAND_LINE
 from meta_sync.sync.codes import entry_of, explain
 from meta_sync.sync.job_models import JobAction, JobOrder, JobView
 from meta_sync.sync.models import Status
@@ -98,7 +100,7 @@ def _sync(
         async with open_session(settings) as session:
             await session.factory.stores().get(store)
             action = JobAction.FORCE if force else JobAction.LOOK
-            order = JobOrder("sync", action=action, dry_run=dry_run, requested_by="command line")
+            order = JobOrder("sync", action=action, dry_run=dry_run, requested_by=COMMAND_LINE)
             job = await _start_or_join(session, store, order, join=watch and not dry_run)
             if not json:
                 console.say(f"The job {job.job_id} is about {_variants(job.total)}.")
@@ -113,7 +115,7 @@ def _sync(
         _say_dry_run(job, store)
     elif watch:
         console.say(f"The job is over: {job_sentence(job)}.")
-        _say_why(job, store)
+        say_why(job, store)
     else:
         console.say(f"It runs by itself. Watch it with: meta-sync sync --store {store} --watch")
     if job.is_over and job.status != "success":
@@ -168,23 +170,11 @@ def _error_as_json(job: JobView) -> dict[str, Any] | None:
     }
 
 
-def _say_why(job: JobView, store_id: str) -> None:
-    """Why a job that is over did not do all, and what to do about it."""
-    if job.message:
-        console.say(job.message)
-    if job.error_code is None:
-        return
-    entry = explain(job.error_code)
-    console.say(f"{entry.sentence} {entry.action}")
-    if job.counts.failed:
-        console.say(f"See them with: meta-sync errors --store {store_id}")
-
-
 def _say_dry_run(job: JobView, store_id: str) -> None:
     result = job.result
     if job.status != "success" or result is None:
         console.say(f"The dry run did not come to its end: {job.status}.")
-        _say_why(job, store_id)
+        say_why(job, store_id)
         return
     decisions = {
         **dict.fromkeys(("create", "update", "delete", "unchanged", "skip"), 0),
@@ -229,7 +219,7 @@ def _distrust(
             service = session.factory.distrust()
             chosen = await service.connected_stores() if store is None else [store]
             for store_id in chosen:
-                started = await service.distrust(store_id, requested_by="command line")
+                started = await service.distrust(store_id, requested_by=COMMAND_LINE)
                 console.say(
                     f"{store_id}: nothing that Meta confirmed counts any more; started the job {started.job_id} over "
                     f"{started.total} variants."

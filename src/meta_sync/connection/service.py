@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.connection import neighbours, repository
+from meta_sync.connection.audit import record_selection, record_sync_switch, record_token, token_told
 from meta_sync.connection.graph_errors import service_error
 from meta_sync.connection.inputs import Selection, checked_selection, checked_token
 from meta_sync.connection.inquiries import (
@@ -39,6 +40,7 @@ from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.graph.client import GraphClient
 from meta_sync.graph.errors import CredentialsError, GraphError
 from meta_sync.graph.wire import CatalogInfo
+from meta_sync.stores.audit import COMMAND_LINE
 from meta_sync.stores.repository import lock_settings, lock_store, require_possible_id, write_settings
 
 __all__ = ["ConnectionService"]
@@ -84,8 +86,12 @@ class ConnectionService:
         self._clock = clock
         self._host = graph_host(settings.graph_url)
 
-    async def set_token(self, store_id: str, access_token: SecretStr) -> dict[str, Any]:
+    async def set_token(
+        self, store_id: str, access_token: SecretStr, *, actor: str = COMMAND_LINE
+    ) -> dict[str, Any]:
         """Check a token with Meta and make it the store's. The selected catalog goes on with it.
+
+        Here and below ``actor`` is who asks, for the audit log; whoever has no credential is at the command line.
 
         Returns
         -------
@@ -109,7 +115,7 @@ class ConnectionService:
         async with self._database.store(store_id) as connection:
             app = await store_app(connection, store_id, self._cipher, self._settings)
         verdict = await ask_about_token(self._graph, app, token, now=self._clock())
-        stored = await retry_transaction(lambda: self._store_token(store_id, app, token, verdict))
+        stored = await retry_transaction(lambda: self._store_token(store_id, app, token, verdict, actor))
         await self._wake(JobName.DRAIN, JobName.POLL)
         return {
             "connected": True,
@@ -131,6 +137,7 @@ class ConnectionService:
         *,
         enable_sync: bool | None,
         dry_run: bool,
+        actor: str = COMMAND_LINE,
     ) -> SelectResult:
         """Make a Meta catalog the one the store is synced to, and start its first sync.
 
@@ -161,7 +168,7 @@ class ConnectionService:
             return SelectResult(token.system_user_id, catalog.id, token.token_kind, None)
         try:
             link, job_id = await retry_transaction(
-                lambda: self._select(store_id, token, catalog, wanted, enable_sync=enable_sync)
+                lambda: self._select(store_id, token, catalog, wanted, enable_sync=enable_sync, actor=actor)
             )
         except IntegrityError as error:
             # Two stores at the same moment: the index decides which of them is first.
@@ -176,7 +183,7 @@ class ConnectionService:
         return await repository.active_link(connection, store_id)
 
     async def _store_token(
-        self, store_id: str, app: App, token: SecretStr, verdict: TokenVerdict
+        self, store_id: str, app: App, token: SecretStr, verdict: TokenVerdict, actor: str
     ) -> StoredCredential:
         async with self._database.store(store_id) as connection:
             await lock_store(connection, store_id)
@@ -185,6 +192,7 @@ class ConnectionService:
                 raise ConflictError(
                     "The app of this store was changed at the same time. Set the token again."
                 )
+            former = await token_told(connection, store_id)
             stored = await repository.insert_active_credential(
                 connection,
                 self._cipher,
@@ -198,6 +206,7 @@ class ConnectionService:
             await repository.delete_unused_credentials(connection, store_id)
             await neighbours.end_reconnect_pause(connection, store_id)
             await neighbours.make_due(connection, store_id)
+            await record_token(connection, stored, actor, before=former)
             return stored
 
     async def _read_catalog(self, app: App, token: StoredCredential, catalog_id: str) -> CatalogInfo:
@@ -229,6 +238,7 @@ class ConnectionService:
         wanted: Selection,
         *,
         enable_sync: bool | None,
+        actor: str,
     ) -> tuple[ActiveLink, str | None]:
         async with self._database.store(store_id) as connection:
             settings = await lock_settings(connection, store_id)
@@ -242,6 +252,7 @@ class ConnectionService:
                 changed = settings.model_copy(update={"sync_enabled": enable_sync})
                 await write_settings(connection, store_id, changed, raise_mapping_epoch=False)
                 await neighbours.make_due(connection, store_id)
+                await record_sync_switch(connection, store_id, actor, enabled=enable_sync)
             link = await repository.active_link(connection, store_id)
             if link is not None and (link.graph_host, link.catalog_id) == (self._host, catalog.id):
                 await repository.update_catalog_facts(connection, link.link_id, catalog)
@@ -249,6 +260,7 @@ class ConnectionService:
                 if await neighbours.end_reconnect_pause(connection, store_id):
                     await neighbours.make_due(connection, store_id)
                 return link, None
+            former = link
             link, is_known = await repository.activate_link(
                 connection,
                 token,
@@ -258,7 +270,9 @@ class ConnectionService:
                 business_id=wanted.business_id,
                 business_name=wanted.business_name,
             )
-            return link, await self._listener.link_selected(connection, link, returning=is_known)
+            job_id = await self._listener.link_selected(connection, link, returning=is_known)
+            await record_selection(connection, former, link, actor, job_id=job_id)
+            return link, job_id
 
     async def _wake(self, *names: JobName) -> None:
         for name in names:

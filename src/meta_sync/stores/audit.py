@@ -16,7 +16,15 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["COMMAND_LINE", "Actor", "AuditAction", "AuditTarget", "first_ids", "record_action"]
+__all__ = [
+    "COMMAND_LINE",
+    "THE_INSTALLATION",
+    "Actor",
+    "AuditAction",
+    "AuditTarget",
+    "first_ids",
+    "record_action",
+]
 
 _MOST_IDS_TOLD = 20
 """Of an action on many things: enough to recognise it, whatever its size."""
@@ -64,6 +72,7 @@ class AuditTarget(StrEnum):
     ITEM = "item"
     JOB = "job"
     STORE = "store"
+    TOKEN = "token"  # noqa: S105 - the name of a thing
 
 
 class Actor(str):
@@ -86,6 +95,9 @@ class Actor(str):
 
 COMMAND_LINE = Actor("command line")
 """Whoever can run commands beside the database; they carry no credential."""
+
+THE_INSTALLATION = ""
+"""Stands where a store's id stands, for what belongs to none, such as a key of the platform."""
 
 _INSERT = text(
     """
@@ -115,7 +127,7 @@ async def record_action(
     connection
         The transaction of the action: of the store, or across stores.
     store_id
-        The store that was acted on.
+        The store that was acted on, or ``THE_INSTALLATION``.
     actor
         Who acted. An ``Actor`` brings the id of the request along.
     action, target_type, target_id

@@ -15,8 +15,10 @@ from meta_sync.core.ids import new_id
 from meta_sync.core.text import text_fault
 from meta_sync.core.timed_list import Position, TimedPage
 from meta_sync.stores import neighbours, repository
+from meta_sync.stores.audit import COMMAND_LINE, AuditAction, AuditTarget, record_action
 from meta_sync.stores.models import SettingsListener, Store
 from meta_sync.stores.settings import MAPPING_FIELDS, StoreSettings
+from meta_sync.stores.settings_changes import changes_of
 from meta_sync.stores.settings_patch import SECRET_SHOWN_AS, CheckedPatch, check_patch
 
 __all__ = ["StorePage", "StoreService"]
@@ -53,8 +55,11 @@ class StoreService:
         storefront_base_url: str | None = None,
         media_base_url: str | None = None,
         enable_sync: bool = False,
+        actor: str = COMMAND_LINE,
     ) -> Store:
         """Make a store, with the settings it needs to begin with.
+
+        Here and below ``actor`` is who asks, for the audit log; whoever has no credential is at the command line.
 
         Raises
         ------
@@ -72,13 +77,24 @@ class StoreService:
             },
         )
         async with self._database.platform() as connection:
-            return await repository.insert_store(
+            store = await repository.insert_store(
                 connection,
                 store_id=new_id("store"),
                 public_id=new_id("pub"),
                 name=name,
                 settings=checked.settings,
             )
+            _, given = changes_of(StoreSettings(), checked.settings)
+            await record_action(
+                connection,
+                store.store_id,
+                actor=actor,
+                action=AuditAction.STORE_CREATED,
+                target_type=AuditTarget.STORE,
+                target_id=store.store_id,
+                after={"name": name, **given},
+            )
+            return store
 
     async def list(self, page: int, limit: int) -> StorePage:
         """A page (from 1) of all stores, oldest first, and their number.
@@ -114,7 +130,7 @@ class StoreService:
         async with self._database.store(store_id) as connection:
             return await repository.read_store(connection, store_id)
 
-    async def update(self, store_id: str, name: str) -> Store:
+    async def update(self, store_id: str, name: str, *, actor: str = COMMAND_LINE) -> Store:
         """Give a store another name.
 
         Raises
@@ -127,7 +143,22 @@ class StoreService:
         repository.require_possible_id(store_id)
         name = _checked_name(name)
         async with self._database.store(store_id) as connection:
-            return await repository.rename_store(connection, store_id, name)
+            await repository.lock_store(connection, store_id)
+            before = await repository.read_store(connection, store_id)
+            if before.name == name:
+                return before
+            renamed = await repository.rename_store(connection, store_id, name)
+            await record_action(
+                connection,
+                store_id,
+                actor=actor,
+                action=AuditAction.STORE_RENAMED,
+                target_type=AuditTarget.STORE,
+                target_id=store_id,
+                before={"name": before.name},
+                after={"name": name},
+            )
+            return renamed
 
     async def settings(self, store_id: str) -> StoreSettings:
         """The settings of a store, for use; secrets are not among them.
@@ -160,7 +191,9 @@ class StoreService:
         view.update({to_camel(name): value for name, value in (secrets | catalog).items()})
         return view
 
-    async def patch_settings(self, store_id: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+    async def patch_settings(
+        self, store_id: str, patch: Mapping[str, Any], *, actor: str = COMMAND_LINE
+    ) -> dict[str, Any]:
         """Change settings and return them as ``settings_view`` does. ``None`` puts a key back to its default.
 
         The mapping epoch rises in the same transaction if a setting that payloads depend on got another value, and the
@@ -184,10 +217,34 @@ class StoreService:
                 if before.currency not in {None, checked.settings.currency}:
                     await _require_nothing_sent(connection, store_id, before)
                 if checked.settings != before or checked.secrets:
+                    await self._record(connection, store_id, before, checked, actor)
                     await self._write(connection, store_id, before, checked)
 
         await retry_transaction(work)
         return await self.settings_view(store_id)
+
+    async def _record(
+        self,
+        connection: AsyncConnection,
+        store_id: str,
+        before: StoreSettings,
+        checked: CheckedPatch,
+        actor: str,
+    ) -> None:
+        """Record a change before it is written: of secrets only this tells which were there."""
+        present = await repository.secrets_present(connection, store_id) if checked.secrets else {}
+        was, now = changes_of(before, checked.settings, checked.secrets, present)
+        if now:
+            await record_action(
+                connection,
+                store_id,
+                actor=actor,
+                action=AuditAction.SETTINGS_CHANGED,
+                target_type=AuditTarget.STORE,
+                target_id=store_id,
+                before=was,
+                after=now,
+            )
 
     async def _write(
         self, connection: AsyncConnection, store_id: str, before: StoreSettings, checked: CheckedPatch

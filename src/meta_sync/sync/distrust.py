@@ -6,13 +6,17 @@ with every field that it does not have sent empty. What Meta holds and the datab
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.queue import JobName, JobQueue
+from meta_sync.stores.audit import AuditAction, AuditTarget, record_action
 from meta_sync.sync.job_models import StartedJob
+from meta_sync.sync.job_statements import SEVERAL_JOBS
 from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.outbox import mark_due
 
@@ -39,8 +43,24 @@ _CANCEL_BOOTSTRAP = text(
     UPDATE jobs SET status = 'cancelled', finished_at = now(), leased_until = NULL,
         message = 'Begun anew, because what Meta confirmed does not count any more.'
     WHERE store_id = :store_id AND type = 'bootstrap' AND status IN ('queued', 'running', 'cancelling')
+    RETURNING job_id
     """
 )
+_ANY_OTHER_JOB = text(
+    """
+    SELECT EXISTS (
+        SELECT FROM jobs
+        WHERE store_id = :store_id AND type <> 'bootstrap' AND status IN ('queued', 'running', 'cancelling')
+    )
+    """
+)
+_OF_OWNERS = "store_id = :store_id AND job_id = ANY(CAST(:owners AS text[]))"
+# Locked in the order in which writers take them.
+_LOCK_INTENTS = text(
+    f"SELECT count(*) FROM (SELECT 1 FROM intents WHERE {_OF_OWNERS} ORDER BY variant_id FOR UPDATE) AS locked"
+)
+# What only jobs want that are over is the new job's now, and goes when it is called off.
+_TAKE_OVER = text(f"UPDATE intents SET job_id = :job_id WHERE {_OF_OWNERS}")
 _CONNECTED_STORES = text("SELECT store_id FROM catalog_links WHERE active ORDER BY store_id")
 
 
@@ -65,11 +85,35 @@ async def distrust_link(
             " Connect the store and select a catalog; everything is sent then.",
             code="meta_not_connected",
         )
-    await connection.execute(_FORGET_REFUSALS, {"link_id": link_id})
-    await connection.execute(_CANCEL_BOOTSTRAP, {"store_id": store_id})
+    # Jobs before items and intents, as a page of a job takes them.
+    called_off = (await connection.execute(_CANCEL_BOOTSTRAP, {"store_id": store_id})).scalars().all()
     started = await insert_job(connection, store_id, link_id, "bootstrap", requested_by=requested_by)
+    if called_off:
+        await _take_over(connection, store_id, started.job_id, called_off)
+    await connection.execute(_FORGET_REFUSALS, {"link_id": link_id})
     await mark_due(connection, store_id)
+    if requested_by is not None:
+        await record_action(
+            connection,
+            store_id,
+            actor=requested_by,
+            action=AuditAction.LINK_DISTRUSTED,
+            target_type=AuditTarget.STORE,
+            target_id=store_id,
+            after={"jobId": started.job_id, "items": started.total},
+        )
     return started
+
+
+async def _take_over(
+    connection: AsyncConnection, store_id: str, job_id: str, called_off: Sequence[str]
+) -> None:
+    """Give a job what waits for those that it follows, also beside others that are over."""
+    is_shared = await connection.scalar(_ANY_OTHER_JOB, {"store_id": store_id})
+    owners = [*called_off] if is_shared else [*called_off, SEVERAL_JOBS]
+    given = {"store_id": store_id, "owners": owners}
+    await connection.execute(_LOCK_INTENTS, given)
+    await connection.execute(_TAKE_OVER, {**given, "job_id": job_id})
 
 
 class DistrustService:

@@ -22,6 +22,7 @@ from meta_sync.core.outages import is_contention
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.item_queries import status_count
+from meta_sync.sync.job_audit import record_cancel, record_start
 from meta_sync.sync.job_models import (
     JobFinding,
     JobOrder,
@@ -191,7 +192,9 @@ class JobService:
                 order=order,
                 total=total,
             )
-        return OrderedJob(started, not_found)
+            ordered = OrderedJob(started, not_found)
+            await record_start(connection, store_id, order, ordered)
+        return ordered
 
     async def running(self, store_id: str, kind: str) -> str | None:
         """The id of the store's unfinished job of a type."""
@@ -261,11 +264,12 @@ class JobService:
                 return
             after = rows[-1][0]
 
-    async def cancel(self, store_id: str, job_id: str) -> JobView:
+    async def cancel(self, store_id: str, job_id: str, *, actor: str | None = None) -> JobView:
         """Stop a job: it asks for nothing more, takes back what nobody else asked for, and ends what is at Meta.
 
         An import ends where it is; its message says what went in. Cancelling what is being cancelled changes nothing. A
-        re-evaluation cannot be called off: Meta would keep what the settings of before made.
+        re-evaluation cannot be called off: Meta would keep what the settings of before made. ``actor`` is who asks, for the
+        audit log; ``None`` is the service itself.
 
         Raises
         ------
@@ -276,8 +280,10 @@ class JobService:
         """
         try:
             async with self._database.store(store_id) as connection:
-                await connection.execute(CANCEL, {"store_id": store_id, "job_id": job_id})
+                moved = await connection.scalar(CANCEL, {"store_id": store_id, "job_id": job_id})
                 is_import = await cancel_import(connection, store_id, job_id)
+                if moved is not None or is_import:
+                    await record_cancel(connection, store_id, job_id, actor, is_import=is_import)
         except DBAPIError as error:
             if not is_contention(error):
                 raise

@@ -13,6 +13,7 @@ from meta_sync.connection.repository import active_link
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.queue import JobName, JobQueue
+from meta_sync.stores.audit import AuditAction, AuditTarget, record_action
 from meta_sync.sync.mapping_fields import MANAGED_FIELDS
 from meta_sync.sync.outbox import mark_due, write_intents
 from meta_sync.sync.states import Event, status_case
@@ -106,6 +107,16 @@ class OperationsService:
             row |= {"image_steps": int(refresh_images), "managed": sorted(MANAGED_FIELDS), "actor": actor}
             await connection.execute(_FORGET if force else _LOOK_AGAIN, row)
             await connection.execute(_EVENT, row)
+            asked = {"force": force, "refreshImages": refresh_images}
+            await record_action(
+                connection,
+                store_id,
+                actor=actor,
+                action=AuditAction.ITEM_RESYNCED,
+                target_type=AuditTarget.ITEM,
+                target_id=variant_id,
+                after=asked,
+            )
 
         await self._change(store_id, variant_id, change)
 
@@ -125,6 +136,14 @@ class OperationsService:
         async def change(connection: AsyncConnection, row: dict[str, Any]) -> None:
             await connection.execute(_EXCLUDE, row)
             await connection.execute(_EXCLUDED_EVENT, {**row, "actor": actor})
+            await record_action(
+                connection,
+                store_id,
+                actor=actor,
+                action=AuditAction.ITEM_EXCLUDED,
+                target_type=AuditTarget.ITEM,
+                target_id=variant_id,
+            )
 
         await self._change(store_id, variant_id, change)
 

@@ -36,9 +36,10 @@ routes = router("Connection")
 )
 @requires(Permission.CATALOG_MANAGE)
 async def set_token(context: Context, body: TokenBody) -> TokenAnswer:
-    return answer(
-        TokenAnswer, await context.factory.connection().set_token(context.store_id, body.access_token)
+    stored = await context.factory.connection().set_token(
+        context.store_id, body.access_token, actor=context.actor
     )
+    return answer(TokenAnswer, stored)
 
 
 @routes.post(
@@ -68,6 +69,7 @@ async def select_catalog(context: Context, body: SelectCatalogBody) -> SelectedC
         body.catalog_name,
         enable_sync=body.enable_sync,
         dry_run=body.dry_run,
+        actor=context.actor,
     )
     return answer(SelectedCatalogAnswer, selected)
 
@@ -104,7 +106,8 @@ async def get_settings(context: Context) -> SettingsAnswer:
 )
 @requires(Permission.CATALOG_MANAGE)
 async def update_settings(context: Context, body: SettingsPatch) -> SettingsAnswer:
-    return answer(SettingsAnswer, await context.factory.stores().patch_settings(context.store_id, body))
+    changed = await context.factory.stores().patch_settings(context.store_id, body, actor=context.actor)
+    return answer(SettingsAnswer, changed)
 
 
 @routes.post(
@@ -117,8 +120,6 @@ async def update_settings(context: Context, body: SettingsPatch) -> SettingsAnsw
 )
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def bootstrap(context: Context) -> BootstrapAnswer:
-    started = await context.factory.jobs().start_bootstrap(
-        context.store_id, requested_by=context.principal.key_id
-    )
+    started = await context.factory.jobs().start_bootstrap(context.store_id, requested_by=context.actor)
     result = BootstrapResult(enqueued_variants=started.total, job_id=started.job_id)
     return answer(BootstrapAnswer, result, 202)

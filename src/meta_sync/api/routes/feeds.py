@@ -39,7 +39,7 @@ routes = router("Imports")
 @requires(Permission.PRODUCTS_WRITE, idempotent=True)
 async def create_feed(context: Context, body: CreateFeedBody) -> FeedAnswer:
     feed = body.to_input(source=body.source, interval_seconds=body.interval_seconds, enabled=body.enabled)
-    view = await context.factory.feeds().create(context.store_id, feed)
+    view = await context.factory.feeds().create(context.store_id, feed, actor=context.actor)
     return answer(FeedAnswer, Feed.of(view), 201)
 
 
@@ -91,7 +91,9 @@ async def get_feed(context: Context, feed_id: FeedIdPath) -> FeedAnswer:
 )
 @requires(Permission.PRODUCTS_WRITE)
 async def update_feed(context: Context, feed_id: FeedIdPath, body: UpdateFeedBody) -> FeedAnswer:
-    view = await context.factory.feeds().update(context.store_id, feed_id, body.changes())
+    view = await context.factory.feeds().update(
+        context.store_id, feed_id, body.changes(), actor=context.actor
+    )
     return answer(FeedAnswer, Feed.of(view))
 
 
@@ -103,7 +105,7 @@ async def update_feed(context: Context, feed_id: FeedIdPath, body: UpdateFeedBod
 )
 @requires(Permission.PRODUCTS_WRITE)
 async def delete_feed(context: Context, feed_id: FeedIdPath) -> DeletedFeedAnswer:
-    await context.factory.feeds().delete(context.store_id, feed_id)
+    await context.factory.feeds().delete(context.store_id, feed_id, actor=context.actor)
     return answer(DeletedFeedAnswer, DeletedFeed(feed_id=feed_id, deleted=True))
 
 
@@ -116,5 +118,5 @@ async def delete_feed(context: Context, feed_id: FeedIdPath) -> DeletedFeedAnswe
 )
 @requires(Permission.PRODUCTS_WRITE)
 async def fetch_feed(context: Context, feed_id: FeedIdPath) -> FeedAnswer:
-    view = await context.factory.feeds().fetch(context.store_id, feed_id)
+    view = await context.factory.feeds().fetch(context.store_id, feed_id, actor=context.actor)
     return answer(FeedAnswer, Feed.of(view), 202)

@@ -157,7 +157,7 @@ async def _take_in(context: RequestContext, options: UploadOptions, pieces: Asyn
         source=options.source,
         dry_run=options.dry_run,
         allow_mass_delete=options.allow_mass_delete,
-        requested_by=context.principal.key_id,
+        requested_by=context.actor,
     )
     try:
         await imports.upload(context.store_id, import_id, pieces)

@@ -185,7 +185,7 @@ async def get_item_meta_status(context: Context, variant_id: VariantIdPath) -> M
 )
 @requires(Permission.CATALOG_MANAGE)
 async def delete_item_from_meta(context: Context, variant_id: VariantIdPath) -> RemovalResultAnswer:
-    await context.factory.operations().exclude(context.store_id, variant_id, actor=context.principal.key_id)
+    await context.factory.operations().exclude(context.store_id, variant_id, actor=context.actor)
     return answer(RemovalResultAnswer, RemovalResult(variant_id=variant_id, enqueued=True), 202)
 
 
@@ -196,6 +196,6 @@ async def _resync(context: RequestContext, variant_id: str, body: ResyncBody | N
         variant_id,
         force=wanted.force,
         refresh_images=wanted.refresh_images,
-        actor=context.principal.key_id,
+        actor=context.actor,
     )
     return answer(ResyncResultAnswer, ResyncResult(variant_id=variant_id, enqueued=True))

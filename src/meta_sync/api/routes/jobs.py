@@ -62,7 +62,7 @@ _PATH = "/admin/meta/sync-jobs"
 )
 @requires(Permission.CATALOG_MANAGE, idempotent=True)
 async def create_sync_job(context: Context, body: SyncJobBody | None = None) -> StartedSyncJobAnswer:
-    order = (body or SyncJobBody()).as_order(context.principal.key_id)
+    order = (body or SyncJobBody()).as_order(context.actor)
     ordered = await context.factory.jobs().start(context.store_id, order)
     job_id = ordered.started.job_id
     result = StartedSyncJob(
@@ -222,12 +222,12 @@ async def _report(findings: AsyncIterator[JobFinding]) -> AsyncIterator[str]:
 )
 @requires(Permission.CATALOG_MANAGE)
 async def cancel_sync_job(context: Context, job_id: JobIdPath) -> SyncJobAnswer:
-    job = await context.factory.jobs().cancel(context.store_id, job_id)
+    job = await context.factory.jobs().cancel(context.store_id, job_id, actor=context.actor)
     return answer(SyncJobAnswer, SyncJob.of(job), 202)
 
 
 async def _bulk(context: RequestContext, kind: str, scope: JobScope, action: JobAction) -> BulkResultAnswer:
-    order = JobOrder(kind, scope, action, requested_by=context.principal.key_id)
+    order = JobOrder(kind, scope, action, requested_by=context.actor)
     ordered = await context.factory.jobs().start(context.store_id, order)
     return answer(BulkResultAnswer, BulkResult.of(ordered), 202)
 

@@ -46,6 +46,7 @@ async def create_store(context: Context, body: CreateStoreBody) -> StoreAnswer:
         storefront_base_url=body.storefront_base_url,
         media_base_url=body.media_base_url,
         enable_sync=body.enable_sync,
+        actor=context.actor,
     )
     return answer(StoreAnswer, store)
 
@@ -93,7 +94,8 @@ async def get_store(context: Context, store_id: StoreIdPath) -> StoreAnswer:
 )
 @requires(Permission.PLATFORM_ADMIN)
 async def update_store(context: Context, store_id: StoreIdPath, body: UpdateStoreBody) -> StoreAnswer:
-    return answer(StoreAnswer, await context.factory.stores().update(store_id, body.name))
+    renamed = await context.factory.stores().update(store_id, body.name, actor=context.actor)
+    return answer(StoreAnswer, renamed)
 
 
 @routes.post(
@@ -108,7 +110,9 @@ async def create_api_key(
     store_id: StoreIdPath,
     body: CreateApiKeyBody,
 ) -> CreatedApiKeyAnswer:
-    key = await context.factory.access().create_key(store_id, body.permissions, body.name)
+    key = await context.factory.access().create_key(
+        store_id, body.permissions, body.name, actor=context.actor
+    )
     return answer(CreatedApiKeyAnswer, key)
 
 
@@ -149,7 +153,7 @@ async def list_api_keys(
 )
 @requires(Permission.PLATFORM_ADMIN)
 async def revoke_api_key(context: Context, key_id: KeyIdPath) -> RevokedApiKeyAnswer:
-    await context.factory.access().revoke(key_id)
+    await context.factory.access().revoke(key_id, actor=context.actor)
     return answer(RevokedApiKeyAnswer, RevokedApiKey(key_id=key_id, revoked=True))
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.catalog.ingest.feeds_audit import record_feed, record_feed_change, record_import
 from meta_sync.catalog.ingest.feeds_models import FeedInput, FeedView, password_context, url_context
 from meta_sync.catalog.ingest.feeds_rows import drop_import
 from meta_sync.catalog.ingest.imports import check_request, require_currency
@@ -28,6 +29,7 @@ from meta_sync.core.outbound_address import WebAddress
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.core.text import text_fault
 from meta_sync.core.timed_list import Position, TimedList, TimedPage
+from meta_sync.stores.audit import COMMAND_LINE, AuditAction
 
 __all__ = ["FeedInput", "FeedService", "FeedView"]
 
@@ -133,11 +135,24 @@ class FeedService:
             )
             values = self._values(feed_id, store_id, feed, address)
             await connection.execute(insert(import_feeds).values(**values, last_import_id=import_id))
+            await record_import(
+                connection,
+                store_id,
+                import_id,
+                requested_by,
+                mode=feed.mode,
+                allow_mass_delete=feed.allow_mass_delete,
+                dry_run=dry_run,
+                source=feed.source or feed.format,
+                file_name=address.file_name,
+            )
         await self._queue.wake(JobName.IMPORTS)
         return import_id
 
-    async def create(self, store_id: str, feed: FeedInput) -> FeedView:
+    async def create(self, store_id: str, feed: FeedInput, *, actor: str = COMMAND_LINE) -> FeedView:
         """Add a feed that is fetched again and again, the first time at once.
+
+        Here and below ``actor`` is who asks, for the audit log; whoever has no credential is at the command line.
 
         Raises
         ------
@@ -161,6 +176,9 @@ class FeedService:
                     insert(import_feeds).values(**self._values(feed_id, store_id, feed, address))
                 )
                 view = await _read(connection, store_id, feed_id)
+                await record_feed(
+                    connection, store_id, feed_id, actor=actor, action=AuditAction.FEED_CREATED, after=view
+                )
         except IntegrityError:
             raise _taken(feed.source) from None
         await self._queue.wake(JobName.IMPORTS)
@@ -191,7 +209,9 @@ class FeedService:
         async with self._database.store(store_id) as connection:
             return await _read(connection, store_id, feed_id)
 
-    async def update(self, store_id: str, feed_id: str, changes: Mapping[str, Any]) -> FeedView:
+    async def update(
+        self, store_id: str, feed_id: str, changes: Mapping[str, Any], *, actor: str = COMMAND_LINE
+    ) -> FeedView:
         """Change a feed; names are those of ``FeedInput``, and what is absent stays.
 
         A change of what is fetched or how it is read stops a fetch under way and fetches anew at once.
@@ -210,13 +230,15 @@ class FeedService:
                 raise _invalid(to_camel(name), "must not be null")
         try:
             async with self._database.store(store_id) as connection:
-                view = await self._update(connection, store_id, feed_id, changes)
+                before = await _read(connection, store_id, feed_id, lock=True)
+                view = await self._update(connection, store_id, before, changes)
+                await record_feed_change(connection, store_id, before, view, actor=actor, given=changes)
         except IntegrityError:
             raise _taken(changes["source"]) from None
         await self._queue.wake(JobName.IMPORTS)
         return view
 
-    async def delete(self, store_id: str, feed_id: str) -> None:
+    async def delete(self, store_id: str, feed_id: str, *, actor: str = COMMAND_LINE) -> None:
         """Delete a feed. Imports of files that came whole go on; products stay.
 
         Raises
@@ -225,16 +247,16 @@ class FeedService:
             There is no such feed.
         """
         async with self._database.store(store_id) as connection:
-            deleted = await connection.execute(
-                delete(import_feeds).where(*_this(store_id, feed_id)).returning(import_feeds.c.last_import_id)
+            feed = await _read(connection, store_id, feed_id, lock=True)
+            await connection.execute(delete(import_feeds).where(*_this(store_id, feed_id)))
+            if feed.last_import_id is not None:
+                reason = "The feed was deleted before its file was fetched."
+                await drop_import(connection, feed.last_import_id, reason)
+            await record_feed(
+                connection, store_id, feed_id, actor=actor, action=AuditAction.FEED_DELETED, before=feed
             )
-            row = deleted.first()
-            if row is None:
-                raise _no_feed(feed_id)
-            if row[0] is not None:
-                await drop_import(connection, row[0], "The feed was deleted before its file was fetched.")
 
-    async def fetch(self, store_id: str, feed_id: str) -> FeedView:
+    async def fetch(self, store_id: str, feed_id: str, *, actor: str = COMMAND_LINE) -> FeedView:
         """Have a feed fetched now, also one that is switched off. A fetch that is under way is this one.
 
         Raises
@@ -247,6 +269,7 @@ class FeedService:
                 update(import_feeds).where(*_this(store_id, feed_id)).values(next_at=func.now())
             )
             view = await _read(connection, store_id, feed_id)
+            await record_feed(connection, store_id, feed_id, actor=actor, action=AuditAction.FEED_STARTED)
         await self._queue.wake(JobName.IMPORTS)
         return view
 
@@ -288,9 +311,9 @@ class FeedService:
         return self._cipher.encrypt(password, context=password_context(feed_id))
 
     async def _update(
-        self, connection: AsyncConnection, store_id: str, feed_id: str, changes: Mapping[str, Any]
+        self, connection: AsyncConnection, store_id: str, before: FeedView, changes: Mapping[str, Any]
     ) -> FeedView:
-        before = await _read(connection, store_id, feed_id, lock=True)
+        feed_id = before.feed_id
         source, format_name = changes.get("source", before.source), changes.get("format", before.format)
         check_request(format_name, changes.get("mode", before.mode), source)
         values: dict[str, Any] = {

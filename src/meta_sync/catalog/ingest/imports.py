@@ -9,6 +9,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.ingest.detect import detect, format_by_name
+from meta_sync.catalog.ingest.feeds_audit import record_import
 from meta_sync.catalog.ingest.import_rows import end_import
 from meta_sync.catalog.ingest.import_views import (
     IMPORT_COLUMNS,
@@ -134,6 +135,17 @@ class ImportService:
                     allow_mass_delete=allow_mass_delete,
                     requested_by=requested_by,
                 )
+            )
+            await record_import(
+                connection,
+                store_id,
+                import_id,
+                requested_by,
+                mode=mode,
+                allow_mass_delete=allow_mass_delete,
+                dry_run=dry_run,
+                source=source or format,
+                file_name=file_name,
             )
         return import_id
 
