@@ -24,6 +24,7 @@ _NEW_TABLES = {
     "job_keys": "SELECT",
     "audit_log": "SELECT, INSERT",
 }
+_GUARDED = "guarded_deletes + guarded_out_of_stock + guarded_prices > 0"
 _READY_BEFORE = "parked_by IS NULL"
 _READY = "parked_by IS NULL AND held_by IS NULL"
 _PAUSE_REASONS = "'needs_reconnect', 'meta_unreachable', 'blocked_by_meta', 'rejected_by_meta'"
@@ -32,7 +33,9 @@ _PAUSE_REASONS = "'needs_reconnect', 'meta_unreachable', 'blocked_by_meta', 'rej
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.add_column("intents", sa.Column("held_by", sa.BigInteger))
-    op.add_column("intents", sa.Column("released_by", sa.BigInteger))
+    op.add_column(
+        "intents", sa.Column("released_kinds", sa.SmallInteger, nullable=False, server_default=sa.text("0"))
+    )
     op.add_column("sync_state", sa.Column("confirmed_sale", sa.Text))
     op.add_column("sync_state", sa.Column("pinned", postgresql.JSONB))
     op.add_column("sync_state", sa.Column("grace_until", sa.DateTime(timezone=True)))
@@ -87,6 +90,7 @@ def _create_tables() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("cursor", Identifier),
         sa.Column("watermark", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("opened_in", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("items", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("recent_items", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.Column("base_items", sa.BigInteger, nullable=False, server_default=sa.text("0")),
@@ -117,14 +121,22 @@ def _create_tables() -> None:
     )
     op.create_table(
         "guard_counts",
-        sa.Column("link_id", sa.BigInteger, primary_key=True),
+        sa.Column("link_id", sa.BigInteger, nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
         sa.Column("store_id", Identifier, nullable=False),
+        sa.Column("link_epoch", sa.Integer, nullable=False),
+        sa.Column("mapping_epoch", sa.BigInteger, nullable=False),
         sa.Column("watermark", sa.BigInteger, nullable=False),
         sa.Column("counted_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("base_items", sa.BigInteger, nullable=False),
-        sa.Column("deletes", sa.BigInteger, nullable=False),
-        sa.Column("out_of_stock", sa.BigInteger, nullable=False),
-        sa.Column("prices", sa.BigInteger, nullable=False),
+        sa.Column("items", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("link_id", "kind"),
+    )
+    # Few batches change what the guard counts, and each turn asks for those of the last hour.
+    op.create_index(
+        "batches_guarded_idx",
+        "batches",
+        ["link_id", "created_at"],
+        postgresql_where=sa.text(_GUARDED),
     )
     op.create_table(
         "reconcile_findings",
@@ -200,12 +212,13 @@ def downgrade() -> None:
     )
     for name in ("first_run_approved_by", "first_run_approved_at"):
         op.drop_column("catalog_links", name)
+    op.drop_index("batches_guarded_idx", "batches")
     op.drop_column("batch_items", "guarded")
     for name in ("guarded_prices", "guarded_out_of_stock", "guarded_deletes"):
         op.drop_column("batches", name)
     for name in ("grace_until", "pinned", "confirmed_sale"):
         op.drop_column("sync_state", name)
-    for name in ("released_by", "held_by"):
+    for name in ("released_kinds", "held_by"):
         op.drop_column("intents", name)
     op.create_index(
         "intents_ready_idx",

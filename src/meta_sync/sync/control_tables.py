@@ -34,6 +34,8 @@ holds = Table(
     # The last variant id that was counted, and the newest intent that was there when counting began.
     Column("cursor", Identifier),
     Column("watermark", BigInteger, nullable=False, server_default=text("0")),
+    # The transaction that opened it. What others had begun before and committed later may have older versions.
+    Column("opened_in", BigInteger, nullable=False, server_default=text("0")),
     # As last counted: held now, sent in the hour before, at Meta at its start, and what is allowed of them.
     Column("items", BigInteger, nullable=False, server_default=text("0")),
     Column("recent_items", BigInteger, nullable=False, server_default=text("0")),
@@ -64,15 +66,17 @@ holds = Table(
 guard_counts = Table(
     "guard_counts",
     metadata,
-    Column("link_id", BigInteger, primary_key=True),
+    Column("link_id", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
     Column("store_id", Identifier, nullable=False),
-    # Intents up to this version are in the counts below, whether they wait or went out since.
+    # Under others of either, the same intents may be decided otherwise.
+    Column("link_epoch", Integer, nullable=False),
+    Column("mapping_epoch", BigInteger, nullable=False),
+    # Intents up to this version are in the count, whether they wait or went out since.
     Column("watermark", BigInteger, nullable=False),
     Column("counted_at", DateTime(timezone=True), nullable=False),
-    Column("base_items", BigInteger, nullable=False),
-    Column("deletes", BigInteger, nullable=False),
-    Column("out_of_stock", BigInteger, nullable=False),
-    Column("prices", BigInteger, nullable=False),
+    Column("items", BigInteger, nullable=False),
+    PrimaryKeyConstraint("link_id", "kind"),
 )
 
 reconcile_findings = Table(

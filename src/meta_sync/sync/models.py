@@ -146,8 +146,8 @@ class ReadyIntent:
     item: CatalogItem | None
     """``None``: the catalog has no such variant at all."""
     state: ItemState
-    released_by: int | None = None
-    """The hold that a person released it from."""
+    released_kinds: int = 0
+    """Kinds of the guard that a person released it for, as bits; they are not counted again."""
 
 
 @dataclass(slots=True)

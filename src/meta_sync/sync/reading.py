@@ -112,7 +112,7 @@ _ROW_OF_STATE: tuple[ColumnElement[Any], ...] = (
     literal_column("sync_state.ctid").label("state_ctid"),
     literal_column("sync_state.xmin").label("state_xmin"),
 )
-_INTENT_NAMES = ("store_id", "variant_id", "version", "lane", "first_at", "job_id", "released_by")
+_INTENT_NAMES = ("store_id", "variant_id", "version", "lane", "first_at", "job_id", "released_kinds")
 _WAITS = and_(
     intents.c.store_id == bindparam("store_id"), intents.c.parked_by.is_(None), intents.c.held_by.is_(None)
 )
@@ -162,7 +162,7 @@ def _ready_statement(
             ready.c.lane,
             ready.c.first_at,
             ready.c.job_id.is_not(None),
-            ready.c.released_by,
+            ready.c.released_kinds,
             ready.c.intent_ctid,
             ready.c.state_ctid,
             ready.c.state_xmin,
@@ -246,7 +246,7 @@ async def read_part(
 
 
 def _ready_intent(row: Sequence[Any]) -> ReadyIntent:
-    variant_id, version, lane, first_at, is_job_only, released_by, row_id, *rest = row
+    variant_id, version, lane, first_at, is_job_only, released_kinds, row_id, *rest = row
     state_row_id, state_row_version, *values = rest
     return ReadyIntent(
         variant_id,
@@ -259,7 +259,7 @@ def _ready_intent(row: Sequence[Any]) -> ReadyIntent:
         state_row_version,
         None if values[0] is None else CatalogItem(*values[:_ITEM_WIDTH]),
         state_from(values[_ITEM_WIDTH:]),
-        released_by,
+        released_kinds,
     )
 
 

@@ -59,9 +59,9 @@ intents = Table(
     Column("parked_by", BigInteger),
     # The job (or the clock) that is the intent's only reason; NULL as soon as a change or an operator wants it too.
     Column("job_id", Identifier),
-    # The hold of the guard that keeps it back, and the hold a person released it from.
+    # The hold of the guard that keeps it back, and the kinds that a person released it for, as in batch_items.guarded.
     Column("held_by", BigInteger),
-    Column("released_by", BigInteger),
+    Column("released_kinds", SmallInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("store_id", "variant_id"),
     Index(
         "intents_ready_idx",
@@ -224,6 +224,12 @@ batches = Table(
     UniqueConstraint("graph_host", "catalog_id", "handle"),
     CheckConstraint("state IN ('sending', 'open', 'unknown', 'given_up', 'over')", name="state"),
     CheckConstraint("state <> 'over' OR accepted + rejected + unknown = sent", name="accounted"),
+    Index(
+        "batches_guarded_idx",
+        "link_id",
+        "created_at",
+        postgresql_where=text("guarded_deletes + guarded_out_of_stock + guarded_prices > 0"),
+    ),
     Index("batches_due_idx", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("batches_store_idx", "store_id", "batch_id"),
     Index(

@@ -144,7 +144,7 @@ def _ready(t: Transaction, p: Mapping[str, Any], is_wanted: Callable[[int | None
                 intent["lane"],
                 intent["first_at"],
                 intent["job_id"] is not None,
-                intent["released_by"],
+                intent["released_kinds"],
                 intent["ctid"],
                 state_row_id,
                 state_row_id,
