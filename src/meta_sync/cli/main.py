@@ -16,6 +16,7 @@ from meta_sync.cli import (
     doctor_commands,
     error_commands,
     item_commands,
+    job_commands,
     platform_commands,
     process_commands,
     schema_commands,
@@ -49,6 +50,7 @@ for _module in (
     sync_commands,
     error_commands,
     item_commands,
+    job_commands,
     doctor_commands,
 ):
     _module.add_to(app)
