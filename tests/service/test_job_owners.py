@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from meta_sync.core.db import Database
 from meta_sync.sync import job_runner
+from meta_sync.sync.distrust import DistrustService
 from meta_sync.sync.job_models import JobAction, JobOrder, JobScope, ScopeKind
 from meta_sync.sync.outbox import write_intents
 from meta_sync.sync.sale_windows import SaleWindows
@@ -128,6 +129,33 @@ async def test_the_end_of_a_sale_is_noticed_across_a_change_of_catalog(world: Wo
     await _ask_for_all(world, job_id)
     await _call_off(world, job_id)
     assert await _waiting(world) == ["p1-v"]
+
+
+# --- a first sync that begins anew ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["beside another job", "alone"])
+async def test_a_first_sync_that_begins_anew_takes_over_what_the_one_before_asked_for(
+    world: World, is_shared: bool
+) -> None:
+    await _synced(world)
+    calls = world.calls()
+    await _bootstrap(world)
+    if is_shared:
+        await world.stores.patch_settings(world.store_id, {"defaultCondition": "used"})
+        second = await world.jobs.running(world.store_id, "reevaluation")
+        assert second is not None
+        await _ask_for_all(world, second)
+    service = DistrustService(world.database, world.queue)
+    job_id = (await service.distrust(world.store_id, requested_by=None)).job_id
+    await _ask_for_all(world, job_id)
+    await world.jobs.cancel(world.store_id, job_id)
+    pipeline = world.pipeline()
+    for _ in range(20):
+        await pipeline.jobs_tick()
+    # The re-evaluation wants them all; without it nobody does any more.
+    assert len(await _waiting(world)) == (_COUNT if is_shared else 0)
+    assert (world.calls() == calls) or is_shared
 
 
 # --- beside a settle ----------------------------------------------------------------------------------------------------

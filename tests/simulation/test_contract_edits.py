@@ -17,7 +17,8 @@ from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.connection.repository import token_context
 from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.core.errors import ConflictError
-from meta_sync.sync import distrust
+from meta_sync.sync import distrust, job_statements
+from meta_sync.sync.job_statements import SEVERAL_JOBS, THE_CLOCK
 from tests.simulation import edits
 from tests.simulation.contract import HOST, SENDING, Bench, open_bench
 from tests.simulation.memory import Row, Rows, Transaction, twin
@@ -423,6 +424,35 @@ async def test_everything_is_distrusted(shop: _Shop) -> None:
     assert found == {min(links): (1, True), max(links): (3, False)}
     refused = {row["link_id"] for row in shop.rows("sync_state") if row["rejected_hash"]}
     assert refused == {min(links)}
+
+
+async def test_what_a_cancelled_first_sync_asked_for_is_the_next_ones(bench: Bench) -> None:
+    store_id, other_id = bench.store(), bench.store()
+    jobs = {kind: f"{kind} {store_id}" for kind in ("bootstrap", "sync")}
+    for kind, job_id in jobs.items():
+        bench.put("jobs", job_id=job_id, store_id=store_id, type=kind, status="running")
+    owners = {**jobs, "several": SEVERAL_JOBS, "sale": THE_CLOCK, "change": None}
+    for variant_id, owner in owners.items():
+        bench.intent(store_id, variant_id, job_id=owner)
+        bench.intent(other_id, variant_id, job_id=owner)
+    assert await bench.ask(distrust._ANY_OTHER_JOB, store_id=store_id) == [(True,)]
+    await bench.count(job_statements.LINK_GONE, job_id=jobs["sync"], fence=0)
+    assert await bench.ask(distrust._ANY_OTHER_JOB, store_id=store_id) == [(False,)]
+    assert await bench.ask(distrust._CANCEL_BOOTSTRAP, store_id=store_id) == [(jobs["bootstrap"],)]
+    for of in ([jobs["bootstrap"]], [jobs["bootstrap"], SEVERAL_JOBS]):
+        given = {"store_id": store_id, "owners": of}
+        assert await bench.ask(distrust._LOCK_INTENTS, **given) == [(1,)]
+        assert await bench.count(distrust._TAKE_OVER, **given, job_id="next") == 1
+    assert _owners(bench, store_id) == {**owners, "bootstrap": "next", "several": "next"}
+    assert _owners(bench, other_id) == owners
+
+
+def _owners(bench: Bench, store_id: str) -> dict[str, str | None]:
+    return {
+        row["variant_id"]: row["job_id"]
+        for row in bench.mirror.tables["intents"]
+        if row["store_id"] == store_id
+    }
 
 
 async def test_the_stores_that_are_connected(shop: _Shop) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from meta_sync.sync import distrust
-from tests.simulation.memory import Rows, Transaction, twin
+from tests.simulation.memory import Row, Rows, Transaction, twin
 
 
 @twin(distrust._LOCK_STORE)
@@ -51,7 +51,35 @@ def cancel_bootstrap(t: Transaction, p: Mapping[str, Any]) -> Rows:
             leased_until=None,
             message="Begun anew, because what Meta confirmed does not count any more.",
         )
-    return Rows(rowcount=len(unfinished))
+    return Rows((row["job_id"],) for row in unfinished)
+
+
+@twin(distrust._ANY_OTHER_JOB)
+def any_other_job(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    others = (
+        row["store_id"] == p["store_id"]
+        and row["type"] != "bootstrap"
+        and row["status"] in {"queued", "running", "cancelling"}
+        for row in t.jobs
+    )
+    return Rows([(any(others),)])
+
+
+def _of_owners(t: Transaction, p: Mapping[str, Any]) -> list[Row]:
+    return [row for row in t.intents if row["store_id"] == p["store_id"] and row["job_id"] in p["owners"]]
+
+
+@twin(distrust._LOCK_INTENTS)
+def lock_intents(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return Rows([(len(_of_owners(t, p)),)])
+
+
+@twin(distrust._TAKE_OVER)
+def take_over(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    owned = _of_owners(t, p)
+    for row in owned:
+        t.intents.update(row, job_id=p["job_id"])
+    return Rows(rowcount=len(owned))
 
 
 @twin(distrust._CONNECTED_STORES)
