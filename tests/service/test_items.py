@@ -15,7 +15,7 @@ from meta_sync.core.clock import utc_now
 from meta_sync.core.db import Database
 from meta_sync.core.errors import NotFoundError, ValidationFailedError
 from meta_sync.core.paging import CursorCodec
-from meta_sync.sync import item_filters, item_queries, items
+from meta_sync.sync import item_filters, item_pages, item_queries
 from meta_sync.sync.item_queries import ItemFilter, ItemSort, search_pattern
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.models import DecisionKind, Method, Presence, Status
@@ -246,7 +246,7 @@ async def test_totals_stop_at_ten_thousand_but_for_a_status(
     world: World, service: ItemsService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(world)
-    monkeypatch.setattr(items, "MAX_PAGE_ROWS", 4)
+    monkeypatch.setattr(item_pages, "MAX_PAGE_ROWS", 4)
     answer = await service.list(world.store_id, ItemFilter(), limit=2)
     assert (answer.total, answer.is_total_exact) == (4, False)
     answer = await service.list(world.store_id, ItemFilter(status=Status.NEVER_SYNCED), limit=2)

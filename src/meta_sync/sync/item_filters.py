@@ -6,6 +6,7 @@ each row of a walk, which soon has its page. Neither way alone is fast for both.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,12 +17,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.catalog.models import Lane
 from meta_sync.sync.models import Status
 
-__all__ = ["FEW", "ItemFilter", "ItemSort", "Narrowed", "Search", "narrow", "search_pattern"]
+__all__ = [
+    "FEW",
+    "ItemFilter",
+    "ItemSort",
+    "Narrowed",
+    "is_short",
+    "is_small_lane",
+    "narrow",
+    "search_pattern",
+]
 
 FEW = 10_000
 """Up to so many ids are looked up one by one: as many as a total counts exactly."""
 
 _MOST_TOMBSTONES = 5_000
+_COMMON = 4 * FEW
+"""A text that so many documents are expected to hold is not looked up: a walk soon meets it."""
+_INDEXED_LETTERS = 3
 _SMALL_LANE = 50_000
 """Beyond that one of every few items waits in it, so that a walk finds them soon."""
 
@@ -77,13 +90,10 @@ class Narrowed:
         All that may match, every one of which is still checked; ``None``: too many to name.
     has_many
         More than ``FEW`` items are known to match the filter.
-    has_small_lane
-        More than ``FEW`` wait in the lane, but no more than are held in memory without a thought.
     """
 
     ids: list[str] | None = None
     has_many: bool = False
-    has_small_lane: bool = False
 
 
 # The ids come as one value, which costs a tenth of as many rows, and only when they are wanted.
@@ -122,16 +132,10 @@ _LANE = text(
     "SELECT count(*) FROM (SELECT FROM intents"
     " WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL AND held_by IS NULL LIMIT :most) AS waiting"
 )
-_ELIGIBLE = text(
-    _FEW_OF.format(
-        found="""
-        SELECT v.variant_id FROM products AS p
-        JOIN variants AS v ON v.store_id = p.store_id AND v.product_id = p.product_id AND v.deleted_at IS NULL
-        WHERE p.store_id = :store_id AND p.deleted_at IS NULL AND p.status = 'active' AND p.visibility = 'public'
-        LIMIT :most
-        """
-    )
+_OFFERED = text(
+    _FEW_OF.format(found="SELECT variant_id FROM offered_variants WHERE store_id = :store_id LIMIT :most")
 )
+_ESTIMATE = text("SELECT estimate_variants(:pattern)")
 _TOMBSTONES = text(
     """
     SELECT count(*) FROM (
@@ -141,15 +145,21 @@ _TOMBSTONES = text(
 )
 
 
-async def narrow(connection: AsyncConnection, store_id: str, wanted: ItemFilter) -> Narrowed:
-    """The ids that are left by the first condition that leaves few."""
+async def narrow(
+    connection: AsyncConnection, store_id: str, wanted: ItemFilter, *, is_walk_short: bool = False
+) -> Narrowed:
+    """The ids that are left by the first condition that leaves few.
+
+    ``is_walk_short`` says that the state leaves so few items that a text which no index serves is better looked for in
+    those.
+    """
     values: dict[str, Any] = {"store_id": store_id, "most": FEW + 1, "few": FEW}
     if wanted.product_id is not None:
         _, ids = await _find(connection, _OF_PRODUCT, {**values, "product_id": wanted.product_id})
         if ids is not None:
             return Narrowed(ids)
-    has_many = has_small_lane = False
-    if wanted.search:
+    has_many = False
+    if wanted.search and await _is_worth_searching(connection, wanted, wanted.search, is_walk_short):
         ids, has_many = await _search(connection, store_id, wanted.search)
         if ids is not None:
             return Narrowed(ids)
@@ -158,19 +168,43 @@ async def narrow(connection: AsyncConnection, store_id: str, wanted: ItemFilter)
         _, ids = await _find(connection, _WAITING, {**values, "lane": int(wanted.lane)})
         if ids is not None:
             return Narrowed(ids)
-        in_lane = {"store_id": store_id, "lane": int(wanted.lane), "most": _SMALL_LANE + 1}
-        waiting = int(await connection.scalar(_LANE, in_lane) or 0)
-        has_small_lane = waiting <= _SMALL_LANE
         if wanted == ItemFilter(lane=wanted.lane, sort=wanted.sort):
             # What waits for a deleted variant is in the list only if Meta knew it.
             tombstones = await _tombstones(connection, store_id)
+            waiting = await _waiting(connection, store_id, wanted.lane, most=FEW + tombstones + 1)
             has_many = tombstones < _MOST_TOMBSTONES and waiting > FEW + tombstones
     if wanted.eligible_only and not wanted.needs_state:
-        _, ids = await _find(connection, _ELIGIBLE, values)
+        _, ids = await _find(connection, _OFFERED, values)
         if ids is not None:
             return Narrowed(ids)
         has_many = has_many or wanted == ItemFilter(eligible_only=True, sort=wanted.sort)
-    return Narrowed(None, has_many, has_small_lane)
+    return Narrowed(None, has_many)
+
+
+async def is_small_lane(connection: AsyncConnection, store_id: str, lane: Lane) -> bool:
+    """Whether what waits in the lane is held in memory without a thought."""
+    return await _waiting(connection, store_id, lane, most=_SMALL_LANE + 1) <= _SMALL_LANE
+
+
+def is_short(search: str) -> bool:
+    """Whether the text has no three letters or digits in a row, by which alone documents are indexed."""
+    return max(len(word) for word in re.split(r"[^\w]|_", search)) < _INDEXED_LETTERS
+
+
+async def _is_worth_searching(
+    connection: AsyncConnection, wanted: ItemFilter, search: str, is_walk_short: bool
+) -> bool:
+    """Whether the ids of a text are likely to be few, or wanted anyway; they cost the more the more there are."""
+    if wanted == ItemFilter(search=search, sort=wanted.sort):
+        return True
+    if is_walk_short and is_short(search):
+        return False
+    expected = float(await connection.scalar(_ESTIMATE, {"pattern": search_pattern(search)}) or 0)
+    return expected < _COMMON
+
+
+async def _waiting(connection: AsyncConnection, store_id: str, lane: Lane, *, most: int) -> int:
+    return int(await connection.scalar(_LANE, {"store_id": store_id, "lane": int(lane), "most": most}) or 0)
 
 
 async def _find(
@@ -196,17 +230,3 @@ async def _search(connection: AsyncConnection, store_id: str, search: str) -> tu
 async def _tombstones(connection: AsyncConnection, store_id: str) -> int:
     """How many deleted variants there are, counted up to a limit."""
     return int(await connection.scalar(_TOMBSTONES, {"store_id": store_id, "most": _MOST_TOMBSTONES}) or 0)
-
-
-class Search:
-    """The ids that a text is found in, for a walk that is narrowed by nothing else."""
-
-    @staticmethod
-    async def prepare(connection: AsyncConnection, search: str | None) -> list[str] | None:
-        """Ids of matching documents; ``None`` when there is nothing to look for, or when they are too many to name."""
-        if not search:
-            return None
-        _, ids = await _find(
-            connection, _FOUND, {"pattern": search_pattern(search), "most": FEW + 1, "few": FEW}
-        )
-        return ids

@@ -1,8 +1,6 @@
-"""The statements behind the list of items: keyset by index order, ids first and their rows second. Reads only.
+"""Items of a store by a look-up per row, their rows, and how many are in which state. Reads only.
 
-The default order (last pushed first, never pushed last) is walked as two lists, one after the other, because no index
-holds both: pushed items in the order of their push, then the others in the order of their ids. A filter that leaves few
-ids (see ``item_filters``) is not walked at all: each of them is looked up.
+Jobs read their scope here, in whatever catalog they are about. Lists, which count and go deep, walk (see ``item_walk``).
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.sync.item_filters import ItemFilter, ItemSort, Search, search_pattern
+from meta_sync.sync.item_filters import ItemFilter, ItemSort, search_pattern
 from meta_sync.sync.models import Status
 
 __all__ = [
@@ -26,11 +24,8 @@ __all__ = [
     "ItemSort",
     "Key",
     "Position",
-    "Search",
     "Segment",
     "StateCounts",
-    "count_items",
-    "counted_keys",
     "item_keys",
     "item_rows",
     "live_variants",
@@ -69,7 +64,6 @@ class _Driver(StrEnum):
     """What a stretch of the list is walked along."""
 
     IDS = "ids"
-    INTENTS = "intents"
     STATE = "state"
     VARIANTS = "variants"
 
@@ -103,13 +97,8 @@ _WAITS = """
     :lane = (SELECT i.lane FROM intents AS i
              WHERE i.store_id = :store_id AND i.variant_id >= {id} AND i.variant_id <= {id} ORDER BY i.variant_id LIMIT 1)
 """
-# IS TRUE keeps it a set that is made once and looked into, where the planner would join.
-_WAITS_AMONG_SOME = """
-    ({id} IN (SELECT i.variant_id FROM intents AS i WHERE i.store_id = :store_id AND i.lane = :lane)) IS TRUE
-"""
 _VARIANT_ID = {
     _Driver.IDS: "v.variant_id",
-    _Driver.INTENTS: "w.variant_id",
     _Driver.STATE: "s.variant_id",
     _Driver.VARIANTS: "v.variant_id",
 }
@@ -125,8 +114,6 @@ class ItemQuery:
         All that may match, when they are few.
     is_every_row_written
         Every live variant has a state row, so that nothing is missed by walking those.
-    has_small_lane
-        What waits in the lane is too much to name, and little enough to be held in memory.
     """
 
     store_id: str
@@ -134,7 +121,6 @@ class ItemQuery:
     item_filter: ItemFilter
     ids: Sequence[str] | None = None
     is_every_row_written: bool = False
-    has_small_lane: bool = False
 
     def select(self, columns: str, segment: Segment, *more: str) -> tuple[str, dict[str, Any]]:
         """The statement up to its conditions, and the values bound in it. ``{id}`` stands for the variant's id."""
@@ -157,8 +143,6 @@ class ItemQuery:
             wanted.status is Status.NEVER_SYNCED or segment is Segment.UNPUSHED
         ):
             of_states = True
-        if not of_states and self.has_small_lane:
-            return _Driver.INTENTS
         return _Driver.STATE if of_states else _Driver.VARIANTS
 
     def _source(self, driver: _Driver) -> str:
@@ -169,13 +153,10 @@ class ItemQuery:
         """
         wanted = self.item_filter
         state = f"LEFT JOIN LATERAL ({_OF_STATE}) AS s ON true"
-        if driver in {_Driver.IDS, _Driver.INTENTS}:
+        if driver is _Driver.IDS:
             of_variant = _OF_VARIANT.replace("{id}", "w.variant_id")
             named = "unnest(CAST(:ids AS text[])) AS w (variant_id)"
-            source = (
-                f"{named if driver is _Driver.IDS else 'intents AS w'}"
-                f" JOIN LATERAL ({of_variant}) AS v ON true {state}"
-            )
+            source = f"{named} JOIN LATERAL ({of_variant}) AS v ON true {state}"
         elif driver is _Driver.VARIANTS:
             source = f"variants AS v {state}"
         else:
@@ -194,8 +175,6 @@ class ItemQuery:
             conditions = ["(v.deleted_at IS NULL OR s.variant_id IS NOT NULL)"]
         if driver is _Driver.VARIANTS:
             conditions.append("v.store_id = :store_id")
-        elif driver is _Driver.INTENTS:
-            conditions.append("w.store_id = :store_id AND w.lane = :lane")
         if segment is not Segment.BY_ID and driver is not _Driver.IDS:
             conditions.append(f"s.last_pushed_at IS {'NOT NULL' if segment is Segment.PUSHED else 'NULL'}")
         if wanted.status is Status.NEVER_SYNCED and driver is not _Driver.STATE:
@@ -212,8 +191,7 @@ class ItemQuery:
             conditions.append("s.code = :error_code")
             values["error_code"] = wanted.error_code
         if wanted.lane is not None:
-            if driver is not _Driver.INTENTS:
-                conditions.append(_WAITS_AMONG_SOME if self.has_small_lane else _WAITS)
+            conditions.append(_WAITS)
             values["lane"] = int(wanted.lane)
         if wanted.search:
             conditions.append(_MATCHES)
@@ -240,25 +218,6 @@ async def item_keys(
         text(f"{statement} LIMIT :limit OFFSET :offset"), {**values, "limit": limit, "offset": offset}
     )
     return [(variant_id, pushed_at) for variant_id, pushed_at in rows]
-
-
-async def counted_keys(
-    connection: AsyncConnection, query: ItemQuery, segment: Segment, *, limit: int, offset: int, most: int
-) -> tuple[list[Key], int]:
-    """Keys of one segment past an offset, and how many it has, counted no further than ``most``: one walk for both."""
-    statement, values = _ordered(query, segment)
-    rows = await connection.execute(
-        text(
-            "WITH found AS MATERIALIZED (SELECT f.*, row_number() OVER () AS place"
-            f" FROM ({statement} LIMIT :most) AS f (variant_id, pushed_at))"
-            " SELECT f.variant_id, f.pushed_at, t.total FROM (SELECT count(*) AS total FROM found) AS t"
-            " LEFT JOIN LATERAL (SELECT * FROM found WHERE place > :offset AND place <= :until) AS f ON true"
-            " ORDER BY f.place"
-        ),
-        {**values, "most": most, "offset": offset, "until": offset + limit},
-    )
-    found = list(rows)
-    return [(one, pushed_at) for one, pushed_at, _ in found if one is not None], int(found[0][2])
 
 
 def _ordered(
@@ -316,13 +275,6 @@ async def named_items(
     return [(one, pushed_at) for one, pushed_at, _ in found if one is not None], int(found[0][2])
 
 
-async def count_items(connection: AsyncConnection, query: ItemQuery, segment: Segment, *, most: int) -> int:
-    """How many items match, counted no further than ``most``."""
-    statement, values = query.select("1", segment)
-    counted = text(f"SELECT count(*) FROM ({statement} LIMIT :most) AS counted")
-    return int(await connection.scalar(counted, {**values, "most": most}) or 0)
-
-
 _ITEM_ROWS = text(
     """
     SELECT v.variant_id, v.product_id, p.title, p.slug, p.status, p.visibility, v.sku, v.price,
@@ -377,13 +329,12 @@ _COUNTERS = """
 """
 # State rows of deleted variants: what is left of the state rows belongs to live ones.
 _TOMBSTONES = """
-    SELECT 'tombstones', 0, count(*) FROM variants AS v
-    JOIN LATERAL (
+    SELECT 'tombstones', 0, count(*) FROM (
         SELECT FROM sync_state AS s
-        WHERE s.link_id = :link_id AND s.variant_id >= v.variant_id AND s.variant_id <= v.variant_id
-        ORDER BY s.variant_id LIMIT 1
-    ) AS s ON true
-    WHERE v.store_id = :store_id AND v.deleted_at IS NOT NULL
+        WHERE s.link_id = :link_id AND s.variant_id = ANY(ARRAY(
+            SELECT v.variant_id FROM variants AS v WHERE v.store_id = :store_id AND v.deleted_at IS NOT NULL
+        )) ORDER BY s.variant_id
+    ) AS t
 """
 _STATE_COUNTS = text(
     f"SELECT name, link_id, sum(value)::bigint FROM ({_COUNTERS} UNION ALL {_TOMBSTONES}) AS counted"

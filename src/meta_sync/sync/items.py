@@ -6,38 +6,23 @@ Writes nothing and decides nothing: what it shows of the future comes from the f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.models import Lane
 from meta_sync.connection.repository import active_link
 from meta_sync.core.clock import Clock
 from meta_sync.core.db import Database
-from meta_sync.core.paging import MAX_PAGE_ROWS, CursorCodec, require_page_within_reach
+from meta_sync.core.paging import CursorCodec, require_page_within_reach
 from meta_sync.stores.repository import load_settings
-from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.context import mapping_settings
 from meta_sync.sync.item_detail import ItemDetail, describe, read_record
-from meta_sync.sync.item_filters import ItemFilter, ItemSort, Narrowed, narrow
-from meta_sync.sync.item_queries import (
-    NO_LINK,
-    ItemQuery,
-    Key,
-    Position,
-    Segment,
-    count_items,
-    counted_keys,
-    item_keys,
-    item_rows,
-    live_variants,
-    named_items,
-    state_counts,
-    status_count,
-)
+from meta_sync.sync.item_filters import ItemFilter, ItemSort
+from meta_sync.sync.item_pages import ItemReader, Total
+from meta_sync.sync.item_queries import NO_LINK, Key, Position, Segment, item_rows
 from meta_sync.sync.models import Presence, Status
 
 __all__ = ["ItemPage", "ItemSummary", "ItemsService", "ProductSync"]
@@ -132,7 +117,8 @@ class ItemsService:
     ) -> ItemPage:
         """A page of the store's items: live variants, and deleted ones that have a record at Meta.
 
-        A cursor rules over ``page`` and is valid for the same store, filter and order only.
+        A cursor rules over ``page`` and is valid for the same store, filter and order only. A total that had to be
+        counted by walking is that of the page where the cursors began.
 
         Raises
         ------
@@ -140,34 +126,25 @@ class ItemsService:
             The page lies beyond what pages reach, or the cursor is not one of this list.
         """
         scope = f"items\n{store_id}\n{astuple(item_filter)!r}"
-        after = _position(self._cursors.decode(scope, cursor)) if cursor is not None else None
+        after, known = _unpacked(self._cursors.decode(scope, cursor)) if cursor is not None else (None, None)
         if after is None:
             require_page_within_reach(page, limit)
         offset = (page - 1) * limit if after is None else 0
         async with self._database.store(store_id) as connection:
             link = await active_link(connection, store_id)
             link_id = link.link_id if link is not None else NO_LINK
-            await expect_lookups(connection)
-            narrowed = await narrow(connection, store_id, item_filter)
-            query = ItemQuery(
-                store_id, link_id, item_filter, narrowed.ids, has_small_lane=narrowed.has_small_lane
+            reader = ItemReader(connection, store_id, link_id, item_filter)
+            found = await reader.read(limit + 1, offset, after, known)
+            rows = await item_rows(
+                connection, store_id, link_id, [variant_id for variant_id, _ in found.keys[:limit]]
             )
-            if query.ids is not None:
-                keys, total = await named_items(
-                    connection, query, limit=limit + 1, offset=offset, after=after
-                )
-                is_exact = True
-            elif after is None and _is_counted_by_walking(item_filter, narrowed):
-                keys, counted = await _Walk(connection, query).read_and_count(limit + 1, offset)
-                total, is_exact = min(counted, MAX_PAGE_ROWS), counted <= MAX_PAGE_ROWS
-            else:
-                keys = await _Walk(connection, query).read(limit + 1, offset, after)
-                total, is_exact = await _total(connection, query, narrowed)
-            rows = await item_rows(connection, store_id, link_id, [key for key, _ in keys[:limit]])
         next_cursor = None
-        if len(keys) > limit:
-            next_cursor = self._cursors.encode(scope, _packed(keys[limit - 1], item_filter.sort))
-        return ItemPage([_summary(row) for row in rows], total, is_exact, next_cursor)
+        if len(found.keys) > limit:
+            packed = _packed(
+                found.keys[limit - 1], item_filter.sort, found.total if found.is_walked else None
+            )
+            next_cursor = self._cursors.encode(scope, packed)
+        return ItemPage([_summary(row) for row in rows], found.total.count, found.total.is_exact, next_cursor)
 
     async def detail(self, store_id: str, variant_id: str) -> ItemDetail:
         """Everything about one item.
@@ -182,7 +159,7 @@ class ItemsService:
             link = await active_link(connection, store_id)
             record = await read_record(connection, store_id, link, variant_id)
         mapping = mapping_settings(settings, link.business_name if link is not None else None)
-        return describe(record, mapping, self._clock())
+        return describe(record, mapping, self._clock(), delete_grace_days=settings.delete_grace_days)
 
     async def product_sync(self, store_id: str, product_ids: Sequence[str]) -> dict[str, ProductSync]:
         """How the variants of the given products stand, in one statement."""
@@ -230,108 +207,22 @@ _PRODUCT_SYNC = text(
 )
 
 
-@dataclass(slots=True)
-class _Walk:
-    """Walks the list's segments in order, as far as a page needs them."""
-
-    connection: AsyncConnection
-    query: ItemQuery
-
-    async def read(self, limit: int, offset: int, after: Position | None) -> list[Key]:
-        if self.query.item_filter.sort is ItemSort.VARIANT_ID:
-            if self.query.item_filter.status is Status.NEVER_SYNCED:
-                await self._look_for_rows()
-            return await self._keys(Segment.BY_ID, limit, offset, after)
-        keys: list[Key] = []
-        if after is None or after.segment is Segment.PUSHED:
-            keys = await self._keys(Segment.PUSHED, limit, offset, after)
-            if len(keys) == limit:
-                return keys
-            # The next segment begins where this one ended, so what this one took of the offset is subtracted.
-            taken = offset + len(keys)
-            if not keys and offset:
-                taken = await count_items(self.connection, self.query, Segment.PUSHED, most=offset)
-            offset, after = max(0, offset - taken), None
-        await self._look_for_rows()
-        return keys + await self._keys(Segment.UNPUSHED, limit - len(keys), offset, after)
-
-    async def read_and_count(self, limit: int, offset: int) -> tuple[list[Key], int]:
-        """The keys past an offset, and how many items there are, counted one further than pages reach."""
-        most = MAX_PAGE_ROWS + 1
-        if self.query.item_filter.sort is ItemSort.VARIANT_ID:
-            return await counted_keys(
-                self.connection, self.query, Segment.BY_ID, limit=limit, offset=offset, most=most
-            )
-        keys, pushed = await counted_keys(
-            self.connection, self.query, Segment.PUSHED, limit=limit, offset=offset, most=most
-        )
-        if pushed == most and len(keys) == limit:
-            return keys, pushed
-        # A page that begins within the reach may end one row beyond it.
-        rest, unpushed = await counted_keys(
-            self.connection,
-            self.query,
-            Segment.UNPUSHED,
-            limit=limit - len(keys),
-            offset=max(0, offset - pushed),
-            most=max(most - pushed, limit),
-        )
-        return keys + rest, pushed + unpushed
-
-    async def _keys(self, segment: Segment, limit: int, offset: int, after: Position | None) -> list[Key]:
-        return await item_keys(
-            self.connection,
-            self.query,
-            segment,
-            limit=limit,
-            offset=offset,
-            after_id=after.after_id if after is not None else None,
-            after_at=after.after_at if after is not None else None,
-        )
-
-    async def _look_for_rows(self) -> None:
-        """Whether the state rows are all there is: then the few among many need not be looked for among variants."""
-        if self.query.link_id == NO_LINK or self.query.item_filter.needs_state:
-            return
-        counts = await state_counts(self.connection, self.query.store_id, self.query.link_id)
-        self.query = replace(self.query, is_every_row_written=counts.unwritten == 0)
-
-
-def _packed(key: Key, sort: ItemSort) -> list[Any]:
+def _packed(key: Key, sort: ItemSort, total: Total | None) -> list[Any]:
+    """A place in the list, with the total where it took a walk: the pages behind it need not count again."""
     variant_id, pushed_at = key
+    counted = [] if total is None else [total.count, total.is_exact]
     if sort is ItemSort.VARIANT_ID:
-        return [Segment.BY_ID.value, variant_id, None]
+        return [Segment.BY_ID.value, variant_id, None, *counted]
     if pushed_at is None:
-        return [Segment.UNPUSHED.value, variant_id, None]
-    return [Segment.PUSHED.value, variant_id, pushed_at.isoformat()]
+        return [Segment.UNPUSHED.value, variant_id, None, *counted]
+    return [Segment.PUSHED.value, variant_id, pushed_at.isoformat(), *counted]
 
 
-def _position(packed: list[Any]) -> Position:
-    """The place in the list that a cursor of ours holds; its signature says that it is well formed."""
-    segment, after_id, after_at = packed
-    return Position(Segment(segment), after_id, datetime.fromisoformat(after_at) if after_at else None)
-
-
-def _is_counted_by_walking(wanted: ItemFilter, narrowed: Narrowed) -> bool:
-    """Whether the total takes a walk, and the page's own order is as good for it as any."""
-    if wanted.is_empty or wanted.is_status_only or narrowed.has_many:
-        return False
-    return wanted.sort is ItemSort.VARIANT_ID or wanted.needs_state
-
-
-async def _total(connection: AsyncConnection, query: ItemQuery, narrowed: Narrowed) -> tuple[int, bool]:
-    wanted = query.item_filter
-    if wanted.is_status_only and wanted.status is not None:
-        return await status_count(connection, query.store_id, query.link_id, wanted.status), True
-    if narrowed.has_many:
-        return MAX_PAGE_ROWS, False
-    if wanted.is_empty:
-        counted = await live_variants(connection, query.store_id)
-        if counted <= MAX_PAGE_ROWS:
-            counted = (await state_counts(connection, query.store_id, query.link_id)).total
-    else:
-        counted = await count_items(connection, query, Segment.BY_ID, most=MAX_PAGE_ROWS + 1)
-    return min(counted, MAX_PAGE_ROWS), counted <= MAX_PAGE_ROWS
+def _unpacked(packed: list[Any]) -> tuple[Position, Total | None]:
+    """The place that a cursor of ours holds, and the total; its signature says that it is well formed."""
+    segment, after_id, after_at, *counted = packed
+    at = datetime.fromisoformat(after_at) if after_at else None
+    return Position(Segment(segment), after_id, at), Total(*counted) if counted else None
 
 
 def _summary(row: Any) -> ItemSummary:

@@ -1,0 +1,227 @@
+"""One page of the list of items and its total, each by the cheaper way. Reads only.
+
+The default order (last pushed first, never pushed last) is walked as two lists, one after the other, because no index
+holds both: pushed items in the order of their push, then the others in the order of their ids. A filter that leaves few
+ids (see ``item_filters``) is not walked at all: those are looked up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from meta_sync.core.paging import MAX_PAGE_ROWS
+from meta_sync.sync.bulk import expect_lookups
+from meta_sync.sync.item_filters import (
+    ItemFilter,
+    ItemSort,
+    Narrowed,
+    is_short,
+    is_small_lane,
+    narrow,
+)
+from meta_sync.sync.item_named import named_items
+from meta_sync.sync.item_queries import (
+    NO_LINK,
+    Key,
+    Position,
+    Segment,
+    live_variants,
+    state_counts,
+    status_count,
+)
+from meta_sync.sync.item_walk import Walk, count_by_id, expect_walks
+from meta_sync.sync.models import Status
+
+__all__ = ["ItemReader", "PageKeys", "Total"]
+
+_MOST = MAX_PAGE_ROWS + 1
+_FIRST_STRETCH = 400
+_SECOND_STRETCH = 4_000
+_LONG_STRETCH = 21_000
+"""A condition that one of two items passes is then counted in one stretch."""
+_DEEP = 1_000
+"""From here on the walk to the page is most of the walk that counts."""
+_SHORT_WALK = 40_000
+"""Items of a status. A text is looked for in so many faster than in the documents of a large store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many items match, counted no further than ``page`` reaches."""
+
+    count: int
+    is_exact: bool
+
+    @classmethod
+    def of(cls, counted: int) -> Total:
+        """The total by a count that went one beyond the reach."""
+        return cls(min(counted, MAX_PAGE_ROWS), counted <= MAX_PAGE_ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class PageKeys:
+    """The keys of a page, in order, and the total; walked for, unless all ids were known."""
+
+    keys: list[Key]
+    total: Total
+    is_walked: bool
+
+
+@dataclass(slots=True)
+class ItemReader:
+    """Reads one page of one list within a transaction of the store."""
+
+    connection: AsyncConnection
+    store_id: str
+    link_id: int
+    item_filter: ItemFilter
+    _walk: Walk = field(init=False)
+    _is_lane_small: bool | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._walk = Walk(self.store_id, self.item_filter)
+
+    async def read(self, limit: int, offset: int, after: Position | None, known: Total | None) -> PageKeys:
+        """The keys past an offset or behind a position, and the total, unless it is known already."""
+        found = await self._read(limit, offset, after, known)
+        await expect_walks(self.connection, is_over=True)
+        return found
+
+    async def _read(self, limit: int, offset: int, after: Position | None, known: Total | None) -> PageKeys:
+        narrowed = Narrowed()
+        if known is None:
+            await expect_lookups(self.connection)
+            narrowed = await narrow(
+                self.connection, self.store_id, self.item_filter, is_walk_short=await self._is_walk_short()
+            )
+        await expect_walks(self.connection)
+        if narrowed.ids is not None:
+            keys, total = await named_items(
+                self.connection,
+                self.store_id,
+                self.item_filter,
+                narrowed.ids,
+                limit=limit,
+                offset=offset,
+                after=after,
+            )
+            return PageKeys(keys, Total(total, True), is_walked=False)
+        if known is None:
+            known = await self._total(
+                narrowed, is_page_walked=after is None and self._is_page_counted(offset)
+            )
+        keys, counted = await self._keys(limit, offset, after, is_counted=known is None)
+        is_cheap = self.item_filter.is_empty or self.item_filter.is_status_only
+        return PageKeys(keys, known or Total.of(counted), is_walked=not is_cheap)
+
+    @property
+    def _is_by_id(self) -> bool:
+        return self.item_filter.sort is ItemSort.VARIANT_ID
+
+    async def _is_walk_short(self) -> bool:
+        wanted = self.item_filter
+        if (
+            not wanted.search
+            or not is_short(wanted.search)
+            or wanted.status is None
+            or not wanted.needs_state
+        ):
+            return False
+        counted = await status_count(self.connection, self.store_id, self.link_id, wanted.status)
+        return counted <= _SHORT_WALK
+
+    def _is_page_counted(self, offset: int) -> bool:
+        """Whether the walk to the page is as good for the total as any."""
+        if not self._walk.is_narrowed(Segment.BY_ID):
+            return False
+        return self._is_by_id or offset >= _DEEP
+
+    async def _total(self, narrowed: Narrowed, *, is_page_walked: bool) -> Total | None:
+        """The total; ``None``: the walk to the page counts it."""
+        wanted = self.item_filter
+        if wanted.is_status_only and wanted.status is not None:
+            counted = await status_count(self.connection, self.store_id, self.link_id, wanted.status)
+            return Total(counted, True)
+        if narrowed.has_many:
+            return Total(MAX_PAGE_ROWS, False)
+        if wanted.is_empty:
+            counted = await live_variants(self.connection, self.store_id)
+            if counted <= MAX_PAGE_ROWS:
+                counted = (await state_counts(self.connection, self.store_id, self.link_id)).total
+            return Total.of(counted)
+        if is_page_walked:
+            return None
+        if wanted.status is Status.NEVER_SYNCED:
+            await self._look_for_rows()
+        if not self._walk.is_narrowed(Segment.BY_ID):
+            return Total.of(await count_by_id(self.connection, self._walk, most=_MOST))
+        _, counted = await self._walk_segments([Segment.BY_ID], 0, 0, None, is_counted=True)
+        return Total.of(counted)
+
+    async def _keys(
+        self, limit: int, offset: int, after: Position | None, *, is_counted: bool
+    ) -> tuple[list[Key], int]:
+        if self._is_by_id:
+            if self.item_filter.status is Status.NEVER_SYNCED:
+                await self._look_for_rows()
+            return await self._walk_segments([Segment.BY_ID], limit, offset, after, is_counted=is_counted)
+        segments = [Segment.PUSHED, Segment.UNPUSHED]
+        if after is not None:
+            segments = segments[segments.index(after.segment) :]
+        return await self._walk_segments(segments, limit, offset, after, is_counted=is_counted)
+
+    async def _walk_segments(
+        self, segments: list[Segment], limit: int, offset: int, after: Position | None, *, is_counted: bool
+    ) -> tuple[list[Key], int]:
+        """The keys asked for, and how many were passed; all of them, one beyond the reach at most, if counted."""
+        keys: list[Key] = []
+        passed = 0
+        for segment in segments:
+            if segment is Segment.UNPUSHED:
+                await self._look_for_rows()
+            place = after if after is not None and after.segment is segment else None
+            length = self._first_stretch(segment, limit, max(0, offset - passed), is_counted=is_counted)
+            while True:
+                found = await self._walk.read(
+                    self.connection,
+                    segment,
+                    place,
+                    stretch=length,
+                    offset=max(0, offset - passed),
+                    limit=limit - len(keys),
+                    is_lane_held=await self._is_lane_held(segment, length),
+                )
+                keys += found.keys
+                passed += found.found
+                if len(keys) == limit and not (is_counted and passed < _MOST):
+                    return keys, passed
+                if found.last is None:
+                    break
+                place = Position(segment, *found.last)
+                length = _SECOND_STRETCH if length < _SECOND_STRETCH else max(length, _LONG_STRETCH)
+        return keys, passed
+
+    def _first_stretch(self, segment: Segment, limit: int, offset: int, *, is_counted: bool) -> int:
+        if not self._walk.is_narrowed(segment):
+            return max(_MOST, offset + limit) if is_counted else offset + limit
+        if is_counted:
+            return _LONG_STRETCH
+        return _FIRST_STRETCH if offset < _DEEP else min(2 * (offset + limit), _LONG_STRETCH)
+
+    async def _is_lane_held(self, segment: Segment, length: int) -> bool:
+        """Whether what waits in the lane is held as a set: it is when a few looks have not filled the page."""
+        lane = self.item_filter.lane
+        if lane is None or segment is Segment.BY_ID or length <= _SECOND_STRETCH:
+            return False
+        if self._is_lane_small is None:
+            self._is_lane_small = await is_small_lane(self.connection, self.store_id, lane)
+        return self._is_lane_small
+
+    async def _look_for_rows(self) -> None:
+        """Whether the state rows are all there is: then nothing need be looked for among variants."""
+        if self._walk.is_every_row_written or self.link_id == NO_LINK or self.item_filter.needs_state:
+            return
+        counts = await state_counts(self.connection, self.store_id, self.link_id)
+        self._walk = replace(self._walk, is_every_row_written=counts.unwritten == 0)
