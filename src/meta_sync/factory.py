@@ -29,6 +29,7 @@ from meta_sync.core.queue import ArqJobQueue, JobQueue, MemoryJobQueue
 from meta_sync.graph.client import GraphClient, make_http_client
 from meta_sync.stores.service import StoreService
 from meta_sync.sync.activity import ActivityService
+from meta_sync.sync.catalog_reader import CatalogReader
 from meta_sync.sync.checkup_facts import CheckupReader
 from meta_sync.sync.distrust import DistrustService
 from meta_sync.sync.drain import Timing
@@ -40,6 +41,7 @@ from meta_sync.sync.listener import PipelineListener
 from meta_sync.sync.live_status import LiveStatusService
 from meta_sync.sync.operations import OperationsService
 from meta_sync.sync.outbox import OutboxSink
+from meta_sync.sync.read_jobs import ReadJobHandler
 from meta_sync.sync.status import StatusService
 from meta_sync.sync.ticks import Pipeline
 from meta_sync.sync.timeline import TimelineService
@@ -249,4 +251,17 @@ class Factory:
             context.queue,
             owner=owner or worker_id(),
             timing=timing,
+            read_jobs=self._read_jobs(timing or Timing(unknown_hold_seconds=context.settings.unknown_hold_seconds)),
         )
+
+    def catalog_reader(self, timing: Timing) -> CatalogReader:
+        """Reads a Meta catalog for jobs."""
+        context = self._context
+        return CatalogReader(
+            context.database, self.graph(), context.cipher, context.settings, timing=timing
+        )
+
+    def _read_jobs(self, timing: Timing) -> dict[str, ReadJobHandler]:
+        """Who works off which type of job that reads Meta back."""
+        del timing
+        return {}

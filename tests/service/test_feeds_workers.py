@@ -231,7 +231,7 @@ async def test_the_worker_fetches_and_imports_by_itself(f: FeedBench) -> None:
         async def drain_tick(self) -> int:
             return 0
 
-        poll_tick = jobs_tick = drain_tick
+        poll_tick = jobs_tick = read_jobs_tick = drain_tick
 
         async def sweep_tick(self) -> None: ...
 

@@ -14,6 +14,7 @@ from meta_sync.core.config import load_settings
 from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.core.queue import MemoryJobQueue
 from meta_sync.sync import job_runner, job_statements
+from meta_sync.sync.job_models import READ_TYPES
 from meta_sync.sync.job_runner import JobRunner
 from meta_sync.sync.jobs import insert_job
 from tests.simulation.contract import HOST, Bench, open_bench
@@ -136,6 +137,8 @@ async def test_jobs_are_taken_in_turn(bench: Bench) -> None:
     ]
     for status in set(STATUSES) - {"queued", "running", "cancelling"}:
         job_row(bench, store_ids[5], 1, type=status, status=status, leased_until=None)
+    for reading in READ_TYPES:
+        job_row(bench, store_ids[5], 1, type=reading, status="queued", leased_until=None)
     bench.clock.move(0.5)
     assert await _lease_all(bench) == [made[1], made[0], made[3], made[2], made[4]]
     first = _stored(bench, made[0])

@@ -36,6 +36,9 @@ class Work:
         await self._pass(JobName.JOBS)
         return 0
 
+    async def read_jobs_tick(self) -> int:
+        return 0
+
     async def run_next(self) -> bool:
         await self._pass(JobName.IMPORTS)
         return False

@@ -20,6 +20,9 @@ class JobCode(StrEnum):
     FILE_NOT_RECEIVED = "file_not_received"
     FILE_NOT_FETCHED = "file_not_fetched"
     IMPORT_STOPPED = "import_stopped"
+    READING_STOPPED = "reading_stopped"
+    READING_REFUSED = "reading_refused"
+    READING_GAVE_UP = "reading_gave_up"
 
 
 JOBS: tuple[CodeEntry, ...] = (
@@ -89,5 +92,27 @@ JOBS: tuple[CodeEntry, ...] = (
         "error",
         "The import ended before its file did, for a reason that is not in the file's rows.",
         "Upload the file again, in parts if it is large. If it stops again, look at the worker's log.",
+    ),
+    *table(
+        "job",
+        "unknown",
+        "error",
+        (
+            (
+                "reading_stopped",
+                "Reading the catalog at Meta ended early because of a fault of the service.",
+                "Start it again. If it stops again, look at the worker's log.",
+            ),
+            (
+                "reading_refused",
+                "Meta refused to let the catalog be read.",
+                "Do what the message says, or start it again later.",
+            ),
+            (
+                "reading_gave_up",
+                "The catalog could not be read at Meta for a day.",
+                "Run the connection check and mend what it names, then start it again.",
+            ),
+        ),
     ),
 )

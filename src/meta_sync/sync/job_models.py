@@ -14,6 +14,7 @@ from meta_sync.sync.models import Status
 __all__ = [
     "MAX_CHOSEN",
     "RATE_SECONDS",
+    "READ_TYPES",
     "UNFINISHED",
     "JobAction",
     "JobCounts",
@@ -33,6 +34,9 @@ MAX_CHOSEN = 1_000
 
 UNFINISHED = frozenset({"queued", "running", "cancelling"})
 """States of a job that keep another one of its type from being started."""
+
+READ_TYPES = ("preflight", "reconciliation")
+"""Types of jobs that read Meta back (``read_jobs``). Their pages are questions, and they ask for nothing to be sent."""
 
 
 class JobAction(StrEnum):
@@ -224,6 +228,11 @@ class JobView:
         return self.progress is not None
 
     @property
+    def is_reading(self) -> bool:
+        """Whether it reads Meta back: an item ends by being looked at."""
+        return self.type in READ_TYPES
+
+    @property
     def is_over(self) -> bool:
         """Whether the job will not change any more."""
         return self.status not in UNFINISHED
@@ -231,6 +240,8 @@ class JobView:
     @property
     def counts(self) -> JobCounts:
         """Where the items stand: whatever the instant, the counts are at most the total, and at the end they are it."""
+        if self.is_reading:
+            return JobCounts(max(self.total, self.looked_at), 0, self.looked_at, 0, 0, 0, 0, 0)
         if self.is_import:
             return JobCounts(self.total, self.enqueued, self.unchanged, 0, 0, self.failed, self.skipped, 0)
         known = self.unchanged + self.synced + self.failed + self.skipped
@@ -261,7 +272,7 @@ class JobView:
             return 100
         if self.progress is not None:
             return min(99, self.progress)
-        if self.dry_run:
+        if self.dry_run or self.is_reading:
             return min(99, _percent(self.looked_at, self.total))
         counts = self.counts
         of_counted = min(_MOST_PERCENT_BEFORE_ALL_ARE_KNOWN, _percent(counts.ended, self.total))
@@ -272,7 +283,8 @@ class JobView:
     @property
     def _done(self) -> int:
         """Items whose end took work: those that a look left alone say nothing of how fast others are sent."""
-        return self.looked_at if self.dry_run or self.is_import else self.synced + self.failed + self.skipped
+        is_by_look = self.dry_run or self.is_import or self.is_reading
+        return self.looked_at if is_by_look else self.synced + self.failed + self.skipped
 
     @property
     def rate_per_minute(self) -> float | None:
@@ -310,7 +322,7 @@ class JobView:
 
     def _left(self) -> float:
         """Items that will take work yet. Of those not looked at, as many as of those that were."""
-        if self.dry_run:
+        if self.dry_run or self.is_reading:
             return max(self.total - self.looked_at, 0)
         known = self.enqueued + self.unchanged
         share = self.enqueued / known if known else 1.0

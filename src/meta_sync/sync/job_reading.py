@@ -208,7 +208,7 @@ async def explained(
 
 
 def _sends(job: JobView) -> bool:
-    return not (job.is_over or job.dry_run or job.is_import)
+    return not (job.is_over or job.dry_run or job.is_import or job.is_reading)
 
 
 def _sentence(reason: StoreStandstill, until: datetime | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from meta_sync.sync.job_models import RATE_SECONDS
+from meta_sync.sync.job_models import RATE_SECONDS, READ_TYPES
 from meta_sync.sync.states import Event, status_case
 
 __all__ = [
@@ -98,7 +98,8 @@ SCOPE = text("SELECT scope FROM jobs WHERE job_id = :job_id").columns(scope=JSON
 _DONE = "CASE WHEN j.dry_run THEN j.looked_at ELSE j.synced + j.failed + j.skipped END"
 _MARK_IS_OLD = f"j.rate_mark < now() - make_interval(secs => {RATE_SECONDS})"
 # Those never looked at first, then those not looked at for the longest: jobs that wait for a store that stands still
-# keep no other store's from moving.
+# keep no other store's from moving. Those that read Meta back are worked off apart, by read_jobs.
+_READ_TYPES = ", ".join(f"'{one}'" for one in READ_TYPES)
 LEASE = text(
     f"""
     UPDATE jobs AS j SET status = CASE j.status WHEN 'queued' THEN 'running' ELSE j.status END,
@@ -111,7 +112,8 @@ LEASE = text(
         rate_mark_done = CASE WHEN j.rate_mark IS NULL OR {_MARK_IS_OLD} THEN {_DONE} ELSE j.rate_mark_done END
     WHERE j.job_id = (
         SELECT job_id FROM jobs
-        WHERE status IN ('queued', 'running', 'cancelling') AND (leased_until IS NULL OR leased_until < now())
+        WHERE status IN ('queued', 'running', 'cancelling') AND type NOT IN ({_READ_TYPES})
+          AND (leased_until IS NULL OR leased_until < now())
         ORDER BY leased_until NULLS FIRST, created_at, job_id LIMIT 1 FOR UPDATE SKIP LOCKED
     )
     RETURNING j.job_id, j.store_id, j.link_id, j.type, j.cursor, j.mapping_epoch, j.fence, j.stage, j.status, j.action,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import meta_sync
 from meta_sync.core.config import Settings
@@ -18,6 +18,7 @@ from meta_sync.sync.job_runner import JobRunner
 from meta_sync.sync.listener import follow_mapper_version
 from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.poll import Poll
+from meta_sync.sync.read_jobs import ReadJobHandler, ReadJobRunner
 from meta_sync.sync.retries import wake_retries
 from meta_sync.sync.sale_windows import SaleWindows
 from meta_sync.sync.sweep import (
@@ -53,6 +54,8 @@ class Pipeline:
     ----------
     owner
         Names this worker in leases and heartbeats; unique per process start.
+    read_jobs
+        Who works off the jobs that read Meta back, by their type.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Pipeline:
         owner: str,
         timing: Timing | None = None,
         jitter: Callable[[], float] = random.random,
+        read_jobs: Mapping[str, ReadJobHandler] | None = None,
     ) -> None:
         timing = timing or Timing(unknown_hold_seconds=process.unknown_hold_seconds)
         self._database = database
@@ -73,6 +77,7 @@ class Pipeline:
         self._drain = Drain(database, graph, cipher, process, owner=owner, timing=timing, jitter=jitter)
         self._poll = Poll(database, graph, cipher, process, timing=timing, jitter=jitter)
         self._jobs = JobRunner(database, cipher, process, queue, look_seconds=timing.job_look_seconds)
+        self._read_jobs = ReadJobRunner(database, read_jobs or {})
         self._sales = SaleWindows(database, delay_seconds=timing.sale_delay_seconds)
         self._sales_every_seconds = timing.sale_delay_seconds / _SALE_LOOKS_PER_DELAY
         self._beaten_at = -_BEAT_SECONDS
@@ -115,6 +120,11 @@ class Pipeline:
         """Work on one page of a job. Returns 0 when there was nothing to do at once."""
         await self.beat()
         return int(await self._jobs.run_next())
+
+    async def read_jobs_tick(self) -> int:
+        """Read one page of Meta for a job that does so. Returns 0 when none was due."""
+        await self.beat()
+        return int(await self._read_jobs.run_next())
 
     async def sweep_tick(self) -> None:
         """Find what nobody woke up for; now and then fold counters and throw away what is old."""

@@ -34,6 +34,9 @@ _FEED_SLOTS = 4
 """Fetches at the same time in one process. They wait for other people's servers, up to half an hour each, and hold no
 connection meanwhile."""
 
+_READ_SLOTS = 2
+"""Catalogs that are read at the same time in one process. A large one takes an hour; a small one must not wait for it."""
+
 _UPLOADS_SECONDS = 600.0
 """Abandoned uploads are a day old when they are ended; minutes do not matter."""
 
@@ -61,6 +64,10 @@ class PipelineTicks(Protocol):
 
     async def jobs_tick(self) -> int:
         """Move one job a page on; how much was done."""
+        ...
+
+    async def read_jobs_tick(self) -> int:
+        """Read a page of Meta for a job that does so; how much was done."""
         ...
 
 
@@ -130,10 +137,17 @@ class Pump:
                 "feeds", feeds.fetch_next, slots=_FEED_SLOTS, idle_seconds=_JOBS_SECONDS, backoff=backoff
             )
             self._unnamed.append(self._feeds)
+        # They wait for Meta, page after page: ordinary jobs, which only look at rows, do not wait with them.
+        self._reads = TickLoop(
+            "read jobs", pipeline.read_jobs_tick, slots=_READ_SLOTS, idle_seconds=_JOBS_SECONDS, backoff=backoff
+        )
+        self._unnamed.append(self._reads)
 
     def wake(self, name: JobName) -> None:
         """Make the loop of that name look now."""
         self._loops[name].wake()
+        if name is JobName.JOBS:
+            self._reads.wake()
         if name is JobName.IMPORTS and self._feeds is not None:
             # An import by address begins with its fetch.
             self._feeds.wake()

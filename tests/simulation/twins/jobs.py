@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from meta_sync.sync import job_statements
-from meta_sync.sync.job_models import RATE_SECONDS
+from meta_sync.sync.job_models import RATE_SECONDS, READ_TYPES
 from meta_sync.sync.states import Event
 from tests.simulation.memory import Row, Rows, Transaction, twin
 from tests.simulation.twins.expressions import after, seconds
@@ -112,7 +112,9 @@ def lease(t: Transaction, p: Mapping[str, Any]) -> Rows:
     free = [
         row
         for row in t.jobs
-        if row["status"] in _UNFINISHED and (row["leased_until"] is None or row["leased_until"] < t.now)
+        if row["status"] in _UNFINISHED
+        and row["type"] not in READ_TYPES
+        and (row["leased_until"] is None or row["leased_until"] < t.now)
     ]
     if not free:
         return Rows()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
 
 from meta_sync.graph.auth import GraphCredential
-from meta_sync.graph.client import QUESTION_DEADLINE_SECONDS, GraphClient
+from meta_sync.graph.client import NORMAL_ANSWER_BYTES, QUESTION_DEADLINE_SECONDS, GraphClient
 from meta_sync.graph.outcomes import (
     BatchStatusAnswer,
     CannotAsk,
@@ -191,20 +191,70 @@ class CatalogEndpoints:
         GraphError
             The question failed, or the answer holds no list.
         """
-        params = {"fields": ",".join(fields), "limit": str(limit)}
+        return await self._list(
+            credential,
+            catalog_id,
+            {} if filter_json is None else {"filter": filter_json},
+            fields,
+            after=after,
+            limit=limit,
+            with_total=with_total,
+        )
+
+    async def _list(
+        self,
+        credential: GraphCredential,
+        catalog_id: str,
+        params: Mapping[str, str],
+        fields: Sequence[str],
+        *,
+        after: str | None,
+        limit: int,
+        with_total: bool,
+        max_answer_bytes: int = NORMAL_ANSWER_BYTES,
+    ) -> Answered[ProductsPage]:
+        params = {**params, "fields": ",".join(fields), "limit": str(limit)}
         if after is not None:
             params["after"] = after
-        if filter_json is not None:
-            params["filter"] = filter_json
         if with_total:
             params["summary"] = "true"
-        answer = await self._client.read(credential, catalog_id, "products", params=params)
+        answer = await self._client.read(
+            credential, catalog_id, "products", params=params, max_answer_bytes=max_answer_bytes
+        )
         if answer.error is not None:
             raise answer.error
         page = parse_products(answer.value)
         if page is None:
             raise unreadable(answer, "Meta's answer holds no list of items.")
         return Answered(page, answer.usage)
+
+    async def walk_products(
+        self,
+        credential: GraphCredential,
+        catalog_id: str,
+        fields: Sequence[str],
+        *,
+        after: str | None = None,
+        limit: int,
+        with_total: bool = False,
+    ) -> Answered[ProductsPage]:
+        """One large page of a walk over all items (``bulk_pagination``); else like ``list_products``.
+
+        Raises
+        ------
+        GraphError
+            The question failed; ``TooLargeError``, or a failure of Meta's own, when the page is too much for Meta.
+        """
+        return await self._list(
+            credential,
+            catalog_id,
+            {"bulk_pagination": "true"},
+            fields,
+            after=after,
+            limit=limit,
+            with_total=with_total,
+            max_answer_bytes=_LONG_ANSWER_BYTES,
+        )
 
     async def get_catalog(self, credential: GraphCredential, catalog_id: str) -> Answered[CatalogInfo]:
         """The catalog itself; the proof that it exists and the token reaches it.
