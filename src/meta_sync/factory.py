@@ -27,6 +27,7 @@ from meta_sync.core.outbound import OutboundClient
 from meta_sync.core.paging import CursorCodec
 from meta_sync.core.queue import ArqJobQueue, JobQueue, MemoryJobQueue
 from meta_sync.graph.client import GraphClient, make_http_client
+from meta_sync.stores.audit_log import AuditLogService
 from meta_sync.stores.service import StoreService
 from meta_sync.sync.activity import ActivityService
 from meta_sync.sync.catalog_reader import CatalogReader
@@ -140,6 +141,10 @@ class Factory:
         """API keys."""
         return AccessService(self._context.database)
 
+    def audit_log(self) -> AuditLogService:
+        """Who did what."""
+        return AuditLogService(self._context.database, self._context.cursors)
+
     def connection(self) -> ConnectionService:
         """Tokens and the choice of a catalog."""
         context = self._context
@@ -251,15 +256,15 @@ class Factory:
             context.queue,
             owner=owner or worker_id(),
             timing=timing,
-            read_jobs=self._read_jobs(timing or Timing(unknown_hold_seconds=context.settings.unknown_hold_seconds)),
+            read_jobs=self._read_jobs(
+                timing or Timing(unknown_hold_seconds=context.settings.unknown_hold_seconds)
+            ),
         )
 
     def catalog_reader(self, timing: Timing) -> CatalogReader:
         """Reads a Meta catalog for jobs."""
         context = self._context
-        return CatalogReader(
-            context.database, self.graph(), context.cipher, context.settings, timing=timing
-        )
+        return CatalogReader(context.database, self.graph(), context.cipher, context.settings, timing=timing)
 
     def _read_jobs(self, timing: Timing) -> dict[str, ReadJobHandler]:
         """Who works off which type of job that reads Meta back."""

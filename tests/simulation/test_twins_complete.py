@@ -95,6 +95,7 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.status._TOKEN": _READ_BY_THE_API,
     "meta_sync.sync.sweep._DROP_PARTITIONS": _PARTITIONS,
     "meta_sync.sync.sweep._FOLD": _COUNTERS,
+    "meta_sync.sync.sweep._OLD_AUDIT": _PURGE,
     "meta_sync.sync.sweep._OLD_BATCHES": _PURGE,
     "meta_sync.sync.sweep._OLD_CALLS": _PURGE,
     "meta_sync.sync.sweep._OLD_CHUNKS": _PURGE,

@@ -152,6 +152,23 @@ _OLD_CHUNKS = text(
     WHERE c.import_id = old.import_id AND c.chunk_number = old.chunk_number
     """
 )
+# Store by store, each by its own index; what belongs to no store stands with an empty id.
+_OLD_AUDIT = text(
+    """
+    DELETE FROM audit_log WHERE audit_id = ANY(ARRAY(
+        SELECT a.audit_id FROM (
+            SELECT store_id, COALESCE((settings ->> 'retention_audit_days')::int, 400) AS days FROM stores
+            UNION ALL SELECT '', 400
+        ) AS s
+        CROSS JOIN LATERAL (
+            SELECT l.audit_id FROM audit_log AS l
+            WHERE l.store_id = s.store_id AND l.at < now() - make_interval(days => s.days)
+            ORDER BY l.at LIMIT :most
+        ) AS a
+        LIMIT :most
+    ))
+    """
+)
 _OLD_ROWS = (
     text("DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'"),
     text("DELETE FROM worker_heartbeats WHERE seen_at < now() - interval '1 day'"),
@@ -243,6 +260,7 @@ async def purge(connection: AsyncConnection) -> bool:
         (_OLD_FINDINGS, _ROWS_AT_ONCE),
         (_OLD_RECEIPTS, _ROWS_AT_ONCE),
         (_OLD_CHUNKS, _CHUNKS_AT_ONCE),
+        (_OLD_AUDIT, _ROWS_AT_ONCE),
     ):
         is_more |= (await connection.execute(bounded, {"most": most})).rowcount == most
     for statement in _OLD_ROWS:
