@@ -41,9 +41,11 @@ _BEHIND_PUSHED = (
     "s.last_pushed_at <= CAST(:after_at AS timestamptz)"
     " AND (s.last_pushed_at < CAST(:after_at AS timestamptz) OR s.variant_id > :after_id)"
 )
+# IS TRUE keeps it a set that is made once and looked into, where the planner would join.
+_WAITS = "({0}.variant_id IN (SELECT i.variant_id FROM intents AS i WHERE i.store_id = :store_id AND i.lane = :lane)) IS TRUE"
 _UNWRITTEN = """
     SELECT v.variant_id FROM variants AS v
-    WHERE v.store_id = :store_id AND v.deleted_at IS NULL {behind_v}
+    WHERE v.store_id = :store_id AND v.deleted_at IS NULL {behind_v} {waits}
       AND NOT EXISTS (SELECT FROM active_states AS s WHERE s.variant_id = v.variant_id {behind_s})
     ORDER BY v.variant_id
 """
@@ -163,10 +165,7 @@ class Walk:
             *self._of_state(values),
         ]
         if is_lane_held:
-            conditions.append(
-                "(s.variant_id IN"
-                " (SELECT i.variant_id FROM intents AS i WHERE i.store_id = :store_id AND i.lane = :lane)) IS TRUE"
-            )
+            conditions.append(_WAITS.format("s"))
             values["lane"] = self._lane
         if segment is Segment.PUSHED:
             if after is not None:
@@ -182,7 +181,7 @@ class Walk:
         return (
             "SELECT u.variant_id, CAST(NULL AS timestamptz) FROM ("
             f"SELECT a.variant_id FROM ({states} LIMIT :stretch) AS a UNION ALL"
-            f" SELECT b.variant_id FROM ({_unwritten(after)} LIMIT :stretch) AS b) AS u ORDER BY u.variant_id"
+            f" SELECT b.variant_id FROM ({_unwritten(after, is_lane_held=is_lane_held)} LIMIT :stretch) AS b) AS u ORDER BY u.variant_id"
         )
 
     def _by_id(self, after: Position | None, values: dict[str, Any]) -> str:
@@ -276,10 +275,11 @@ def _states(conditions: list[str]) -> str:
     )
 
 
-def _unwritten(after: Position | None) -> str:
+def _unwritten(after: Position | None, *, is_lane_held: bool = False) -> str:
     """Live variants without a state row, in the order of their ids."""
     behind = "AND {0}.variant_id > :after_id" if after is not None else ""
-    return _UNWRITTEN.format(behind_v=behind.format("v"), behind_s=behind.format("s"))
+    waits = f"AND {_WAITS.format('v')}" if is_lane_held else ""
+    return _UNWRITTEN.format(behind_v=behind.format("v"), behind_s=behind.format("s"), waits=waits)
 
 
 def _among(table: str, condition: str = "true") -> str:
