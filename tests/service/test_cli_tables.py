@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from meta_sync.catalog.models import Lane
-from meta_sync.cli import console, doctor_commands, error_commands, item_commands
+from meta_sync.cli import console, doctor_commands, error_commands, item_commands, sync_commands
 from meta_sync.sync.checkup import Check
 from meta_sync.sync.codes import entry_of
 from meta_sync.sync.errors_list import FailedItem
@@ -108,6 +109,15 @@ def test_a_check_is_folded_beside_its_verdict(terminal: io.StringIO, width: int)
     assert lines[0].startswith("  problem  store settings  Not set: [currency].")
     assert len(lines) > 1
     assert all(line.startswith(" " * 20) for line in lines[1:])
+
+
+def test_a_store_in_preview_is_told_why_nothing_is_sent() -> None:
+    row: dict[str, Any] = {"pauseReason": None, "pausedUntil": None, "missingKeys": [], "feedMode": "preview"}
+    said = sync_commands._standstill(row, None)
+    assert said == f"{entry_of('preview').sentence} {entry_of('preview').action}"
+    assert sync_commands._standstill({**row, "feedMode": "live"}, None) == ""
+    off = sync_commands._standstill({**row, "pauseReason": "sync_disabled"}, None)
+    assert off.startswith(entry_of("sync_disabled").sentence)
 
 
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

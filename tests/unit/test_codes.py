@@ -26,6 +26,7 @@ from meta_sync.sync.eligibility import IneligibleReason
 from meta_sync.sync.mapping_issues import IssueCode
 from meta_sync.sync.reactions import PauseReason
 from meta_sync.sync.status import StoreStandstill
+from meta_sync.sync.status_rules import PREVIEW
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCE = _ROOT / "src" / "meta_sync"
@@ -128,6 +129,8 @@ def _pipeline_codes() -> set[str]:
             found |= set(_constants(call.args[0]))
         if name == "Pause" and len(call.args) > 2:
             found |= set(_constants(call.args[2]))
+        if name == "Standstill" and call.args:
+            found |= set(_constants(call.args[0]))
         if name == "Decision" and len(call.args) > 1:
             found |= set(_constants(call.args[1]))
     return found
@@ -168,6 +171,8 @@ def test_the_walk_finds_what_it_looks_for() -> None:
         "mapping_failed",
         "throttled",
         "meta_unreachable",
+        "preview",
+        "newer_mapper",
     } <= _pipeline_codes()
 
 
@@ -260,6 +265,8 @@ def test_every_reason_to_stand_still_says_what_to_do() -> None:
         ("blocked_by_meta", "pause"),
         ("held", "pause"),
     ]
+    # No reason of the status: what somebody asked for, and what concerns the workers of one version.
+    assert (entry_of(PREVIEW).group, entry_of("newer_mapper").group) == ("pause", "pause")
 
 
 def test_every_rule_and_every_advice_has_its_family() -> None:

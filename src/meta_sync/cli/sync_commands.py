@@ -26,6 +26,7 @@ from meta_sync.sync.codes import entry_of, explain
 from meta_sync.sync.job_models import JobAction, JobOrder, JobView
 from meta_sync.sync.models import Status
 from meta_sync.sync.status import LastError, StoreStatus
+from meta_sync.sync.status_rules import PREVIEW
 from meta_sync.sync.tables import worker_heartbeats
 
 __all__ = ["add_to"]
@@ -267,6 +268,7 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
         "connectionState": status.connection_state,
         "pauseReason": status.pause_reason,
         "pausedUntil": status.paused_until,
+        "feedMode": status.settings.feed_mode,
         "lastSyncAt": status.last_sync_at,
         "lastSyncStatus": status.last_sync_status,
         "lastError": None
@@ -298,6 +300,8 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
 def _standstill(row: dict[str, Any], error: LastError | None) -> str:
     """Why the store stands still, in words; empty when it does not."""
     reason, until = row["pauseReason"], row["pausedUntil"]
+    if reason is None and row["feedMode"] == PREVIEW:
+        reason = PREVIEW
     if reason is None:
         return ""
     entry = entry_of(reason)

@@ -190,23 +190,10 @@ def _sending(facts: StoreFacts) -> list[Check]:
     status = facts.status
     checks = []
     if facts.is_newer_elsewhere:
-        checks.append(
-            facts.check(
-                "version",
-                "warning",
-                "A newer version of meta-sync has taken the store over; workers of this version leave it alone.",
-                "Upgrade every process to that version.",
-            )
-        )
+        checks.append(facts.check("version", "warning", *said("newer_mapper"), "newer_mapper"))
     reason = status.pause_reason
     if reason is None and status.settings.feed_mode == "preview":
-        checks.append(
-            facts.check(
-                "sending",
-                "warning",
-                *PREVIEW,
-            )
-        )
+        checks.append(facts.check("sending", "warning", *said(PREVIEW), PREVIEW))
     elif reason is None:
         checks.append(facts.check("sending", "ok", "Nothing keeps the store from sending."))
     elif reason not in _TOLD_APART and not (reason == "config_incomplete" and status.missing_keys):

@@ -31,7 +31,10 @@ _TITLES: dict[CodeGroup, tuple[str, str]] = {
     ),
     "pause": (
         "Stores that stand still",
-        "In `pauseReason` of `GET /admin/meta/status`, and in its `lastError`. Items keep their state and lose no attempt.",
+        (
+            "In `pauseReason` of `GET /admin/meta/status`, and in its `lastError`; `preview` is what its `feedMode` says, "
+            "`newer_mapper` is told by `meta-sync doctor`. Items keep their state and lose no attempt."
+        ),
     ),
     "batch": (
         "Batches",

@@ -198,6 +198,22 @@ _PAUSES = (
         "Release or discard what is held.",
     ),
     CodeEntry(
+        "preview",
+        "pause",
+        "catalog",
+        "info",
+        "The store is in preview: changes are kept and nothing is sent.",
+        "Set feedMode to live in the settings when it is to go out.",
+    ),
+    CodeEntry(
+        "newer_mapper",
+        "pause",
+        "unknown",
+        "warning",
+        "A newer version of meta-sync has taken the store over; workers of this version leave it alone.",
+        "Upgrade every process to that version.",
+    ),
+    CodeEntry(
         "throttled",
         "pause",
         "rate_limit",

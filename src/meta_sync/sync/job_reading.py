@@ -25,7 +25,7 @@ from meta_sync.sync.codes_jobs import JobCode
 from meta_sync.sync.item_queries import NO_LINK
 from meta_sync.sync.job_models import JobAction, JobPage, JobScope, JobView, ScopeKind
 from meta_sync.sync.pauses import active_pauses
-from meta_sync.sync.status_rules import PREVIEW, StoreStandstill, TokenFacts, standstill
+from meta_sync.sync.status_rules import PREVIEW, TokenFacts, standstill
 
 __all__ = ["explained", "read_job", "read_jobs"]
 
@@ -211,7 +211,7 @@ def _sends(job: JobView) -> bool:
     return not (job.is_over or job.dry_run or job.is_import or job.is_reading)
 
 
-def _sentence(reason: StoreStandstill, until: datetime | None) -> str:
+def _sentence(reason: str, until: datetime | None) -> str:
     entry = entry_of(reason)
     ends = f" It goes on at {until.astimezone(UTC):%H:%M:%S} UTC." if until is not None else ""
     return f"Paused: {entry.sentence}{ends} {entry.action}"
@@ -234,4 +234,4 @@ async def _why(connection: AsyncConnection, store_id: str, graph_url: str) -> st
     )
     if reason is not None:
         return _sentence(reason, until)
-    return " ".join(("Paused:", *PREVIEW)) if settings.feed_mode == "preview" else None
+    return _sentence(PREVIEW, None) if settings.feed_mode == "preview" else None

@@ -39,11 +39,8 @@ StoreStandstill = Literal[
 """Why nothing is sent. Of several reasons the first in this order is shown; of those that end by themselves, the one
 that lasts longest."""
 
-PREVIEW = (
-    "The store is in preview: changes are kept and nothing is sent.",
-    "Set feedMode to live in the settings when it is to go out.",
-)
-"""What is said, and what to do, where nothing else keeps a store from sending: that is no fault, and no pause."""
+PREVIEW = "preview"
+"""The code that is shown where only the preview keeps a store from sending: no fault, and none of the reasons above."""
 
 
 @dataclass(frozen=True, slots=True)

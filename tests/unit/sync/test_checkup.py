@@ -175,6 +175,16 @@ def test_what_is_said_of_a_store(facts: StoreFacts, expected: dict[str, str]) ->
             assert check.action
 
 
+def test_what_is_no_reason_of_the_status_has_a_code_too() -> None:
+    preview = with_status(settings=StoreSettings(feed_mode="preview"))
+    for facts, name, code in (
+        (preview, "sending", "preview"),
+        (replace(FACTS, is_newer_elsewhere=True), "version", "newer_mapper"),
+    ):
+        check = next(one for one in judge_store(facts) if one.name == name)
+        assert (check.code, check.message, check.action) == (code, CODES[code].sentence, CODES[code].action)
+
+
 def test_what_is_known_of_the_reason_says_more_than_it() -> None:
     error = LastError.of("200", "Requires catalog_management permission", NOW, "needs_reconnect")
     later = LastError.of("rejected_by_meta", "The image is too small.", NOW)

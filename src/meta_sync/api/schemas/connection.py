@@ -161,7 +161,10 @@ class MetaConnectionStatus(View):
     scope: str | None = Field(description="Permissions of the token, separated by commas.")
     token_expires_at: datetime | None = Field(description="Null: it does not expire, as far as Meta said.")
     sync_enabled: bool = Field(description="Whether changes are sent at all.")
-    feed_mode: str = Field(description="`live`, or `preview`: then nothing is sent and changes wait.")
+    feed_mode: str = Field(
+        description="`live`, or `preview`: then nothing is sent and changes wait, as `GET /admin/meta/error-codes` says under"
+        " that code."
+    )
     configuration: StatusConfiguration
     selection: StatusSelection | None = Field(description="Null until a catalog is selected.")
     counts: StatusCounts
