@@ -17,7 +17,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.core.db import Database
-from meta_sync.core.lookups import go_by_indexes
 from meta_sync.core.paging import MAX_PAGE_ROWS, CursorCodec, require_page_within_reach
 from meta_sync.stores.audit import THE_INSTALLATION
 
@@ -96,6 +95,11 @@ class AuditPage:
     next_cursor: str | None
 
 
+# Where the planner takes the log for small, fetching all that fits and sorting it looks as cheap as reading on in order.
+_IN_ORDER_ONLY = text(
+    "SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),"
+    " set_config('enable_sort', 'off', true)"
+)
 # The column is compared as a part of a row, never by itself, and so the order names it as well: only the right index has
 # that order, whatever the planner believes of the table (core.lookups), and a page begins at its place in it.
 _NEXT = """
@@ -169,7 +173,7 @@ class AuditLogService:
             at, audit_id = self._cursors.decode(scope, cursor)
             place = {**given, "until": datetime.fromisoformat(at), "until_id": audit_id}
         async with self._transaction(store_id) as connection:
-            await go_by_indexes(connection)
+            await connection.execute(_IN_ORDER_ONLY)
             looked_at, fitting = (await connection.execute(_COUNT[wanted.key], given)).one()
             rows = await connection.execute(
                 _PAGE[wanted.key], {**place, "most": limit + 1, "skipped": skipped}
