@@ -93,10 +93,43 @@ async def test_the_log_tells_calls_apart_and_keeps_no_token(world: World) -> Non
 async def test_raw_items_are_paged(world: World) -> None:
     await world.report(*(update(f"A{number}") for number in range(3)))
     first = (await world.client.get(f"/_sandbox/catalogs/{DEMO_CATALOG_ID}/items?limit=2")).json()
-    assert first["data"][0] == {"retailer_id": "A0", "fields": item("A0"), "applied": 1}
+    shown = {"retailer_id": "A0", "fields": item("A0"), "applied": 1, "product_feed": None}
+    assert first["data"][0] == shown
     assert (first["total"], first["next_offset"]) == (3, 2)
     rest = (await world.client.get(f"/_sandbox/catalogs/{DEMO_CATALOG_ID}/items?limit=2&offset=2")).json()
     assert (len(rest["data"]), rest["next_offset"]) == (1, None)
+
+
+async def test_a_catalog_is_broken_by_hand(world: World) -> None:
+    path = f"/_sandbox/catalogs/{DEMO_CATALOG_ID}/items"
+    feed = {"id": "77", "name": "Weekly feed"}
+    put = [
+        {"id": "a", "fields": {"title": "Mug", "price": "5.00 EUR", "sale_price": "4.00 EUR"}},
+        {"id": "b", "fields": {"title": "Cup"}, "product_feed": feed},
+    ]
+    assert (await world.client.post(path, json={"items": put})).json() == {"items": 2}
+    change = {"items": [{"id": "a", "fields": {"price": "6.00 EUR", "sale_price": ""}}]}
+    assert (await world.client.patch(path, json=change)).json() == {"items": 1}
+
+    async def shown() -> list[dict[str, object]]:
+        fields = "retailer_id,name,price,sale_price,product_feed"
+        found: list[dict[str, object]] = (
+            await world.get(f"{DEMO_CATALOG_ID}/products", fields=fields)
+        ).json()["data"]
+        return found
+
+    mug = {"retailer_id": "a", "name": "Mug", "price": "€6.00"}
+    strip = [{name: one[name] for name in one if name != "id"} for one in await shown()]
+    assert strip == [mug, {"retailer_id": "b", "name": "Cup", "product_feed": feed}]
+    unknown = {"items": [{"id": "b", "fields": {"title": "X"}}, {"id": "c", "fields": {}}]}
+    assert (await world.client.patch(path, json=unknown)).status_code == 404
+    gone = {"ids": ["b", "b", "c"]}
+    assert (await world.client.request("DELETE", path, json=gone)).json() == {"items": 1}
+    [left] = await shown()
+    assert left["name"] == "Mug"
+    # A feed's item that is made anew by somebody else is no longer the feed's.
+    await world.client.post(path, json={"items": [{"id": "b", "fields": {"title": "Bowl"}}]})
+    assert "product_feed" not in (await shown())[1]
 
 
 async def test_refusals_come_and_go(world: World) -> None:

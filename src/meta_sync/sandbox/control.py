@@ -16,6 +16,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from meta_sync.sandbox.faults import FaultSpec
+from meta_sync.sandbox.fields import is_empty
+from meta_sync.sandbox.model import Catalog
 from meta_sync.sandbox.state import ALL_SCOPES, SandboxState
 
 __all__ = ["control_routes"]
@@ -71,6 +73,34 @@ class _LiftedRefusal(_Strict):
     catalog_id: str | None = None
 
 
+class _Feed(_Strict):
+    id: str
+    name: str
+
+
+class _PutItem(_Strict):
+    id: str = Field(min_length=1)
+    fields: dict[str, Any] = Field(default_factory=dict)
+    product_feed: _Feed | None = None
+
+
+class _PutItems(_Strict):
+    items: list[_PutItem]
+
+
+class _ChangedItem(_Strict):
+    id: str
+    fields: dict[str, Any]
+
+
+class _ChangedItems(_Strict):
+    items: list[_ChangedItem]
+
+
+class _GoneItems(_Strict):
+    ids: list[str]
+
+
 class _Clock(_Strict):
     advance_seconds: float = Field(ge=0)
 
@@ -97,6 +127,9 @@ def control_routes(state: SandboxState) -> list[BaseRoute]:
         ("GET", "/_sandbox/requests", control.list_requests),
         ("DELETE", "/_sandbox/requests", control.clear_requests),
         ("GET", "/_sandbox/catalogs/{catalog_id}/items", control.items),
+        ("POST", "/_sandbox/catalogs/{catalog_id}/items", control.put_items),
+        ("PATCH", "/_sandbox/catalogs/{catalog_id}/items", control.change_items),
+        ("DELETE", "/_sandbox/catalogs/{catalog_id}/items", control.delete_items),
         ("POST", "/_sandbox/businesses", control.add_business),
         ("POST", "/_sandbox/catalogs", control.add_catalog),
         ("POST", "/_sandbox/tokens", control.add_token),
@@ -199,15 +232,53 @@ class _Control:
         self._state.requests.clear()
         return {"success": True}
 
-    def items(self, request: Request, _body: bytes) -> Any:
+    def _catalog(self, request: Request) -> Catalog:
         catalog_id = request.path_params["catalog_id"]
         if not self._state.has_catalog(catalog_id):
             raise _UsageError("There is no such catalog", 404)
-        catalog = self._state.catalog(catalog_id)
+        return self._state.catalog(catalog_id)
+
+    def put_items(self, request: Request, body: bytes) -> Any:
+        """Put items into the catalog as another hand would, each whole, in the place of what was there."""
+        catalog, given = self._catalog(request), _read(_PutItems, body)
+        for one in given.items:
+            catalog.store(one.id, {"id": one.id, **one.fields})
+            catalog.feeds.pop(one.id, None)
+            if one.product_feed is not None:
+                catalog.feeds[one.id] = one.product_feed.model_dump()
+        return {"items": len(given.items)}
+
+    def change_items(self, request: Request, body: bytes) -> Any:
+        """Change fields of items that are there; an empty value clears. None is changed when one is unknown."""
+        catalog, given = self._catalog(request), _read(_ChangedItems, body)
+        unknown = [one.id for one in given.items if one.id not in catalog.items]
+        if unknown:
+            raise _UsageError(f"There are no such items: {', '.join(unknown[:10])}", 404)
+        for one in given.items:
+            merged = {**catalog.items[one.id], **one.fields, "id": one.id}
+            kept = {name: value for name, value in merged.items() if not is_empty(value)}
+            catalog.store(one.id, kept)
+        return {"items": len(given.items)}
+
+    def delete_items(self, request: Request, body: bytes) -> Any:
+        """Delete items; ids that are not there count for nothing."""
+        catalog, given = self._catalog(request), _read(_GoneItems, body)
+        there = [one for one in dict.fromkeys(given.ids) if one in catalog.items]
+        for one in there:
+            catalog.remove(one)
+        return {"items": len(there)}
+
+    def items(self, request: Request, _body: bytes) -> Any:
+        catalog = self._catalog(request)
         limit = min(_number(request, "limit", 100), _MOST_LISTED)
         offset = _number(request, "offset", 0)
         page = [
-            {"retailer_id": key, "fields": item, "applied": catalog.applied_counts[key]}
+            {
+                "retailer_id": key,
+                "fields": item,
+                "applied": catalog.applied_counts[key],
+                "product_feed": catalog.feeds.get(key),
+            }
             for key, item in islice(catalog.items.items(), offset, offset + limit)
         ]
         following = offset + len(page)

@@ -106,6 +106,8 @@ class Catalog:
     ----------
     items
         What is stored now: retailer id to fields, under the names and values they were written with (``id`` included).
+    feeds
+        Retailer ids that a feed put there, each with the feed as Graph names it (``id``, ``name``).
     applied_counts
         How many records changed or deleted each retailer id so far. Survives deletion.
     number
@@ -121,6 +123,7 @@ class Catalog:
         self.business_id = business_id
         self.vertical = vertical
         self.items: dict[str, dict[str, Any]] = {}
+        self.feeds: dict[str, dict[str, str]] = {}
         self.applied_counts: dict[str, int] = {}
         self.data_sources: list[dict[str, Any]] = []
         self.batches: dict[str, Batch] = {}
@@ -156,6 +159,7 @@ class Catalog:
         if retailer_id in self.items:
             self._leave_group(retailer_id)
             del self.items[retailer_id]
+            self.feeds.pop(retailer_id, None)
             self.applied_counts[retailer_id] += 1
 
     def hold_back(self, retailer_id: str, until: float, now: float) -> None:

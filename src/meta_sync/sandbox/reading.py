@@ -89,6 +89,7 @@ def read_item(catalog: Catalog, retailer_id: str, item: dict[str, Any], *, ameri
         "review_status": "approved",
         "image_fetch_status": "FETCHED",
         "product_catalog": {"id": catalog.id, "name": catalog.name},
+        **({"product_feed": catalog.feeds[retailer_id]} if retailer_id in catalog.feeds else {}),
         **_pictures(item),
         **_group(catalog, item),
         **_variant_attributes(item.get("additional_variant_attribute")),
