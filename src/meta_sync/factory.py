@@ -35,6 +35,7 @@ from meta_sync.sync.checkup_facts import CheckupReader
 from meta_sync.sync.distrust import DistrustService
 from meta_sync.sync.drain import Timing
 from meta_sync.sync.errors_list import ErrorsService
+from meta_sync.sync.first_run import PREFLIGHT
 from meta_sync.sync.handles import HandlesService
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.jobs import JobService
@@ -42,6 +43,8 @@ from meta_sync.sync.listener import PipelineListener
 from meta_sync.sync.live_status import LiveStatusService
 from meta_sync.sync.operations import OperationsService
 from meta_sync.sync.outbox import OutboxSink
+from meta_sync.sync.preflight import PreflightHandler
+from meta_sync.sync.preflight_reports import PreflightService
 from meta_sync.sync.read_jobs import ReadJobHandler
 from meta_sync.sync.status import StatusService
 from meta_sync.sync.ticks import Pipeline
@@ -237,6 +240,10 @@ class Factory:
         context = self._context
         return JobService(context.database, context.queue, graph_url=context.settings.graph_url)
 
+    def preflight(self) -> PreflightService:
+        """Reports of what a sync would do, and the first run's approval."""
+        return PreflightService(self._context.database, self._context.queue)
+
     def operations(self) -> OperationsService:
         """Operator actions on items."""
         return OperationsService(self._context.database, self._context.queue)
@@ -268,5 +275,8 @@ class Factory:
 
     def _read_jobs(self, timing: Timing) -> dict[str, ReadJobHandler]:
         """Who works off which type of job that reads Meta back."""
-        del timing
-        return {}
+        context = self._context
+        reader = self.catalog_reader(timing)
+        return {
+            PREFLIGHT: PreflightHandler(context.database, reader, self.graph(), context.outbound),
+        }

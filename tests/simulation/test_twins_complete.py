@@ -22,6 +22,7 @@ twins.load()
 
 _READ_BY_THE_API = "read by the API, never by the pipeline"
 _PURGE = "deletes what is older than its retention, days after a simulation's end"
+_PREFLIGHT = "of the look before a first run, which reads; the simulated people have its report at once"
 _PARTITIONS = "makes and drops partitions, which the memory has none of"
 _COUNTERS = "adds up counters, which only the API shows"
 
@@ -86,6 +87,11 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.jobs._KNOWN": _READ_BY_THE_API,
     "meta_sync.sync.meta_ids._KNOWN": _READ_BY_THE_API,
     "meta_sync.sync.meta_ids._NOTE": "of a question that a person asks, which the pipeline does not read",
+    "meta_sync.sync.preflight_keys._ALIKE": _PREFLIGHT,
+    "meta_sync.sync.preflight_keys._EQUAL": _PREFLIGHT,
+    "meta_sync.sync.preflight_keys._GROUPS": _PREFLIGHT,
+    "meta_sync.sync.preflight_keys._KEEP": _PREFLIGHT,
+    "meta_sync.sync.preflight_keys._KNOWN": _PREFLIGHT,
     "meta_sync.sync.reading._CHOSEN": _CHOSEN,
     "meta_sync.sync.status._ACTIVITY": _READ_BY_THE_API,
     "meta_sync.sync.status._EVER": _READ_BY_THE_API,

@@ -20,6 +20,7 @@ from meta_sync.core.config import load_settings
 from meta_sync.core.crypto import Cipher
 from meta_sync.sync import lease
 from meta_sync.sync.drain import Timing
+from meta_sync.sync.job_models import READ_TYPES
 from meta_sync.sync.resend import MAX_CALLS
 from tests.simulation.adversity import Adversity
 from tests.simulation.clock import EPOCH, VirtualLoop
@@ -355,7 +356,7 @@ class SimulatedWorld:
                 times = [
                     row["leased_until"] or self.now()
                     for row in self.tables["jobs"].rows.values()
-                    if row["status"] in {"queued", "running", "cancelling"}
+                    if row["status"] in {"queued", "running", "cancelling"} and row["type"] not in READ_TYPES
                 ]
             case _:
                 times = self._sweep_times()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -19,6 +19,7 @@ from meta_sync.core.clock import utc_now
 from meta_sync.core.config import Settings, load_settings
 from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.core.db import Database
+from meta_sync.core.outbound import OutboundClient
 from meta_sync.core.queue import MemoryJobQueue
 from meta_sync.graph.client import GraphClient
 from meta_sync.sandbox.app import create_app
@@ -32,13 +33,17 @@ from meta_sync.sandbox.options import (
 )
 from meta_sync.sandbox.state import SandboxState
 from meta_sync.stores.service import StoreService
+from meta_sync.sync.catalog_reader import CatalogReader
 from meta_sync.sync.context import StoreContext, load_context
 from meta_sync.sync.drain import Timing
+from meta_sync.sync.first_run import PREFLIGHT
 from meta_sync.sync.jobs import JobService
 from meta_sync.sync.listener import PipelineListener
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.operations import OperationsService
 from meta_sync.sync.outbox import OutboxSink
+from meta_sync.sync.preflight import PreflightHandler
+from meta_sync.sync.preflight_reports import PreflightService
 from meta_sync.sync.reading import read_items
 from meta_sync.sync.ticks import Pipeline
 
@@ -68,6 +73,7 @@ class World:
     queue: MemoryJobQueue
     store_id: str
     timing: Timing = FAST
+    outbound: OutboundClient = field(default_factory=OutboundClient)
 
     def graph(self) -> GraphClient:
         return GraphClient(self.http, base_url=self.settings.graph_url, version="v25.0")
@@ -94,6 +100,15 @@ class World:
     def operations(self) -> OperationsService:
         return OperationsService(self.database, self.queue)
 
+    @property
+    def reports(self) -> PreflightService:
+        return PreflightService(self.database, self.queue)
+
+    async def approve(self) -> None:
+        """Let the first run into a catalog that had items begin, as a person does who read the newest report."""
+        newest = (await self.reports.list(self.store_id))[0]
+        await self.reports.approve(self.store_id, newest.job_id, actor="somebody")
+
     def pipeline(self, owner: str = "worker-1") -> Pipeline:
         return Pipeline(
             self.database,
@@ -104,7 +119,14 @@ class World:
             owner=owner,
             timing=self.timing,
             jitter=lambda: 0.0,
+            read_jobs={PREFLIGHT: self.preflight()},
         )
+
+    def preflight(self) -> PreflightHandler:
+        reader = CatalogReader(
+            self.database, self.graph(), self.cipher, self.settings, timing=self.timing, jitter=lambda: 0.0
+        )
+        return PreflightHandler(self.database, reader, self.graph(), self.outbound)
 
     async def connect(self, *, sync: bool = True, catalog_id: str = DEMO_CATALOG_ID) -> None:
         await self.connection.set_token(self.store_id, SecretStr(DEMO_ACCESS_TOKEN))
@@ -122,6 +144,7 @@ class World:
         deadline = loop.time() + _QUIET_SECONDS
         while loop.time() < deadline:
             done = await pipeline.drain_tick() + await pipeline.poll_tick() + await pipeline.jobs_tick()
+            done += await pipeline.read_jobs_tick()
             await pipeline.sweep_tick()
             if until is not None:
                 answer = until()

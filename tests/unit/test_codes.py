@@ -22,6 +22,7 @@ from meta_sync.sync.codes_imports import IMPORTS
 from meta_sync.sync.codes_jobs import JOBS, JobCode
 from meta_sync.sync.codes_mapping import MAPPING
 from meta_sync.sync.codes_pipeline import FAMILIES, PIPELINE, FailureCode
+from meta_sync.sync.codes_preflight import PREFLIGHT, PreflightCode
 from meta_sync.sync.eligibility import IneligibleReason
 from meta_sync.sync.mapping_issues import IssueCode
 from meta_sync.sync.reactions import PauseReason
@@ -144,6 +145,7 @@ def _shown() -> set[str]:
     return {
         *IneligibleReason,
         *IssueCode,
+        *PreflightCode,
         *_pipeline_codes(),
         *_import_rules(),
         *_api_codes(),
@@ -204,7 +206,7 @@ def test_an_entry_can_be_read_and_acted_on(entry: CodeEntry) -> None:
 
 
 def test_no_code_stands_for_two_things() -> None:
-    assert len(CODES) == len((*PIPELINE, *JOBS, *MAPPING, *IMPORTS, *API))
+    assert len(CODES) == len((*PIPELINE, *JOBS, *MAPPING, *PREFLIGHT, *IMPORTS, *API))
 
 
 def test_sentences_stand_in_the_table_and_nowhere_else() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 __all__ = [
     "ActiveLink",
+    "KnownLink",
     "LinkListener",
     "SelectResult",
     "StoredCredential",
@@ -40,6 +41,8 @@ class ActiveLink:
         Whether the catalog held no item when it was selected. If not, any item may hold fields that we never sent.
     vertical, product_count, checked_at
         What Meta said of the catalog, and when.
+    first_run_approved_at
+        Since when items may be sent into the catalog; ``None`` while a catalog that was not empty waits for a person.
     """
 
     link_id: int
@@ -57,6 +60,15 @@ class ActiveLink:
     vertical: str | None = None
     product_count: int | None = None
     checked_at: datetime | None = None
+    first_run_approved_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLink:
+    """Whether a catalog that the store used at any time is in use now, and whether its first run was approved."""
+
+    active: bool
+    is_approved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +121,17 @@ class TokenVerdict:
 
 @dataclass(frozen=True, slots=True)
 class SelectResult:
-    """What selecting a catalog came to; ``job_id`` is the first sync it started, if it did."""
+    """What selecting a catalog came to, or would come to.
+
+    ``job_id`` is the first sync it started, if it did. ``waits_for_approval``: nothing is sent until a person has
+    approved the first run, because the catalog has items already.
+    """
 
     system_user_id: str | None
     catalog_id: str
     token_kind: TokenKind
     job_id: str | None
+    waits_for_approval: bool = False
 
 
 class LinkListener(Protocol):

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from sqlalchemy import and_, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.connection.models import ActiveLink, StoredCredential, TokenVerdict
+from meta_sync.connection.models import ActiveLink, KnownLink, StoredCredential, TokenVerdict
 from meta_sync.connection.tables import catalog_links, credentials
 from meta_sync.core.crypto import Cipher
 from meta_sync.graph.wire import CatalogInfo
@@ -21,6 +21,7 @@ __all__ = [
     "delete_unused_credentials",
     "insert_active_credential",
     "is_used_elsewhere",
+    "known_link",
     "link",
     "mark_dead",
     "rotate_tokens",
@@ -77,6 +78,22 @@ async def link(connection: AsyncConnection, link_id: int) -> ActiveLink | None:
     return None if row is None else _link(row)
 
 
+async def known_link(
+    connection: AsyncConnection, store_id: str, *, host: str, catalog_id: str
+) -> KnownLink | None:
+    """How the store stands to a catalog that it used at any time."""
+    row = (
+        await connection.execute(
+            select(catalog_links.c.active, catalog_links.c.first_run_approved_at.is_not(None)).where(
+                catalog_links.c.store_id == store_id,
+                catalog_links.c.graph_host == host,
+                catalog_links.c.catalog_id == catalog_id,
+            )
+        )
+    ).first()
+    return None if row is None else KnownLink(row[0], row[1])
+
+
 async def is_used_elsewhere(
     connection: AsyncConnection, store_id: str, *, host: str, catalog_id: str
 ) -> bool:
@@ -106,6 +123,8 @@ async def activate_link(
 ) -> tuple[ActiveLink, bool]:
     """Make a catalog the one the store uses; the store's row must be locked.
 
+    An empty catalog is approved with it: nothing is there that the first sync could change.
+
     Returns
     -------
     tuple
@@ -134,10 +153,12 @@ async def activate_link(
         "checked_at": func.now(),
         "selected_at": func.now(),
     }
+    approved = {"first_run_approved_at": func.now()} if catalog.product_count == 0 else {}
+    kept = {name: func.coalesce(catalog_links.c[name], value) for name, value in approved.items()}
     rows = await connection.execute(
         update(catalog_links)
         .where(same)
-        .values(**values, epoch=catalog_links.c.epoch + 1)
+        .values(**values, **kept, epoch=catalog_links.c.epoch + 1)
         .returning(catalog_links.c.link_id)
     )
     link_id = rows.scalar()
@@ -145,7 +166,7 @@ async def activate_link(
     if not is_known:
         rows = await connection.execute(
             insert(catalog_links)
-            .values(store_id=token.store_id, graph_host=host, catalog_id=catalog.id, **values)
+            .values(store_id=token.store_id, graph_host=host, catalog_id=catalog.id, **values, **approved)
             .returning(catalog_links.c.link_id)
         )
         link_id = rows.scalar_one()
@@ -308,6 +329,7 @@ def _link(row: Any) -> ActiveLink:
         vertical=row.vertical,
         product_count=row.product_count,
         checked_at=row.checked_at,
+        first_run_approved_at=row.first_run_approved_at,
     )
 
 

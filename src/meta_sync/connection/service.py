@@ -165,7 +165,8 @@ class ConnectionService:
         catalog = await self._read_catalog(app, token, wanted.catalog_id)
         await self._require_free(store_id, catalog.id)
         if dry_run:
-            return SelectResult(token.system_user_id, catalog.id, token.token_kind, None)
+            waits = await self._would_wait(store_id, catalog)
+            return SelectResult(token.system_user_id, catalog.id, token.token_kind, None, waits)
         try:
             link, job_id = await retry_transaction(
                 lambda: self._select(store_id, token, catalog, wanted, enable_sync=enable_sync, actor=actor)
@@ -176,7 +177,8 @@ class ConnectionService:
                 raise
             raise ConflictError(_TAKEN) from None
         await self._wake(JobName.JOBS, JobName.DRAIN, JobName.POLL)
-        return SelectResult(link.system_user_id, link.catalog_id, link.token_kind, job_id)
+        waits = link.first_run_approved_at is None
+        return SelectResult(link.system_user_id, link.catalog_id, link.token_kind, job_id, waits)
 
     async def active_link(self, connection: AsyncConnection, store_id: str) -> ActiveLink | None:
         """The link a store uses now, read in the caller's transaction."""
@@ -229,6 +231,14 @@ class ConnectionService:
                 connection, store_id, host=self._host, catalog_id=catalog_id
             ):
                 raise ConflictError(_TAKEN)
+
+    async def _would_wait(self, store_id: str, catalog: CatalogInfo) -> bool:
+        """Whether the first run into the catalog waits for approval once it is selected."""
+        async with self._database.store(store_id) as connection:
+            known = await repository.known_link(connection, store_id, host=self._host, catalog_id=catalog.id)
+        if known is not None and (known.active or known.is_approved):
+            return not known.is_approved
+        return catalog.product_count != 0
 
     async def _select(
         self,

@@ -17,6 +17,7 @@ from meta_sync.sync.codes_imports import IMPORTS
 from meta_sync.sync.codes_jobs import JOBS, JobCode
 from meta_sync.sync.codes_mapping import MAPPING
 from meta_sync.sync.codes_pipeline import FAMILIES, PIPELINE, FailureCode
+from meta_sync.sync.codes_preflight import PREFLIGHT, PreflightCode
 
 __all__ = [
     "CODES",
@@ -24,6 +25,7 @@ __all__ = [
     "CodeGroup",
     "FailureCode",
     "JobCode",
+    "PreflightCode",
     "Severity",
     "entry_of",
     "explain",
@@ -32,7 +34,7 @@ __all__ = [
 ]
 
 CODES: Mapping[str, CodeEntry] = MappingProxyType(
-    {entry.code: entry for entry in (*PIPELINE, *JOBS, *MAPPING, *IMPORTS, *API)}
+    {entry.code: entry for entry in (*PIPELINE, *JOBS, *MAPPING, *PREFLIGHT, *IMPORTS, *API)}
 )
 """Every entry by its code, in the order of the groups."""
 

@@ -29,6 +29,13 @@ _TITLES: dict[CodeGroup, tuple[str, str]] = {
         "Remarks of the mapping",
         "In `issues` of an item's detail. The item is sent all the same.",
     ),
+    "preflight": (
+        "Remarks of a pre-flight report",
+        (
+            "In `warnings` and `images` of `GET /admin/meta/preflight/{jobId}`, beside the remarks of the mapping. They keep nothing "
+            "from being sent."
+        ),
+    ),
     "pause": (
         "Stores that stand still",
         (

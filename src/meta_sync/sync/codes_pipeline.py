@@ -189,13 +189,25 @@ _PAUSES = (
         "Sending is switched off for the store. Changes are kept until it is switched on.",
         "Set syncEnabled to true in the settings.",
     ),
-    CodeEntry(
-        "held",
+    *table(
         "pause",
         "catalog",
         "warning",
-        "Changes are held until a person has looked at them.",
-        "Release or discard what is held.",
+        (
+            (
+                "held",
+                "Nothing is sent until a person has approved the first sync into this catalog.",
+                "Read the pre-flight report, which says what would be changed, and approve it.",
+            ),
+            (
+                "first_run_approval",
+                "The catalog had items already when it was selected, so the first sync waits until a person has approved it.",
+                (
+                    "Read the pre-flight report, which says what would be changed, and approve it. If this is the wrong "
+                    "catalog, select another one."
+                ),
+            ),
+        ),
     ),
     CodeEntry(
         "preview",

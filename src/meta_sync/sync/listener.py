@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.connection.models import ActiveLink
 from meta_sync.connection.repository import active_link
+from meta_sync.sync.first_run import hold_first_run
 from meta_sync.sync.job_statements import DROP_PAGES, THE_CLOCK
 from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.mapping import MAPPER_VERSION
@@ -96,7 +97,10 @@ class PipelineListener:
     async def link_selected(
         self, connection: AsyncConnection, link: ActiveLink, *, returning: bool
     ) -> str | None:
-        """Begin with a catalog: give every variant a state row, free what waited for the old one, start a bootstrap."""
+        """Begin with a catalog: give every variant a state row, free what waited for the old one, start a bootstrap.
+
+        Where the catalog had items and nobody has approved the first run into it, nothing is sent until somebody does.
+        """
         del returning  # the link's epoch was raised by whoever selected it
         identity = {"store_id": link.store_id, "link_id": link.link_id}
         await connection.execute(_ALL_STATES, identity)
@@ -107,6 +111,8 @@ class PipelineListener:
         await connection.execute(_LOCK_INTENTS, identity)
         await connection.execute(_FREE_INTENTS, {**identity, "job_id": started.job_id})
         await connection.execute(_CLEAR_PAUSES, identity)
+        if link.first_run_approved_at is None:
+            await hold_first_run(connection, link)
         await mark_due(connection, link.store_id)
         return started.job_id
 

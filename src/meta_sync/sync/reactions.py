@@ -46,6 +46,7 @@ class PauseReason(StrEnum):
     NEEDS_RECONNECT = "needs_reconnect"
     META_UNREACHABLE = "meta_unreachable"
     BLOCKED_BY_META = "blocked_by_meta"
+    HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)

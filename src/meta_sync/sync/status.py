@@ -169,7 +169,7 @@ _PAUSED_SINCE = text(
     """
     SELECT since, COALESCE(code, reason), message, reason FROM store_pauses
     WHERE store_id = :store_id AND link_id IN (0, :link_id) AND (until IS NULL OR until > now())
-    ORDER BY since DESC LIMIT 1
+    ORDER BY since DESC
     """
 )
 # The failed items that were sent last, and some that never were: any of them says what is the matter.
@@ -317,9 +317,7 @@ async def _causes(
     expiry = _expiry(token, now)
     if expiry is not None:
         found.append(("needs_reconnect", expiry))
-    paused = (await connection.execute(_PAUSED_SINCE, of_store)).first()
-    if paused is not None:
-        at, code, said, reason = paused
+    for at, code, said, reason in await connection.execute(_PAUSED_SINCE, of_store):
         found.append((reason, LastError.of(code, said, at, reason)))
     return found
 

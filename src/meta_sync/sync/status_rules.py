@@ -96,7 +96,7 @@ def standstill(
     wait = decide_call(budget, now, "call") if budget is not None else None
     if isinstance(wait, WaitUntil) and wait.reason != "spacing":
         ends.append(("throttled", wait.at))
-    named: tuple[StoreStandstill, ...] = ("meta_unreachable", "blocked_by_meta")
+    named: tuple[StoreStandstill, ...] = ("meta_unreachable", "blocked_by_meta", "held")
     for reason in named:
         ends += [(reason, pause.until) for pause in pauses if pause.reason.value == reason]
     without_end = [one for one in ends if one[1] is None]

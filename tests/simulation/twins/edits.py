@@ -93,6 +93,7 @@ def return_to_link(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 active=True,
                 checked_at=t.now,
                 selected_at=t.now,
+                first_run_approved_at=row["first_run_approved_at"] or (t.now if p["was_empty"] else None),
                 **{name: p[name] for name in _OF_SELECTION},
             )["link_id"],
         )
@@ -112,11 +113,21 @@ def new_link(t: Transaction, p: Mapping[str, Any]) -> Rows:
         catalog_id=p["catalog_id"],
         active=True,
         checked_at=t.now,
+        first_run_approved_at=t.now if p["was_empty"] else None,
         usage_percent=0.0,
         questions_usage_percent=0.0,
         **{name: p[name] for name in _OF_SELECTION},
     )
     return Rows([(link_id,)])
+
+
+@twin(edits._REPORT)
+def report(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return Rows(
+        (t.jobs.update(row, status="success", finished_at=t.now)["job_id"],)
+        for row in t.jobs
+        if row["store_id"] == p["store_id"] and row["type"] == "preflight" and row["status"] == "queued"
+    )
 
 
 @twin(edits._RETIRE_TOKENS)

@@ -1,0 +1,194 @@
+"""What a Meta catalog that has items already would become by the first run. Pure: reads no row and asks nothing.
+
+Only what Meta shows is told. What it may hold beside that is cleared by the first push anyhow, so nothing depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from meta_sync.sync.preflight_scan import Finding, KeyKind
+
+__all__ = ["READ_FIELDS", "CatalogTally", "Match", "add_page", "changed_fields", "retailer_id_of"]
+
+_TEXTS = {
+    "name": "title",
+    "description": "description",
+    "url": "link",
+    "image_url": "image_link",
+    "brand": "brand",
+    "availability": "availability",
+}
+"""Meta's read names (documented) and the names we write."""
+_AMOUNTS = ("price", "sale_price")
+READ_FIELDS = (
+    "id",
+    "retailer_id",
+    "retailer_product_group_id",
+    "product_feed",
+    *_TEXTS,
+    *_AMOUNTS,
+    "currency",
+)
+
+_SHOWN_CHARS = 200
+_MOST_CURRENCIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What the store has under an id that Meta shows.
+
+    ``data`` is what would be sent; ``None`` where the item is not fit for it, or no longer wanted there.
+    """
+
+    kind: str
+    variant_id: str
+    data: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class CatalogTally:
+    """What the pages of a catalog came to so far."""
+
+    items: int = 0
+    unchanged: int = 0
+    """Under an id of ours and, as far as it is compared, as we would send it."""
+    changed: Finding = field(default_factory=Finding)
+    deleted: Finding = field(default_factory=Finding)
+    unfit: Finding = field(default_factory=Finding)
+    """Under an id of ours that is not fit to be sent: left as it is."""
+    foreign: Finding = field(default_factory=Finding)
+    """Under no id of ours: left as it is."""
+    sales_ended: Finding = field(default_factory=Finding)
+    """Of those that would be sent: Meta shows a sale price where the store has none now."""
+    of_feeds: int = 0
+    changed_fields: dict[str, int] = field(default_factory=dict)
+    currencies: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def adopted(self) -> int:
+        """Items that are there under an id that would be sent."""
+        return self.unchanged + self.changed.count
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> CatalogTally:
+        """As it was kept in a job's result; a new one where nothing was."""
+        if not stored:
+            return cls()
+        return cls(
+            items=stored["items"],
+            unchanged=stored["unchanged"],
+            changed=Finding.of(stored["changed"]),
+            deleted=Finding.of(stored["deleted"]),
+            unfit=Finding.of(stored["unfit"]),
+            foreign=Finding.of(stored["foreign"]),
+            sales_ended=Finding.of(stored["salesEnded"]),
+            of_feeds=stored["ofFeeds"],
+            changed_fields=dict(stored["changedFields"]),
+            currencies=dict(stored["currencies"]),
+        )
+
+    def stored(self) -> dict[str, Any]:
+        """As it is kept in a job's result."""
+        return {
+            "items": self.items,
+            "unchanged": self.unchanged,
+            "changed": self.changed.stored(),
+            "deleted": self.deleted.stored(),
+            "unfit": self.unfit.stored(),
+            "foreign": self.foreign.stored(),
+            "salesEnded": self.sales_ended.stored(),
+            "ofFeeds": self.of_feeds,
+            "changedFields": self.changed_fields,
+            "currencies": self.currencies,
+        }
+
+
+def retailer_id_of(shown: Mapping[str, Any]) -> str | None:
+    """The id that whoever made the item gave it; compared byte for byte."""
+    value = shown.get("retailer_id")
+    return value if isinstance(value, str) and value else None
+
+
+def add_page(tally: CatalogTally, shown: Sequence[Mapping[str, Any]], matches: Mapping[str, Match]) -> None:
+    """Add a page of items as Meta shows them; ``matches`` is by retailer id what the store has under it."""
+    for one in shown:
+        tally.items += 1
+        tally.of_feeds += bool(one.get("product_feed"))
+        currency = one.get("currency")
+        if isinstance(currency, str) and (
+            currency in tally.currencies or len(tally.currencies) < _MOST_CURRENCIES
+        ):
+            tally.currencies[currency] = tally.currencies.get(currency, 0) + 1
+        retailer_id = retailer_id_of(one)
+        match = None if retailer_id is None else matches.get(retailer_id)
+        _add(tally, one, match)
+
+
+def _add(tally: CatalogTally, shown: Mapping[str, Any], match: Match | None) -> None:
+    if match is None:
+        tally.foreign.add(_example(shown, None))
+    elif match.kind == KeyKind.TO_DELETE:
+        tally.deleted.add(_example(shown, match))
+    elif match.data is None:
+        tally.unfit.add(_example(shown, match))
+    else:
+        changes = changed_fields(shown, match.data)
+        if not changes:
+            tally.unchanged += 1
+            return
+        tally.changed.add(_example(shown, match) | {"changes": changes})
+        for name in changes:
+            tally.changed_fields[name] = tally.changed_fields.get(name, 0) + 1
+        if shown.get("sale_price") and "sale_price" not in match.data:
+            tally.sales_ended.add(_example(shown, match) | {"changes": {"sale_price": changes["sale_price"]}})
+
+
+def changed_fields(shown: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, list[str | None]]:
+    """By the name we write, what Meta shows and what would be sent, where they differ. Long texts are cut."""
+    changes = {}
+    for read, written in _TEXTS.items():
+        theirs, ours = _plain(shown.get(read)), _plain(data.get(written))
+        if theirs != ours:
+            changes[written] = [_cut(theirs), _cut(ours)]
+    for name in _AMOUNTS:
+        theirs, ours = _plain(shown.get(name)), _plain(data.get(name))
+        if not _is_amount(theirs, ours):
+            changes[name] = [_cut(theirs), _cut(ours)]
+    return changes
+
+
+def _is_amount(theirs: str, ours: str) -> bool:
+    """Whether a price as Meta formats it, in whatever locale, can be ours (``19.90 EUR``): the digits tell."""
+    digits = "".join(filter(str.isdecimal, theirs))
+    whole, _, decimals = ours.partition(" ")[0].partition(".")
+    if not whole:
+        return not digits.strip("0")
+    return digits in {whole + decimals, whole + decimals.rstrip("0"), whole + decimals.ljust(2, "0")}
+
+
+def _example(shown: Mapping[str, Any], match: Match | None) -> dict[str, Any]:
+    feed = shown.get("product_feed")
+    feed_id = feed.get("id") if isinstance(feed, Mapping) else None
+    return {
+        "retailerId": retailer_id_of(shown),
+        "variantId": None if match is None else match.variant_id,
+        "title": _cut(_plain(shown.get("name"))),
+        "price": _cut(_plain(shown.get("price"))),
+        "salePrice": _cut(_plain(shown.get("sale_price"))),
+        "feedId": None if feed_id is None else _cut(_plain(feed_id)),
+    }
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _cut(value: str) -> str | None:
+    shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in value)
+    if not shown:
+        return None
+    return shown if len(shown) <= _SHOWN_CHARS else shown[: _SHOWN_CHARS - 1] + "…"
