@@ -39,6 +39,10 @@ _STORE = (
         " mapping_epoch, sent, created_on)"
         " OVERRIDING SYSTEM VALUE VALUES (:link, :s, :link, 'h', '1', 'open', 0, 1, 1, 1, 1, now())"
     ),
+    text(
+        "INSERT INTO holds (hold_id, store_id, link_id, kind, state)"
+        " OVERRIDING SYSTEM VALUE VALUES (:link, :s, :link, 'price', 'held')"
+    ),
 )
 _PRODUCT = text(
     "INSERT INTO products (store_id, product_id, title, status, visibility, source, version, deleted_at)"
@@ -55,7 +59,8 @@ _STATE = text(
     " + make_interval(hours => :pushed) END)"
 )
 _INTENT = text(
-    "INSERT INTO intents (store_id, variant_id, version, lane, parked_by) VALUES (:s, :id, 1, :lane, :parked)"
+    "INSERT INTO intents (store_id, variant_id, version, lane, parked_by, held_by)"
+    " VALUES (:s, :id, 1, :lane, :parked, :held)"
 )
 # Every join as it reads; no index, limit or counter is thought of.
 _TRUTH = """
@@ -111,7 +116,8 @@ async def make_store(
                 states.append({**one, "link": link_id, "status": status, "code": code, "pushed": pushed})
             if rng.random() < 0.5:
                 parked = link_id if has_link and rng.random() < 0.2 else None
-                intents.append({**one, "lane": int(rng.choice(list(Lane))), "parked": parked})
+                held = link_id if has_link and not parked and rng.random() < 0.2 else None
+                intents.append({**one, "lane": int(rng.choice(list(Lane))), "parked": parked, "held": held})
         tables: list[tuple[TextClause, list[dict[str, Any]]]] = [
             (_VARIANT, variants),
             (_DOCUMENT, variants),

@@ -108,7 +108,7 @@ _OF_PRODUCT = text(
 _FOUND = text(
     _FEW_OF.format(found="SELECT f.variant_id FROM find_variants(:pattern, :most) AS f (variant_id)")
 )
-# What is parked waits in its lane too, under a batch that is not over.
+# What is parked waits in its lane too, under a batch that is not over, and so does what a hold keeps back.
 _WAITING = text(
     _FEW_OF.format(
         found="""
@@ -124,10 +124,18 @@ _WAITING = text(
              WHERE i.parked_by = b.batch_id AND i.store_id = :store_id AND i.lane = :lane
          ) AS i ON true
          WHERE l.store_id = :store_id LIMIT :most)
+        UNION
+        (SELECT i.variant_id
+         FROM holds AS h
+         JOIN LATERAL (
+             SELECT i.variant_id FROM intents AS i
+             WHERE i.held_by = h.hold_id AND i.store_id = :store_id AND i.lane = :lane
+         ) AS i ON true
+         WHERE h.store_id = :store_id LIMIT :most)
         """
     )
 )
-# Parked ones are counted apart, because they are few; a lane that is all the queue is walked faster than it is held.
+# Only what is ready is counted: no index holds the rest by lane. A lane that is all the queue is walked faster than it is held.
 _LANE = text(
     "SELECT count(*) FROM (SELECT FROM intents"
     " WHERE store_id = :store_id AND lane = :lane AND parked_by IS NULL AND held_by IS NULL LIMIT :most) AS waiting"
@@ -146,12 +154,17 @@ _TOMBSTONES = text(
 
 
 async def narrow(
-    connection: AsyncConnection, store_id: str, wanted: ItemFilter, *, is_walk_short: bool = False
+    connection: AsyncConnection,
+    store_id: str,
+    wanted: ItemFilter,
+    *,
+    is_walk_short: bool = False,
+    is_walk_deep: bool = False,
 ) -> Narrowed:
     """The ids that are left by the first condition that leaves few.
 
     ``is_walk_short`` says that the state leaves so few items that a text which no index serves is better looked for in
-    those.
+    those; ``is_walk_deep``, that the page is deep enough for the walk to it to count what is not few.
     """
     values: dict[str, Any] = {"store_id": store_id, "most": FEW + 1, "few": FEW}
     if wanted.product_id is not None:
@@ -159,7 +172,9 @@ async def narrow(
         if ids is not None:
             return Narrowed(ids)
     has_many = False
-    if wanted.search and await _is_worth_searching(connection, wanted, wanted.search, is_walk_short):
+    if wanted.search and await _is_worth_searching(
+        connection, wanted, wanted.search, is_walk_short=is_walk_short, is_walk_deep=is_walk_deep
+    ):
         ids, has_many = await _search(connection, store_id, wanted.search)
         if ids is not None:
             return Narrowed(ids)
@@ -192,10 +207,10 @@ def is_short(search: str) -> bool:
 
 
 async def _is_worth_searching(
-    connection: AsyncConnection, wanted: ItemFilter, search: str, is_walk_short: bool
+    connection: AsyncConnection, wanted: ItemFilter, search: str, *, is_walk_short: bool, is_walk_deep: bool
 ) -> bool:
     """Whether the ids of a text are likely to be few, or wanted anyway; they cost the more the more there are."""
-    if wanted == ItemFilter(search=search, sort=wanted.sort):
+    if wanted == ItemFilter(search=search, sort=wanted.sort) and not is_walk_deep:
         return True
     if is_walk_short and is_short(search):
         return False

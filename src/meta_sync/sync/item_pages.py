@@ -27,6 +27,7 @@ from meta_sync.sync.item_queries import (
     Key,
     Position,
     Segment,
+    StateCounts,
     live_variants,
     state_counts,
     status_count,
@@ -78,7 +79,8 @@ class ItemReader:
     link_id: int
     item_filter: ItemFilter
     _walk: Walk = field(init=False)
-    _is_lane_small: bool | None = field(init=False, default=None)
+    _is_lane_worth_holding: bool | None = field(init=False, default=None)
+    _counts: StateCounts | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._walk = Walk(self.store_id, self.item_filter)
@@ -94,7 +96,11 @@ class ItemReader:
         if known is None:
             await expect_lookups(self.connection)
             narrowed = await narrow(
-                self.connection, self.store_id, self.item_filter, is_walk_short=await self._is_walk_short()
+                self.connection,
+                self.store_id,
+                self.item_filter,
+                is_walk_short=await self._is_walk_short(),
+                is_walk_deep=after is None and offset >= _DEEP,
             )
         await expect_walks(self.connection)
         if narrowed.ids is not None:
@@ -112,7 +118,7 @@ class ItemReader:
             known = await self._total(
                 narrowed, is_page_walked=after is None and self._is_page_counted(offset)
             )
-        keys, counted = await self._keys(limit, offset, after, is_counted=known is None)
+        keys, counted = await self._keys(limit, offset, after, known)
         is_cheap = self.item_filter.is_empty or self.item_filter.is_status_only
         return PageKeys(keys, known or Total.of(counted), is_walked=not is_cheap)
 
@@ -121,13 +127,13 @@ class ItemReader:
         return self.item_filter.sort is ItemSort.VARIANT_ID
 
     async def _is_walk_short(self) -> bool:
+        search = self.item_filter.search
+        return bool(search) and is_short(search or "") and await self._are_states_few()
+
+    async def _are_states_few(self) -> bool:
+        """Whether the status leaves so few that each may be looked at."""
         wanted = self.item_filter
-        if (
-            not wanted.search
-            or not is_short(wanted.search)
-            or wanted.status is None
-            or not wanted.needs_state
-        ):
+        if wanted.status is None or not wanted.needs_state:
             return False
         counted = await status_count(self.connection, self.store_id, self.link_id, wanted.status)
         return counted <= _SHORT_WALK
@@ -142,6 +148,8 @@ class ItemReader:
         """The total; ``None``: the walk to the page counts it."""
         wanted = self.item_filter
         if wanted.is_status_only and wanted.status is not None:
+            if wanted.status is Status.NEVER_SYNCED:
+                return Total((await self._state_counts()).by_status[wanted.status], True)
             counted = await status_count(self.connection, self.store_id, self.link_id, wanted.status)
             return Total(counted, True)
         if narrowed.has_many:
@@ -149,7 +157,7 @@ class ItemReader:
         if wanted.is_empty:
             counted = await live_variants(self.connection, self.store_id)
             if counted <= MAX_PAGE_ROWS:
-                counted = (await state_counts(self.connection, self.store_id, self.link_id)).total
+                counted = (await self._state_counts()).total
             return Total.of(counted)
         if is_page_walked:
             return None
@@ -157,27 +165,37 @@ class ItemReader:
             await self._look_for_rows()
         if not self._walk.is_narrowed(Segment.BY_ID):
             return Total.of(await count_by_id(self.connection, self._walk, most=_MOST))
-        _, counted = await self._walk_segments([Segment.BY_ID], 0, 0, None, is_counted=True)
+        _, counted = await self._walk_segments([Segment.BY_ID], 0, 0, None, None)
         return Total.of(counted)
 
     async def _keys(
-        self, limit: int, offset: int, after: Position | None, *, is_counted: bool
+        self, limit: int, offset: int, after: Position | None, known: Total | None
     ) -> tuple[list[Key], int]:
         if self._is_by_id:
             if self.item_filter.status is Status.NEVER_SYNCED:
                 await self._look_for_rows()
-            return await self._walk_segments([Segment.BY_ID], limit, offset, after, is_counted=is_counted)
+            return await self._walk_segments([Segment.BY_ID], limit, offset, after, known)
         segments = [Segment.PUSHED, Segment.UNPUSHED]
         if after is not None:
             segments = segments[segments.index(after.segment) :]
-        return await self._walk_segments(segments, limit, offset, after, is_counted=is_counted)
+        return await self._walk_segments(segments, limit, offset, after, known)
 
     async def _walk_segments(
-        self, segments: list[Segment], limit: int, offset: int, after: Position | None, *, is_counted: bool
+        self,
+        segments: list[Segment],
+        limit: int,
+        offset: int,
+        after: Position | None,
+        known: Total | None,
     ) -> tuple[list[Key], int]:
-        """The keys asked for, and how many were passed; all of them, one beyond the reach at most, if counted."""
+        """The keys asked for, and how many were passed: where no total is known, all of them, up to one beyond the reach."""
         keys: list[Key] = []
         passed = 0
+        is_counted = known is None
+        # Where all are known to have been met, nothing is looked for in what is left.
+        most = known.count if known is not None and known.is_exact and after is None else None
+        if most == 0:
+            return keys, passed
         for segment in segments:
             if segment is Segment.UNPUSHED:
                 await self._look_for_rows()
@@ -197,6 +215,8 @@ class ItemReader:
                 passed += found.found
                 if len(keys) == limit and not (is_counted and passed < _MOST):
                     return keys, passed
+                if most is not None and passed >= most:
+                    return keys, passed
                 if found.last is None:
                     break
                 place = Position(segment, *found.last)
@@ -215,13 +235,20 @@ class ItemReader:
         lane = self.item_filter.lane
         if lane is None or segment is Segment.BY_ID or length <= _SECOND_STRETCH:
             return False
-        if self._is_lane_small is None:
-            self._is_lane_small = await is_small_lane(self.connection, self.store_id, lane)
-        return self._is_lane_small
+        if self._is_lane_worth_holding is None:
+            self._is_lane_worth_holding = not await self._are_states_few() and await is_small_lane(
+                self.connection, self.store_id, lane
+            )
+        return self._is_lane_worth_holding
+
+    async def _state_counts(self) -> StateCounts:
+        if self._counts is None:
+            self._counts = await state_counts(self.connection, self.store_id, self.link_id)
+        return self._counts
 
     async def _look_for_rows(self) -> None:
         """Whether the state rows are all there is: then nothing need be looked for among variants."""
         if self._walk.is_every_row_written or self.link_id == NO_LINK or self.item_filter.needs_state:
             return
-        counts = await state_counts(self.connection, self.store_id, self.link_id)
-        self._walk = replace(self._walk, is_every_row_written=counts.unwritten == 0)
+        unwritten = (await self._state_counts()).unwritten
+        self._walk = replace(self._walk, is_every_row_written=unwritten == 0)

@@ -247,14 +247,14 @@ def stages(
     if wanted.lane is not None and not is_merged and not is_lane_held:
         found["waiting"] = _among("intents", "t.lane = :lane")
         values["lane"] = int(wanted.lane)
-    if is_merged and wanted.lane is not None and _is_of_intents_alone(wanted):
-        found["listed"] = _LISTED_AMONG
     if wanted.product_id is not None:
         found["of_product"] = _among("variants", "t.product_id = :product_id")
         values["product_id"] = wanted.product_id
     if wanted.search:
         found["matching"] = _among("search_documents", "t.document LIKE :pattern")
         values["pattern"] = search_pattern(wanted.search)
+    if is_merged and wanted.lane is not None and _is_of_intents_alone(wanted):
+        found["listed"] = _LISTED_AMONG
     parts = []
     before = "walked"
     for name, statement in found.items():
