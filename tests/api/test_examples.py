@@ -10,6 +10,7 @@ import os
 
 from meta_sync.api.examples import EXAMPLES_FILE
 from tests.support.api import Api
+from tests.support.audited import assert_everything_is_audited
 from tests.support.example_shop import live_through_everything
 from tests.support.examples import Recorder, without_what_varies
 from tests.support.feed_server import feed_server
@@ -19,6 +20,7 @@ async def test_the_examples_are_what_the_service_answers(api: Api) -> None:
     to = Recorder()
     async with feed_server() as server:
         secrets = await live_through_everything(to, api, server)
+    await assert_everything_is_audited(api.world.database, to.request_ids)
     recorded = to.document(secrets)
     if os.environ.get("RECORD_EXAMPLES"):
         text = json.dumps(recorded, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

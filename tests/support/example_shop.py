@@ -213,9 +213,11 @@ async def _connection(to: Recorder, api: Api, shop: Caller) -> None:
         "PATCH",
         settings,
         json={"currency": "EUR", "mediaBaseUrl": "https://cdn.loomleaf.example", "syncEnabled": True},
+        headers={"X-Request-Id": f"req_{'7' * 24}"},
     )
     await to.failure("updateSettings", "VALIDATION_ERROR", shop, "PATCH", settings, json={"batchSize": 0})
     await to.success("getSettings", shop, "GET", settings)
+    await to.success("listAuditLog", shop, "GET", "/admin/meta/audit-log?action=settings_changed")
     refused = {"json": {"accessToken": "EAA-of-another-day"}}
     given = {"accessToken": DEMO_ACCESS_TOKEN}
     for kept_for in (None, "setToken"):

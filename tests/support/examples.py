@@ -43,6 +43,8 @@ class Recorder:
 
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
     common: dict[str, Any] = field(default_factory=dict)
+    request_ids: dict[str, str] = field(default_factory=dict)
+    """Of one request that succeeded, by operation."""
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     async def success(
@@ -51,6 +53,7 @@ class Recorder:
         """One call that succeeds, kept as the operation's example; its data."""
         response = await caller(method, path, **arguments)
         assert response.is_success, (operation, response.text)
+        self.request_ids[operation] = response.headers["x-request-id"]
         example = self.examples.setdefault(operation, {})
         if "json" in arguments or sent_as is not None:
             kind = response.request.headers["content-type"].partition(";")[0]

@@ -21,6 +21,7 @@ from meta_sync.api.generated_clients import for_generators
 from meta_sync.api.middleware import Cors, RequestBoundary, request_id_of
 from meta_sync.api.openapi import TAGS, build_openapi, render
 from meta_sync.api.routes import (
+    audit,
     catalog,
     connection,
     documents,
@@ -53,6 +54,7 @@ _ROUTERS = (
     jobs.routes,
     items.routes,
     handles.routes,
+    audit.routes,
     errors.routes,
     health.routes,
     documents.routes,

@@ -73,6 +73,10 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Sets of words: name, description, and the words in the order in which they are listed."""
 _OBJECTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+    "AuditValues": (
+        "What an action changed, by key. A secret is told as `configured` or `changed`.",
+        (("AuditLogEntry", "before"), ("AuditLogEntry", "after")),
+    ),
     "ItemData": (
         "An item's fields as Meta knows them.",
         (("MetaItemDetail", "mappedItemData"), ("NextRequest", "data")),

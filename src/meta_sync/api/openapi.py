@@ -38,7 +38,10 @@ TAGS = [
     {"name": "Items", "description": "What of the store's variants is at Meta, and why."},
     {"name": "Errors", "description": "What went wrong, what it means, and what to do about it."},
     {"name": "Jobs", "description": "Long work over the items of a store: started, watched, called off."},
-    {"name": "History", "description": "Batches with their items, and what happened to a store."},
+    {
+        "name": "History",
+        "description": "Batches with their items, what happened to a store, and who did what.",
+    },
     {"name": "Health", "description": "For orchestrators."},
 ]
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import meta_sync
 from meta_sync.cli import (
+    audit_commands,
     catalog_commands,
     console,
     demo,
@@ -51,6 +52,7 @@ for _module in (
     error_commands,
     item_commands,
     job_commands,
+    audit_commands,
     doctor_commands,
 ):
     _module.add_to(app)
