@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from meta_sync.stores.audit import AuditAction, AuditTarget
 from tests.support.api import Api, Caller, assert_error
 from tests.support.audited import NOT_AUDITED, changing_operations
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
 LOG = "/admin/meta/audit-log"
 SETTINGS = "/admin/meta/settings"
 
@@ -112,6 +116,21 @@ async def test_what_is_asked_wrongly_is_said(store: Caller) -> None:
     assert await entries(store, q="%") == []
     whole = quote("2026-05-03T10:00:00+02:00")
     assert (await store("GET", f"{LOG}?from={whole}")).status_code == 200
+
+
+def test_the_document_names_every_action_and_kind_of_target() -> None:
+    rows = [
+        line.split("|")
+        for line in DOCUMENT.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `")
+    ]
+    for words, column in ((AuditAction, 1), (AuditTarget, 2)):
+        named = set(
+            re.findall(
+                r"`([a-z_]+)`", " ".join(row[column] for row in rows if len(row) == 5 and "_" in row[1])
+            )
+        )
+        assert named == {word.value for word in words}
 
 
 def test_what_is_not_audited_exists() -> None:
