@@ -23,6 +23,7 @@ from meta_sync.sync.codes_jobs import JOBS, JobCode
 from meta_sync.sync.codes_mapping import MAPPING
 from meta_sync.sync.codes_pipeline import FAMILIES, PIPELINE, FailureCode
 from meta_sync.sync.codes_preflight import PREFLIGHT, PreflightCode
+from meta_sync.sync.decide import KeptCode
 from meta_sync.sync.eligibility import IneligibleReason
 from meta_sync.sync.mapping_issues import IssueCode
 from meta_sync.sync.reactions import PauseReason
@@ -144,6 +145,7 @@ def _family_codes() -> set[str]:
 def _shown() -> set[str]:
     return {
         *IneligibleReason,
+        *KeptCode,
         *IssueCode,
         *PreflightCode,
         *_pipeline_codes(),

@@ -19,6 +19,8 @@ from meta_sync.sync.bulk import expect_bulk
 from meta_sync.sync.claim_statements import (
     DELETE_INTENTS,
     DROP_STATES,
+    GRACE_BEGINS,
+    GRACE_ENDS,
     GUARD,
     IDS_TAKEN,
     INSERT_BATCH,
@@ -35,11 +37,11 @@ from meta_sync.sync.claim_statements import (
 )
 from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.context import StoreContext
-from meta_sync.sync.decide import decide, known_may_hold, known_presence
+from meta_sync.sync.decide import KEPT_CODES, KeptCode, decide, known_may_hold, known_presence
 from meta_sync.sync.lease import Lease
 from meta_sync.sync.lease import holds as lease_holds
 from meta_sync.sync.mapping import Mapper
-from meta_sync.sync.models import Attempt, Decision, DecisionKind, Link, OpenBatch, ReadyIntent
+from meta_sync.sync.models import GRACE_HASH, Attempt, Decision, DecisionKind, Link, OpenBatch, ReadyIntent
 from meta_sync.sync.pauses import active_pauses
 from meta_sync.sync.splits import begin_call, count_call
 from meta_sync.sync.states import Event, next_status
@@ -145,6 +147,7 @@ _EVENTS = {
     DecisionKind.SKIP: Event.SKIP,
     DecisionKind.DROP: Event.DROP,
     DecisionKind.FAIL: Event.BROKEN,
+    DecisionKind.KEEP: Event.KEPT,
 }
 
 
@@ -254,9 +257,11 @@ async def _settle_without_call(
     connection: AsyncConnection, context: StoreContext, settled: list[tuple[ReadyIntent, Decision]]
 ) -> None:
     link_id = context.access.link.link_id
-    missing, changes, events, dropped = [], [], [], []
+    missing, events, dropped = [], [], []
+    changes: list[tuple[str, str, str | None]] = []
     for intent, decision in sorted(settled, key=lambda pair: pair[0].variant_id):
-        if decision.kind is DecisionKind.KEEP:
+        is_kept = decision.reason in KEPT_CODES
+        if decision.kind is DecisionKind.KEEP and not is_kept and intent.state.code not in KEPT_CODES:
             continue
         # A row that holds nothing but a person's exclusion is kept: the variant may come back.
         if (
@@ -267,6 +272,10 @@ async def _settle_without_call(
             dropped.append(intent.variant_id)
             continue
         state = intent.state
+        if decision.kind is DecisionKind.KEEP and not is_kept:
+            # The reason for which it was left alone is gone, and it is as it is to be.
+            changes.append((intent.variant_id, state.status.value, None))
+            continue
         target = next_status(state.status, _EVENTS[decision.kind])
         if state.status is target and state.code == decision.reason and not state.attempts:
             continue
@@ -291,6 +300,17 @@ async def _settle_without_call(
         )
     if dropped:
         await connection.execute(DROP_STATES, {"link_id": link_id, "variant_ids": dropped})
+    # Whatever keeps an item for another reason than that it is to go ends its grace.
+    spared = [one.variant_id for one, decision in settled if _is_spared(one, decision)]
+    if spared:
+        await connection.execute(GRACE_ENDS, {"link_id": link_id, "variant_ids": spared, "batch_id": None})
+
+
+def _is_spared(intent: ReadyIntent, decision: Decision) -> bool:
+    """Whether an item that was in its grace is not to go any more, or is gone."""
+    if intent.state.grace_until is None or decision.kind is DecisionKind.FAIL:
+        return False
+    return decision.kind is not DecisionKind.KEEP or decision.reason is None
 
 
 async def _open_batch(
@@ -307,6 +327,7 @@ async def _open_batch(
     attempts = [attempt for attempt in attempts if attempt.intent.variant_id in taken]
     if not attempts:
         return [], None
+    await _count_grace(connection, context, attempts, batch_id)
     # In the order of their ids: the same items make the same bytes, which tells a body that keeps failing.
     in_order = sorted(attempts, key=lambda one: one.intent.variant_id)
     body = build_batch_body((_method(one), one.decision.payload) for one in in_order)
@@ -337,6 +358,29 @@ async def _open_batch(
     return attempts, OpenBatch(
         batch_id, 1, context.store_id, link.link_id, link.catalog_id, body, len(attempts), part_id
     )
+
+
+async def _count_grace(
+    connection: AsyncConnection, context: StoreContext, attempts: list[Attempt], batch_id: int
+) -> None:
+    """Begin the grace of items that are shown as out of stock for it, and end that of those that are sent as they are."""
+    begins, ends = [], []
+    for one in attempts:
+        is_grace = one.decision.payload_hash == GRACE_HASH
+        if is_grace and one.intent.state.grace_until is None:
+            begins.append(one.intent.variant_id)
+        elif not is_grace and one.intent.state.grace_until and one.decision.kind is DecisionKind.UPSERT:
+            ends.append(one.intent.variant_id)
+    identity = {"link_id": context.access.link.link_id, "batch_id": batch_id}
+    if begins:
+        days = context.settings.delete_grace_days
+        await connection.execute(GRACE_BEGINS, {**identity, "variant_ids": begins, "days": days})
+        events = {"kinds": ["keep"] * len(begins), "codes": [KeptCode.DELETE_GRACE.value] * len(begins)}
+        await connection.execute(
+            SKIP_EVENTS, {**identity, "store_id": context.store_id, "variant_ids": begins, **events}
+        )
+    if ends:
+        await connection.execute(GRACE_ENDS, {**identity, "variant_ids": ends})
 
 
 async def _take_in_flight(

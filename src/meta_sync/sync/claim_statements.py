@@ -9,6 +9,8 @@ from meta_sync.sync.states import Event, status_case
 __all__ = [
     "DELETE_INTENTS",
     "DROP_STATES",
+    "GRACE_BEGINS",
+    "GRACE_ENDS",
     "GUARD",
     "IDS_TAKEN",
     "INSERT_BATCH",
@@ -97,7 +99,7 @@ TAKE_IN_FLIGHT = text(
         UPDATE sync_state AS s SET
             in_flight = :batch_id, status = {status_case(Event.SENT, "s.status")}, presence = 'maybe',
             may_hold = m.names, retailer_id = u.retailer_id,
-            confirmed_hash = NULL, confirmed_epoch = :epoch, disturbed_at = NULL, retry_at = NULL,
+            confirmed_hash = NULL, confirmed_epoch = :epoch, disturbed_at = NULL, retry_at = NULL, discarded_hash = NULL,
             last_pushed_at = now(), updated_at = now()
         FROM given AS u JOIN sets AS m ON m.number = u.may_hold
         WHERE s.ctid = ANY(CAST(:row_ids AS tid[]))
@@ -115,6 +117,20 @@ TAKE_IN_FLIGHT = text(
         RETURNING variant_id
     )
     SELECT array_agg(variant_id) FROM written
+    """
+)
+# Of items that the claim has just taken: it has their rows.
+GRACE_BEGINS = text(
+    """
+    UPDATE sync_state SET grace_until = now() + make_interval(days => CAST(:days AS integer))
+    WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND in_flight = :batch_id
+    """
+)
+GRACE_ENDS = text(
+    """
+    UPDATE sync_state SET grace_until = NULL
+    WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND grace_until IS NOT NULL
+      AND (in_flight IS NULL OR in_flight = :batch_id)
     """
 )
 SETTLE_WITHOUT_CALL = text(

@@ -36,6 +36,19 @@ _WANTED_SO = table(
             "The product is not public in the store.",
             "Set the product's visibility to public.",
         ),
+        (
+            "adopted_left_alone",
+            "The item was adopted from Meta and stays there as it is, although the store's row could not be sent.",
+            (
+                "Complete the item if the store is to manage it. To take it off Meta, delete it in the store or choose to "
+                "delete it from Meta."
+            ),
+        ),
+        (
+            "delete_grace",
+            "The item is to go, and is shown as out of stock until its grace is over. Then it is deleted.",
+            "Nothing to do. If it should stay, make it available in the store again before the grace is over.",
+        ),
     ),
 )
 _NOT_FIT = table(

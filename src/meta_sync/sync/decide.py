@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from functools import lru_cache
 
 import msgspec
@@ -10,12 +11,52 @@ import msgspec
 from meta_sync.catalog.models import CatalogItem
 from meta_sync.sync.mapping import Ineligible, MappedItem, Mapper, encode_with_clears
 from meta_sync.sync.mapping_fields import FIELDS, MANAGED_FIELDS
-from meta_sync.sync.models import DELETE_HASH, Decision, DecisionKind, ItemState, Link, Presence
+from meta_sync.sync.models import (
+    DELETE_HASH,
+    GRACE_HASH,
+    Decision,
+    DecisionKind,
+    ItemState,
+    Link,
+    Presence,
+)
 
-__all__ = ["GONE_REASONS", "decide", "known_may_hold", "known_presence"]
+__all__ = [
+    "EXCLUDED",
+    "GONE_REASONS",
+    "KEPT_CODES",
+    "META_SOURCE",
+    "KeptCode",
+    "decide",
+    "is_as_adopted",
+    "known_may_hold",
+    "known_presence",
+]
 
 GONE_REASONS = frozenset({"product_deleted", "variant_deleted"})
 """Reasons that mean the variant is no more, unlike one that is only not fit to be shown."""
+
+META_SOURCE = "meta"
+"""Source of what was adopted from Meta's catalog and is nobody else's yet."""
+
+EXCLUDED = "excluded_by_operator"
+"""Reason of what a person asked for by name: no grace, and nothing for the guard to hold."""
+
+
+class KeptCode(StrEnum):
+    """Why an item is left at Meta as it is, where a person is to see that."""
+
+    ADOPTED = "adopted_left_alone"
+    """It was adopted and could not be sent as it is in the store."""
+    DELETE_GRACE = "delete_grace"
+    """It is to go, and is shown as out of stock until its grace is over."""
+
+
+KEPT_CODES = frozenset(KeptCode)
+
+_AVAILABILITY = frozenset({"availability"})
+_LEFT = frozenset({DELETE_HASH, GRACE_HASH})
+"""Either of them discarded means that the item is to stay as it is."""
 
 _NEVER_CLEARED = frozenset(name for name, field in FIELDS.items() if field.required) | {"id"}
 """A required field is never absent from a mapping, so it never has to be emptied."""
@@ -43,6 +84,11 @@ def known_may_hold(state: ItemState, link: Link) -> frozenset[str]:
     return MANAGED_FIELDS if _is_foreign(state, link) else state.may_hold
 
 
+def is_as_adopted(state: ItemState) -> bool:
+    """Whether the item is at Meta as it was when it was adopted: this link has sent nothing for it since."""
+    return state.discarded_hash is not None and state.discarded_hash == state.confirmed_hash
+
+
 def decide(
     item: CatalogItem | None,
     state: ItemState,
@@ -62,30 +108,63 @@ def decide(
         Nothing but a job asks: what Meta refused, or a person discarded, is then left alone.
     """
     if item is None:
-        return _absent(state, link, "variant_deleted", is_job_only=is_job_only)
+        return _absent(state, link, "variant_deleted", now, is_job_only=is_job_only)
     wanted = mapper.evaluate(
         item,
         excluded=state.is_excluded,
         retailer_id=state.retailer_id,
         now=now,
         image_version=state.image_version,
+        pinned=state.pinned,
     )
     if isinstance(wanted, Ineligible):
-        return _absent(state, link, wanted.reason.value, is_job_only=is_job_only)
-    return _present(wanted, state, link, is_job_only=is_job_only)
+        is_kept = item.source == META_SOURCE and not (wanted.reason in GONE_REASONS or state.is_excluded)
+        return _absent(state, link, wanted.reason.value, now, is_kept=is_kept, is_job_only=is_job_only)
+    # Whoever takes an adopted item over says what it is from then on, also where that is what it was.
+    is_taken_over = item.source != META_SOURCE and is_as_adopted(state)
+    return _present(wanted, state, link, is_taken_over=is_taken_over, is_job_only=is_job_only)
 
 
-def _absent(state: ItemState, link: Link, reason: str, *, is_job_only: bool) -> Decision:
+def _absent(
+    state: ItemState,
+    link: Link,
+    reason: str,
+    now: datetime,
+    *,
+    is_kept: bool = False,
+    is_job_only: bool,
+) -> Decision:
     presence = known_presence(state, link)
     # Only what this link has sent is deleted: an item that somebody else put there under the same id is not ours.
     if presence is not Presence.ABSENT and state.retailer_id is not None:
-        if state.discarded_hash == DELETE_HASH or (is_job_only and state.rejected_hash == DELETE_HASH):
-            return Decision(DecisionKind.KEEP, reason, state.retailer_id)
-        payload = msgspec.json.encode({"id": state.retailer_id})
-        return Decision(DecisionKind.DELETE, reason, state.retailer_id, payload, DELETE_HASH)
+        if is_kept:
+            return Decision(DecisionKind.KEEP, KeptCode.ADOPTED, state.retailer_id)
+        return _taken_away(state, link, reason, now, is_job_only=is_job_only)
     if reason in GONE_REASONS:
         return Decision(DecisionKind.DROP, reason, state.retailer_id)
     return Decision(DecisionKind.SKIP, reason, state.retailer_id)
+
+
+def _taken_away(state: ItemState, link: Link, reason: str, now: datetime, *, is_job_only: bool) -> Decision:
+    """Delete what this link has sent; where the store grants a grace, show it as out of stock until that is over."""
+    if state.discarded_hash in _LEFT:
+        return Decision(DecisionKind.KEEP, reason, state.retailer_id)
+    until = state.grace_until
+    has_grace = link.delete_grace_days > 0 and not state.is_excluded and (until is None or now < until)
+    if not has_grace:
+        if is_job_only and state.rejected_hash == DELETE_HASH:
+            return Decision(DecisionKind.KEEP, reason, state.retailer_id)
+        payload = msgspec.json.encode({"id": state.retailer_id})
+        asked = EXCLUDED if state.is_excluded else reason
+        return Decision(DecisionKind.DELETE, asked, state.retailer_id, payload, DELETE_HASH)
+    if until is not None and state.confirmed_hash == GRACE_HASH and not _is_foreign(state, link):
+        return Decision(DecisionKind.KEEP, KeptCode.DELETE_GRACE, state.retailer_id)
+    if is_job_only and state.rejected_hash == GRACE_HASH:
+        return Decision(DecisionKind.KEEP, reason, state.retailer_id)
+    payload = msgspec.json.encode({"availability": "out of stock", "id": state.retailer_id})
+    # Whatever else Meta holds it still holds afterwards.
+    fields = known_may_hold(state, link) | _AVAILABILITY
+    return Decision(DecisionKind.UPSERT, reason, state.retailer_id, payload, GRACE_HASH, fields)
 
 
 @lru_cache(maxsize=4096)
@@ -93,14 +172,18 @@ def _to_clear(may_hold: frozenset[str], fields: frozenset[str]) -> frozenset[str
     return may_hold - fields - _NEVER_CLEARED
 
 
-def _present(wanted: MappedItem, state: ItemState, link: Link, *, is_job_only: bool) -> Decision:
+def _present(
+    wanted: MappedItem, state: ItemState, link: Link, *, is_taken_over: bool, is_job_only: bool
+) -> Decision:
     retailer_id: str = wanted.data["id"]
     fields = wanted.fields
     cleared = _to_clear(known_may_hold(state, link), fields)
     is_confirmed = state.confirmed_hash == wanted.hash and state.confirmed_epoch == link.epoch
     if is_confirmed and not cleared:
         return Decision(DecisionKind.NOOP, None, retailer_id)
-    if state.discarded_hash == wanted.hash or (is_job_only and state.rejected_hash == wanted.hash):
+    if (state.discarded_hash == wanted.hash and not is_taken_over) or (
+        is_job_only and state.rejected_hash == wanted.hash
+    ):
         return Decision(DecisionKind.KEEP, None, retailer_id)
     payload = encode_with_clears(wanted, cleared)
     return Decision(DecisionKind.UPSERT, None, retailer_id, payload, wanted.hash, fields, cleared)

@@ -225,7 +225,9 @@ _ANY_CURRENCY = MappingSettings(currency="USD")
 """Eligibility can be told before the currency is set; what the item would look like cannot."""
 
 
-def describe(record: ItemRecord, mapping: MappingSettings | None, now: datetime) -> ItemDetail:
+def describe(
+    record: ItemRecord, mapping: MappingSettings | None, now: datetime, *, delete_grace_days: int = 0
+) -> ItemDetail:
     """Judge the item as the drain would, at the given instant. Pure. ``mapping`` is ``None`` without a currency."""
     mapper = Mapper(mapping or _ANY_CURRENCY)
     state = record.state
@@ -235,6 +237,7 @@ def describe(record: ItemRecord, mapping: MappingSettings | None, now: datetime)
         retailer_id=state.retailer_id,
         now=now,
         image_version=state.image_version,
+        pinned=state.pinned,
     )
     return ItemDetail(
         item=record.item,
@@ -244,11 +247,13 @@ def describe(record: ItemRecord, mapping: MappingSettings | None, now: datetime)
         eligibility=Eligibility(None if isinstance(wanted, MappedItem) else wanted.reason),
         issues=wanted.issues if mapping is not None else (),
         mapped=wanted.data if isinstance(wanted, MappedItem) and mapping is not None else None,
-        next_request=_next_request(record, mapper, now) if mapping is not None else None,
+        next_request=_next_request(record, mapper, now, delete_grace_days) if mapping is not None else None,
     )
 
 
-def _next_request(record: ItemRecord, mapper: Mapper, now: datetime) -> NextRequest | None:
+def _next_request(
+    record: ItemRecord, mapper: Mapper, now: datetime, delete_grace_days: int
+) -> NextRequest | None:
     link, state, intent = record.link, record.state, record.intent
     if link is None:
         return None
@@ -258,7 +263,7 @@ def _next_request(record: ItemRecord, mapper: Mapper, now: datetime) -> NextRequ
     decision: Decision = decide(
         record.item,
         state,
-        Link(link.link_id, link.epoch, link.was_empty),
+        Link(link.link_id, link.epoch, link.was_empty, delete_grace_days),
         mapper,
         now=now,
         is_job_only=_only_a_job_asks(record),

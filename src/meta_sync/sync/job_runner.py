@@ -102,7 +102,8 @@ class JobRunner:
             page = await self._reader.items(connection, job, keys, limit=_PAGE)
             read = len(page) if keys is None else len(keys)
             last = page[-1][0].variant_id if page else job.cursor
-            link = Link(active.link_id, active.epoch, active.was_empty)
+            grace_days = 0 if isinstance(context, Standstill) else context.settings.delete_grace_days
+            link = Link(active.link_id, active.epoch, active.was_empty, grace_days)
             page = [(item, state) for item, state in page if is_in_scope(item, state, link)]
             if job.dry_run and isinstance(context, Standstill):
                 await self._cannot_decide(connection, job, context)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.catalog.models import CatalogItem
 from meta_sync.core.db import Database
 from meta_sync.sync.bulk import expect_lookups
-from meta_sync.sync.decide import known_presence
+from meta_sync.sync.decide import KEPT_CODES, known_presence
 from meta_sync.sync.item_filters import ItemSort, narrow
 from meta_sync.sync.item_queries import ItemQuery, Position, Segment, item_keys, named_items
 from meta_sync.sync.job_models import JobScope, LeasedJob, ScopeKind
@@ -44,6 +44,8 @@ def needs_intent(
         return True
     if decision is DecisionKind.SKIP:
         return state.status is not Status.SKIPPED or state.code != reason
+    if decision is DecisionKind.KEEP and reason in KEPT_CODES:
+        return state.code != reason
     return decision is DecisionKind.NOOP and state.status is not Status.SYNCED
 
 

@@ -6,7 +6,7 @@ depend on anything else, or a change of that would not lead to a push.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -18,7 +18,7 @@ import msgspec
 from meta_sync.catalog.models import CatalogItem
 from meta_sync.sync.eligibility import IneligibleReason, draft_required, state_reason
 from meta_sync.sync.mapping_draft import Draft
-from meta_sync.sync.mapping_fields import clear_values
+from meta_sync.sync.mapping_fields import FIELDS, clear_values
 from meta_sync.sync.mapping_identity import group_id
 from meta_sync.sync.mapping_issues import IssueCode, MappingIssue
 from meta_sync.sync.mapping_options import VARIANT_FIELDS, fill_options
@@ -111,6 +111,7 @@ class Mapper:
         retailer_id: str | None,
         now: datetime,
         image_version: int = 0,
+        pinned: Mapping[str, Any] | None = None,
     ) -> MappedItem | Ineligible:
         """Decide whether the item may be sent, and map it. Never raises for an item, whatever it holds.
 
@@ -124,11 +125,17 @@ class Mapper:
             The present instant, aware. Only the end of a sale depends on it.
         image_version
             Above 0: appended to the image addresses, so that Meta fetches them again.
+        pinned
+            By field the value that a person wants kept, in place of the store's; ``None`` for a field that is to stay
+            empty. Whether the item may be sent does not depend on it.
         """
         reason = state_reason(item, excluded=excluded)
         if reason is not None:
             return Ineligible(reason)
-        return _content(item, self._plan, retailer_id, now, image_version)
+        found = _content(item, self._plan, retailer_id, now, image_version)
+        if pinned and isinstance(found, MappedItem):
+            return _with_pins(found, pinned)
+        return found
 
     def eligibility(
         self, item: CatalogItem, *, excluded: bool, retailer_id: str | None
@@ -213,6 +220,22 @@ def _content(
         _fill_categories(item, draft)
     encoded = _encode(draft.data)
     return MappedItem(draft.data, encoded, sha256(_HASH_PREFIX + encoded).digest(), tuple(draft.issues))
+
+
+def _with_pins(mapped: MappedItem, pinned: Mapping[str, Any]) -> MappedItem:
+    """The item with the pinned values in place of the store's. The id is never one; a required field is never emptied."""
+    data = dict(mapped.data)
+    for name, value in pinned.items():
+        field = FIELDS.get(name)
+        if field is None:
+            continue
+        if value not in (None, "", []):
+            data[name] = value
+        elif not field.required:
+            data.pop(name, None)
+    encoded = _encode(data)
+    issues = tuple(one for one in mapped.issues if one.field not in pinned)
+    return MappedItem(data, encoded, sha256(_HASH_PREFIX + encoded).digest(), issues)
 
 
 def _fill_description(item: CatalogItem, draft: Draft) -> None:

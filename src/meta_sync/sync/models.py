@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from meta_sync.catalog.models import CatalogItem, Lane
 
 __all__ = [
+    "ADOPTED_HASH",
     "DELETE_HASH",
+    "GRACE_HASH",
+    "GRACE_OVER",
     "Attempt",
     "BatchItem",
     "Decision",
@@ -26,6 +29,15 @@ __all__ = [
 
 DELETE_HASH = b"DELETE"
 """Stands where a payload's hash stands, for attempts that carry none."""
+
+GRACE_HASH = b"GRACE"
+"""Stands where a payload's hash stands, for attempts that only show an item as out of stock, ahead of its deletion."""
+
+ADOPTED_HASH = b"ADOPTED"
+"""Stands for what Meta holds of an item that was adopted and could not be sent as the store has it."""
+
+GRACE_OVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""``grace_until`` of an item whose grace is over: it has been woken, and is deleted at the next look."""
 
 
 class Status(StrEnum):
@@ -66,7 +78,7 @@ class DecisionKind(StrEnum):
     FAIL = "fail"
     """The mapping broke on this row: a fault of ours that must not stop the others."""
     KEEP = "keep"
-    """Left as it is: Meta refused exactly this, or a person discarded it, and nothing but a job asks again."""
+    """Left as it is: Meta refused exactly this, a person discarded or adopted it, or its time has not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,8 @@ class Link:
     link_id: int
     epoch: int
     was_empty: bool
+    delete_grace_days: int = 0
+    """Days for which an item that is to go is shown as out of stock first; 0: it is deleted at once."""
 
 
 # Not frozen, like the decision: thousands are made per batch, and a frozen one takes three times as long to make.

@@ -93,7 +93,8 @@ CONFIRM = text(
                 THEN NULLIF(a.data ->> 'quantity_to_sell_on_facebook', '')::integer ELSE s.confirmed_quantity END,
             may_hold = CASE WHEN s.disturbed_at IS NULL THEN a.fields ELSE s.may_hold END,
             rejected_hash = NULL, batch_limit = NULL, retry_at = NULL, retries = 0, retry_hash = NULL,
-            code = CASE WHEN s.disturbed_at IS NULL THEN NULL ELSE s.code END,
+            code = CASE WHEN s.disturbed_at IS NOT NULL THEN s.code
+                        WHEN a.payload_hash = CAST('GRACE' AS bytea) THEN 'delete_grace' END,
             error_text = CASE WHEN s.disturbed_at IS NULL THEN NULL ELSE s.error_text END,
             attempts = CASE WHEN s.disturbed_at IS NULL THEN 0 ELSE s.attempts END
         FROM accepted AS a
@@ -118,6 +119,7 @@ CONFIRM_DELETE = text(
             presence = CASE WHEN s.disturbed_at IS NULL THEN 'absent' ELSE 'maybe' END,
             may_hold = CASE WHEN s.disturbed_at IS NULL THEN '{{}}' ELSE s.may_hold END,
             confirmed_at = CASE WHEN s.disturbed_at IS NULL THEN now() ELSE s.confirmed_at END,
+            grace_until = CASE WHEN s.disturbed_at IS NULL THEN NULL ELSE s.grace_until END,
             confirmed_price = NULL, confirmed_availability = NULL, confirmed_quantity = NULL,
             rejected_hash = NULL, batch_limit = NULL, retry_at = NULL, retries = 0, retry_hash = NULL,
             code = NULL, error_text = NULL, attempts = 0

@@ -34,6 +34,8 @@ class Event(StrEnum):
     WITHDRAWN = "withdrawn"
     """The intent went with the job that was its only reason, and the item was never sent."""
     EXCLUDED = "excluded"
+    KEPT = "kept"
+    """Left at Meta as it is, for a reason of its own: adopted, or within its grace."""
     HELD = "held"
     DISCARDED = "discarded"
 
@@ -81,6 +83,7 @@ TRANSITIONS: dict[Event, dict[Status, Status | None]] = {
     },
     Event.WITHDRAWN: {**_same(), _S.PENDING: _S.NEVER_SYNCED},
     Event.EXCLUDED: {**_same(), _S.NEVER_SYNCED: _S.PENDING, _S.SYNCED: _S.PENDING},
+    Event.KEPT: {**_to(_S.SKIPPED), _S.SYNCED: _S.SYNCED},
     Event.HELD: _same(),
     Event.DISCARDED: _same(),
 }

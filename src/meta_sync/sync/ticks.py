@@ -14,6 +14,7 @@ from meta_sync.core.queue import JobQueue
 from meta_sync.graph.client import GraphClient
 from meta_sync.sync import lease
 from meta_sync.sync.drain import Drain, Timing
+from meta_sync.sync.grace import end_grace
 from meta_sync.sync.job_runner import JobRunner
 from meta_sync.sync.listener import follow_mapper_version
 from meta_sync.sync.mapping import MAPPER_VERSION
@@ -132,6 +133,7 @@ class Pipeline:
         async with self._database.platform() as connection:
             await mark_forgotten_stores(connection)
         await retry_transaction(self._wake_retries)
+        await retry_transaction(self._end_grace)
         await self._sweep_sales()
         async with self._database.platform() as connection:
             if await due_schedule(connection, "fold_counters", every_seconds=_FOLD_SECONDS):
@@ -153,6 +155,10 @@ class Pipeline:
     async def _wake_retries(self) -> None:
         async with self._database.platform() as connection:
             await wake_retries(connection)
+
+    async def _end_grace(self) -> None:
+        async with self._database.platform() as connection:
+            await end_grace(connection)
 
     async def _sweep_sales(self) -> None:
         async with self._database.platform() as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any
 
 from meta_sync.sync import claim_statements as claim
@@ -145,6 +145,7 @@ def _take(t: Transaction, p: Mapping[str, Any], row: Row, retailer_id: str, may_
         confirmed_epoch=p["epoch"],
         disturbed_at=None,
         retry_at=None,
+        discarded_hash=None,
         last_pushed_at=t.now,
         updated_at=t.now,
     )
@@ -178,6 +179,26 @@ def _write(
         previous_presence=earlier["presence"],
         previous_status=earlier["status"],
     )
+
+
+@twin(claim.GRACE_BEGINS)
+def grace_begins(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    begun = [row for row in _states(t, p) if row["in_flight"] == p["batch_id"]]
+    for row in begun:
+        t.sync_state.update(row, grace_until=t.now + timedelta(days=p["days"]))
+    return Rows(rowcount=len(begun))
+
+
+@twin(claim.GRACE_ENDS)
+def grace_ends(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    ended = [
+        row
+        for row in _states(t, p)
+        if row["grace_until"] is not None and (row["in_flight"] is None or row["in_flight"] == p["batch_id"])
+    ]
+    for row in ended:
+        t.sync_state.update(row, grace_until=None)
+    return Rows(rowcount=len(ended))
 
 
 @twin(claim.SETTLE_WITHOUT_CALL)

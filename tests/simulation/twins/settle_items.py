@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from meta_sync.sync import settle_statements as statements
+from meta_sync.sync.models import GRACE_HASH
 from meta_sync.sync.states import Event
 from tests.simulation.memory import Row, Rows, Transaction, twin
 from tests.simulation.twins.expressions import after, seconds
@@ -83,7 +84,7 @@ def _confirmed(t: Transaction, a: Row, data: bytes | None) -> dict[str, Any]:
         "confirmed_availability": _as_text(fields.get("availability", _NULL)),
         "confirmed_quantity": None if quantity in {None, ""} else int(str(quantity)),
         "may_hold": a["fields"],
-        "code": None,
+        "code": "delete_grace" if a["payload_hash"] == GRACE_HASH else None,
         "error_text": None,
         "attempts": 0,
     }
@@ -151,6 +152,7 @@ def confirm_delete(t: Transaction, p: Mapping[str, Any]) -> Rows:
             presence="maybe" if is_disturbed else "absent",
             may_hold=s["may_hold"] if is_disturbed else [],
             confirmed_at=s["confirmed_at"] if is_disturbed else t.now,
+            grace_until=s["grace_until"] if is_disturbed else None,
             confirmed_price=None,
             confirmed_availability=None,
             confirmed_quantity=None,

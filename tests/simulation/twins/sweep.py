@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from meta_sync.sync import retries, sale_windows, sweep
+from meta_sync.sync import grace, retries, sale_windows, sweep
 from meta_sync.sync.job_statements import THE_CLOCK
 from tests.simulation.memory import Row, Rows, Transaction, twin
 from tests.simulation.twins.context import is_sending
@@ -110,6 +110,42 @@ def run_soon(t: Transaction, p: Mapping[str, Any]) -> Rows:
         return Rows(rowcount=0)
     t.schedules.update(row, next_at=t.now + seconds(p["seconds"]))
     return Rows(rowcount=1)
+
+
+class _Grace(NamedTuple):
+    store_id: str
+    link_id: int
+    variant_id: str
+    active: bool
+
+
+def _is_grace_over(t: Transaction, p: Mapping[str, Any], row: Row) -> bool:
+    return row["grace_until"] is not None and p["over"] < row["grace_until"] <= t.now
+
+
+@twin(grace._DUE)
+def grace_due(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    due = sorted(
+        (row for row in t.sync_state if _is_grace_over(t, p, row)), key=lambda row: row["grace_until"]
+    )
+    links = ((row, t.catalog_links.get(row["link_id"])) for row in due)
+    found = [
+        _Grace(row["store_id"], row["link_id"], row["variant_id"], link["active"])
+        for row, link in links
+        if link is not None
+    ]
+    return Rows(found[: grace._AT_ONCE])
+
+
+@twin(grace._OVER)
+def grace_over(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    changed = 0
+    for link_id, variant_id in zip(p["link_ids"], p["variant_ids"], strict=True):
+        row = t.sync_state.get(link_id, variant_id)
+        if row is not None and _is_grace_over(t, p, row):
+            t.sync_state.update(row, grace_until=p["over"], updated_at=t.now)
+            changed += 1
+    return Rows(rowcount=changed)
 
 
 class _Due(NamedTuple):

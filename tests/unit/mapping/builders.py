@@ -181,6 +181,7 @@ ITEMS = st.builds(
     allow_backorder=_maybe(st.booleans()),
     live_variant_count=st.integers(0, 3),
     group_id_taken=st.booleans(),
+    source=st.sampled_from(["api", "feed"]),
 )
 
 SETTINGS_STRATEGY = st.builds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -11,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_sync.catalog.models import CatalogItem
-from meta_sync.sync.decide import GONE_REASONS, decide, known_may_hold, known_presence
+from meta_sync.sync.decide import GONE_REASONS, decide, is_as_adopted, known_may_hold, known_presence
 from meta_sync.sync.mapping import Ineligible, MappedItem, Mapper
 from meta_sync.sync.mapping_fields import FIELDS, MANAGED_FIELDS
 from meta_sync.sync.models import (
+    ADOPTED_HASH,
     DELETE_HASH,
+    GRACE_HASH,
+    GRACE_OVER,
     NEW_ITEM,
     Decision,
     DecisionKind,
@@ -50,10 +54,11 @@ def _decide(
     *,
     gone: bool = False,
     is_job_only: bool = False,
+    now: datetime = NOW,
     **changes: Any,
 ) -> Decision:
     item = None if gone else make_item(**changes)
-    return decide(item, state, link, _MAPPER, now=NOW, is_job_only=is_job_only)
+    return decide(item, state, link, _MAPPER, now=now, is_job_only=is_job_only)
 
 
 def _payload(decision: Decision) -> dict[str, Any]:
@@ -187,6 +192,131 @@ def test_new_images_are_a_change() -> None:
     assert _decide(replace(_CONFIRMED, image_version=1)).kind is DecisionKind.UPSERT
 
 
+# --- What was adopted ------------------------------------------------------------------------------------------------
+
+_ADOPTED = replace(_CONFIRMED, discarded_hash=_WANTED.hash, may_hold=MANAGED_FIELDS, confirmed_epoch=2)
+
+
+def test_an_adopted_item_is_left_alone_until_its_row_changes_and_then_sent_whole() -> None:
+    assert _decide(_ADOPTED, source="meta").kind is DecisionKind.KEEP
+    assert _decide(replace(_ADOPTED, confirmed_epoch=1), source="meta").kind is DecisionKind.KEEP
+    changed = _decide(_ADOPTED, source="meta", price=2990)
+    assert changed.kind is DecisionKind.UPSERT
+    assert changed.cleared == {name for name, field in FIELDS.items() if not field.required} - _WANTED.fields
+
+
+@pytest.mark.parametrize("changes", [_DRAFT, {"price": None}, {"title": None}, {"visibility": "private"}])
+@pytest.mark.parametrize("confirmed", [_WANTED.hash, ADOPTED_HASH, None])
+def test_an_adopted_item_that_is_not_fit_to_be_sent_stays(
+    changes: dict[str, Any], confirmed: bytes | None
+) -> None:
+    state = replace(_ADOPTED, confirmed_hash=confirmed)
+    for link in (_LINK, replace(_LINK, delete_grace_days=3)):
+        decision = _decide(state, link, source="meta", **changes)
+        assert decision == Decision(DecisionKind.KEEP, "adopted_left_alone", "v1")
+        assert _decide(state, link, source="api", **changes).method is not None, "somebody took it over"
+    absent = replace(state, presence=Presence.ABSENT)
+    assert _decide(absent, source="meta", **changes).kind is DecisionKind.SKIP
+
+
+def test_an_adopted_item_that_is_deleted_or_excluded_goes() -> None:
+    assert _decide(_ADOPTED, source="meta", variant_deleted=True).kind is DecisionKind.DELETE
+    excluded = _decide(replace(_ADOPTED, is_excluded=True), source="meta", **_DRAFT)
+    assert (excluded.kind, excluded.reason) == (DecisionKind.DELETE, "excluded_by_operator")
+
+
+def test_whoever_takes_an_adopted_item_over_sends_it_once_though_nothing_else_changed() -> None:
+    assert is_as_adopted(_ADOPTED) and not is_as_adopted(_CONFIRMED)
+    taken = _decide(_ADOPTED, source="api")
+    assert taken.kind is DecisionKind.UPSERT and taken.payload_hash == _WANTED.hash
+    assert _decide(_CONFIRMED, source="api").kind is DecisionKind.NOOP, "as it is then"
+
+
+# --- Grace -----------------------------------------------------------------------------------------------------------
+
+_WITH_GRACE = replace(_LINK, delete_grace_days=3)
+
+
+@pytest.mark.parametrize("changes", [{"variant_deleted": True}, _DRAFT])
+def test_a_grace_shows_the_item_as_out_of_stock_then_waits_then_deletes(changes: dict[str, Any]) -> None:
+    begun = _decide(_CONFIRMED, _WITH_GRACE, **changes)
+    assert (begun.kind, begun.method, begun.payload_hash) == (DecisionKind.UPSERT, Method.UPDATE, GRACE_HASH)
+    assert _payload(begun) == {"id": "v1", "availability": "out of stock"}
+    assert begun.fields == _CONFIRMED.may_hold | {"availability"} and not begun.cleared
+    # As the claim and the settle leave it.
+    until = NOW + timedelta(days=3)
+    waiting = replace(_CONFIRMED, confirmed_hash=GRACE_HASH, grace_until=until, may_hold=begun.fields)
+    for passed in (timedelta(0), timedelta(days=1), timedelta(days=3, microseconds=-1)):
+        kept = _decide(waiting, _WITH_GRACE, now=NOW + passed, **changes)
+        assert (kept.kind, kept.reason) == (DecisionKind.KEEP, "delete_grace")
+    for over in (_decide(waiting, _WITH_GRACE, now=until, **changes), _decide(waiting, **changes)):
+        assert (over.kind, over.payload_hash) == (DecisionKind.DELETE, DELETE_HASH)
+    woken = replace(waiting, grace_until=GRACE_OVER)
+    assert _decide(woken, _WITH_GRACE, **changes).kind is DecisionKind.DELETE
+    # A first try that failed leaves the item as it was: it is tried again, not shown once more.
+    assert _decide(replace(woken, confirmed_hash=None), _WITH_GRACE, **changes).kind is DecisionKind.DELETE
+
+
+def test_what_is_disturbed_within_its_grace_is_shown_as_out_of_stock_once_more() -> None:
+    state = replace(_CONFIRMED, confirmed_hash=None, grace_until=NOW + timedelta(days=1))
+    again = _decide(state, _WITH_GRACE, **_DRAFT)
+    assert again.payload_hash == GRACE_HASH
+    older = replace(state, confirmed_hash=GRACE_HASH, confirmed_epoch=1)
+    assert _decide(older, _WITH_GRACE, **_DRAFT).fields == MANAGED_FIELDS | {"availability"}
+
+
+def test_what_comes_back_within_its_grace_is_sent_whole() -> None:
+    state = replace(_CONFIRMED, confirmed_hash=GRACE_HASH, grace_until=NOW + timedelta(days=1))
+    back = _decide(state, _WITH_GRACE)
+    assert (back.kind, back.payload_hash) == (DecisionKind.UPSERT, _WANTED.hash)
+
+
+def test_a_person_s_exclusion_knows_no_grace() -> None:
+    for changes in ({}, {"variant_deleted": True}, _DRAFT):
+        state = replace(_CONFIRMED, is_excluded=True, grace_until=NOW + timedelta(days=1))
+        decision = _decide(state, _WITH_GRACE, **changes)
+        assert (decision.kind, decision.reason) == (DecisionKind.DELETE, "excluded_by_operator")
+
+
+@pytest.mark.parametrize("left", [DELETE_HASH, GRACE_HASH])
+def test_a_discarded_delete_stays_discarded_whatever_the_grace(left: bytes) -> None:
+    state = replace(_CONFIRMED, discarded_hash=left)
+    for link in (_LINK, _WITH_GRACE):
+        assert _decide(state, link, **_DRAFT).kind is DecisionKind.KEEP
+
+
+def test_a_refused_grace_is_tried_again_by_a_change_only() -> None:
+    state = replace(_CONFIRMED, confirmed_hash=None, rejected_hash=GRACE_HASH)
+    assert _decide(state, _WITH_GRACE, is_job_only=True, **_DRAFT).kind is DecisionKind.KEEP
+    assert _decide(state, _WITH_GRACE, **_DRAFT).payload_hash == GRACE_HASH
+    assert _decide(state, is_job_only=True, **_DRAFT).kind is DecisionKind.DELETE
+
+
+# --- Pins ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pinned_value_goes_in_place_of_ours_and_is_part_of_what_the_item_is() -> None:
+    state = replace(_CONFIRMED, pinned={"title": "Meta's own", "no_such_field": "x", "id": "other"})
+    decision = _decide(state)
+    assert _payload(decision) == {**_WANTED.data, "title": "Meta's own"}
+    assert decision.payload_hash != _WANTED.hash
+    confirmed = replace(state, confirmed_hash=decision.payload_hash)
+    assert _decide(confirmed).kind is DecisionKind.NOOP
+    assert _decide(confirmed, title="Ours anew").kind is DecisionKind.NOOP, "ours does not show"
+    assert _decide(replace(confirmed, pinned=None)).kind is DecisionKind.UPSERT
+
+
+def test_a_field_that_is_pinned_as_empty_is_emptied_unless_meta_requires_it() -> None:
+    state = replace(_CONFIRMED, pinned={"mpn": None, "brand": "", "title": None, "additional_image_link": []})
+    decision = _decide(state, sku="SKU-1", brand="Ours")
+    assert "mpn" not in decision.fields and "brand" not in decision.fields and "title" in decision.fields
+
+
+@pytest.mark.parametrize("pinned", [None, {}])
+def test_no_pins_change_nothing(pinned: dict[str, Any] | None) -> None:
+    assert _decide(replace(_CONFIRMED, pinned=pinned)).kind is DecisionKind.NOOP
+
+
 # --- For any item and anything that may be known of it ---------------------------------------------------------------
 
 _HASHES: st.SearchStrategy[bytes | str | None] = st.sampled_from([None, b"other", DELETE_HASH, "wanted"])
@@ -281,6 +411,8 @@ def test_the_decision_for_any_item(situation: tuple[CatalogItem | None, ItemStat
             assert again.kind is DecisionKind.NOOP, "what was confirmed is not sent a second time"
         return
     reason = "variant_deleted" if wanted is None else wanted.reason.value
+    if kind is DecisionKind.DELETE and state.is_excluded:
+        reason = "excluded_by_operator"
     assert decision.reason == reason
     if presence is Presence.ABSENT or state.retailer_id is None:
         expected = DecisionKind.DROP if reason in GONE_REASONS else DecisionKind.SKIP

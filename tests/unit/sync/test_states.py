@@ -25,6 +25,7 @@ given_up   -         failed    failed    -         failed    -         failed
 disturbed  pending   pending   submitted pending   failed    pending   pending
 withdrawn  never_synced never_synced submitted synced failed skipped   deleted
 excluded   pending   pending   submitted pending   failed    skipped   deleted
+kept       skipped   skipped   skipped   synced    skipped   skipped   skipped
 held       never_synced pending submitted synced   failed    skipped   deleted
 discarded  never_synced pending submitted synced   failed    skipped   deleted
 """
