@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from meta_sync.access.models import Permission
+from meta_sync.api.app import openapi_document
+from meta_sync.catalog.events import EventType
 from tests.support.api import Api, Caller, assert_error, product_body
 
 ONE = "application/cloudevents+json"
@@ -97,6 +99,30 @@ async def test_all_types_with_their_data(store: Caller) -> None:
     assert len((await store.data("GET", "/catalog/products/p"))["variants"]) == 1
     await send(store, event("vendor.product.deleted", {"productId": "p"}, "9"))
     assert_error(await store.get("/catalog/products/p"), 404, "NOT_FOUND")
+
+
+def test_the_document_says_which_data_a_type_has() -> None:
+    schemas = json.loads(openapi_document())["components"]["schemas"]
+    names = [one["$ref"].rpartition("/")[2] for one in schemas["CloudEvent"]["anyOf"]]
+    found = {}
+    for name in names:
+        fields = schemas[name]["properties"]
+        found[fields["type"].get("const")] = fields["data"]["$ref"].rpartition("/")[2]
+    assert found == {
+        "vendor.product.synced": "BatchProduct",
+        "vendor.product.basics.updated": "ProductUpdate",
+        "vendor.product.media.updated": "MediaUpdate",
+        "vendor.product.variant.created": "VariantChange",
+        "vendor.product.variant.updated": "VariantChange",
+        "vendor.product.variant.deleted": "VariantReference",
+        "vendor.product.deleted": "ProductReference",
+        "inventory.stock.adjusted": "StockAdjustment",
+        "inventory.policy.updated": "PolicyUpdate",
+        None: "OtherEventData",
+    }
+    # Each type is read as one kind of event, and every other type as the last.
+    assert set(found) - {None} == set(EventType)
+    assert schemas["OtherEvent"]["properties"]["type"]["not"] == {"enum": [*EventType]}
 
 
 async def test_the_time_of_an_event_is_its_clock(store: Caller) -> None:

@@ -85,7 +85,6 @@ _OBJECTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         "What a variant is of its product, by the option's name.",
         (("VariantBody", "options"),),
     ),
-    "OtherEventData": ("Data of an event whose type means nothing here.", (("CloudEvent", "data"),)),
 }
 """Objects without fields of their own that are one of several choices: name, description, and where they stand."""
 

@@ -163,8 +163,6 @@ PLACES = {
     "ActivityEntry.subject": "What it is about.",
     "ActivitySubject.id": "Its id; null where there is but one.",
     "ApiKey.lastUsedAt": "When it was last used, to the minute or so; null if never.",
-    "CloudEvent.source": "Who publishes the event, as a path or an address.",
-    "CloudEvent.specversion": "Version of CloudEvents.",
     "CreatedApiKey.apiKey": "The key itself. Keep it; it cannot be read again.",
     "DryRunDecisions.create": "Not at Meta yet.",
     "DryRunDecisions.delete": "At Meta, and to be taken off.",

@@ -26,7 +26,7 @@ from meta_sync_client.api.jobs import get_sync_job, stream_sync_job
 from meta_sync_client.api.platform import create_api_key, create_store
 from meta_sync_client.models import (
     AttemptOutcome,
-    CloudEvent,
+    BasicsUpdatedEvent,
     CreateApiKeyBody,
     CreateImportFilesBody,
     CreateStoreBody,
@@ -40,6 +40,7 @@ from meta_sync_client.models import (
     ResyncBody,
     SelectCatalogBody,
     SettingsPatch,
+    StockAdjustedEvent,
     StockAdjustment,
     SyncJob,
     SyncJobAnswer,
@@ -202,14 +203,14 @@ def send_news(shop: Shop) -> dict[str, Any]:
         send_events.sync(
             client=shop.client,
             body=[
-                CloudEvent(
+                BasicsUpdatedEvent(
                     ProductUpdate(product_id="secret", title="Renamed"),
                     "1",
                     "/drive",
                     "1.0",
                     "vendor.product.basics.updated",
                 ),
-                CloudEvent(
+                StockAdjustedEvent(
                     StockAdjustment("mug-1", quantity_on_hand=7, reserved_quantity=2),
                     "2",
                     "/drive",

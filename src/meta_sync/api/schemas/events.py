@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
+from typing_extensions import TypeAliasType
 
 from meta_sync.api.errors import row_details
 from meta_sync.api.schemas.base import Answer, Body, ErrorDetailBody, Flag, Instant, Int64, Text, View
@@ -32,19 +33,30 @@ from meta_sync.catalog.models import InventoryInput
 from meta_sync.core.errors import ErrorDetail
 
 __all__ = [
+    "BasicsUpdatedEvent",
     "CloudEvent",
     "EventBody",
     "EventResult",
     "EventResultAnswer",
     "MediaUpdate",
+    "MediaUpdatedEvent",
+    "OtherEvent",
+    "OtherEventData",
     "PolicyUpdate",
+    "PolicyUpdatedEvent",
+    "ProductDeletedEvent",
     "ProductReference",
+    "ProductSyncedEvent",
     "ProductUpdate",
     "RejectedEvent",
+    "StockAdjustedEvent",
     "StockAdjustment",
     "VariantChange",
+    "VariantCreatedEvent",
+    "VariantDeletedEvent",
     "VariantMediaUpdate",
     "VariantReference",
+    "VariantUpdatedEvent",
     "read_event",
 ]
 
@@ -84,17 +96,17 @@ Attribute = Annotated[Text, AfterValidator(_plain)]
 class _Envelope(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    specversion: Literal["1.0"]
+    specversion: Literal["1.0"] = Field(description="Version of CloudEvents.")
     id: Attribute = Field(
         min_length=1, max_length=200, description="Names the event, together with `source`.", examples=["42"]
     )
-    source: Attribute = Field(min_length=1, max_length=400, examples=["/shop/catalog"])
-    type: Attribute = Field(
+    source: Attribute = Field(
         min_length=1,
-        max_length=200,
-        description="A type that means nothing here is counted as ignored.",
-        examples=[EventType.STOCK_ADJUSTED.value],
+        max_length=400,
+        description="Who publishes the event, as a path or an address.",
+        examples=["/shop/catalog"],
     )
+    type: Attribute = Field(min_length=1, max_length=200, description="What kind of news it is.")
     time: Annotated[Instant, BeforeValidator(_rfc_3339)] | None = Field(
         default=None,
         description="When it happened. News older than what is stored of the same fields is left out.",
@@ -270,20 +282,111 @@ class PolicyUpdate(_StockChange):
         return events.StockNews(self.variant_id, stock)
 
 
-class CloudEvent(_Envelope):
-    """One event in the JSON format of CloudEvents 1.0. Further attributes are let through unread."""
+_Type = Field(description="Says what `data` is.")
+_Data = Field(description="What the type of the event says.")
 
-    data: (
-        BatchProduct
-        | ProductUpdate
-        | MediaUpdate
-        | VariantChange
-        | VariantReference
-        | ProductReference
-        | StockAdjustment
-        | PolicyUpdate
-        | dict[str, Any]
-    ) = Field(description="What the type of the event says.")
+
+class ProductSyncedEvent(_Envelope):
+    """A whole product as it is now."""
+
+    type: Literal["vendor.product.synced"] = _Type
+    data: BatchProduct = _Data
+
+
+class BasicsUpdatedEvent(_Envelope):
+    """Fields of a product as they are now, without its variants."""
+
+    type: Literal["vendor.product.basics.updated"] = _Type
+    data: ProductUpdate = _Data
+
+
+class MediaUpdatedEvent(_Envelope):
+    """Pictures of a product and of its variants as they are now."""
+
+    type: Literal["vendor.product.media.updated"] = _Type
+    data: MediaUpdate = _Data
+
+
+class VariantCreatedEvent(_Envelope):
+    """A variant that a product has from now on."""
+
+    type: Literal["vendor.product.variant.created"] = _Type
+    data: VariantChange = _Data
+
+
+class VariantUpdatedEvent(_Envelope):
+    """A variant as it is now."""
+
+    type: Literal["vendor.product.variant.updated"] = _Type
+    data: VariantChange = _Data
+
+
+class VariantDeletedEvent(_Envelope):
+    """A variant that a product has no more."""
+
+    type: Literal["vendor.product.variant.deleted"] = _Type
+    data: VariantReference = _Data
+
+
+class ProductDeletedEvent(_Envelope):
+    """A product that is no more."""
+
+    type: Literal["vendor.product.deleted"] = _Type
+    data: ProductReference = _Data
+
+
+class StockAdjustedEvent(_Envelope):
+    """A variant's stock as it is now."""
+
+    type: Literal["inventory.stock.adjusted"] = _Type
+    data: StockAdjustment = _Data
+
+
+class PolicyUpdatedEvent(_Envelope):
+    """How a variant's stock is kept from now on."""
+
+    type: Literal["inventory.policy.updated"] = _Type
+    data: PolicyUpdate = _Data
+
+
+class OtherEventData(BaseModel):
+    """Data of an event whose type means nothing here."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class OtherEvent(_Envelope):
+    """An event of any other type: it means nothing here and is counted as ignored."""
+
+    type: Attribute = Field(
+        min_length=1,
+        max_length=200,
+        description="None of the types that mean something here.",
+        json_schema_extra={"not": {"enum": [kind.value for kind in EventType]}},
+    )
+    data: OtherEventData = _Data
+
+
+# A discriminator would say less: with it, a type that it does not map is no event at all.
+CloudEvent = TypeAliasType(
+    "CloudEvent",
+    Annotated[
+        ProductSyncedEvent
+        | BasicsUpdatedEvent
+        | MediaUpdatedEvent
+        | VariantCreatedEvent
+        | VariantUpdatedEvent
+        | VariantDeletedEvent
+        | ProductDeletedEvent
+        | StockAdjustedEvent
+        | PolicyUpdatedEvent
+        | OtherEvent,
+        Field(
+            description="One event in the JSON format of CloudEvents 1.0: its `type` says what its `data` is. Further attributes"
+            " are let through unread."
+        ),
+    ],
+)
 
 
 class _Documented:
