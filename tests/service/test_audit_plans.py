@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,6 +10,7 @@ import pytest
 
 from meta_sync.core.db import Database
 from meta_sync.stores.audit_log import AuditFilter, AuditLogService
+from meta_sync.sync import sweep
 from tests.service.test_list_plans import CURSORS, analyse, nodes, noted, owning, plans_of
 
 ROWS = 20_000
@@ -70,3 +72,17 @@ async def _assert_goes_by(database: Database, index: str, wanted: AuditFilter) -
                 for node in nodes(plan)
             ]
             assert not [kind for kind in kinds if "Sort" in kind[0]], (mode, str(kinds))
+
+
+async def test_the_purge_reads_no_entry_that_stays(filled: Database, database_url: str) -> None:
+    await analyse(database_url)
+    statement = sweep._OLD_AUDIT.text.replace(":most", "100")
+    async with filled.platform() as connection:
+        raw = (await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}")).scalar_one()
+    plan = (json.loads(raw) if isinstance(raw, str) else raw)[0]["Plan"]
+    read = [node for node in nodes(plan) if node.get("Alias") == "l"]
+    assert [(node["Node Type"], node["Index Name"]) for node in read] in (
+        [("Index Scan", "audit_log_store_idx")],
+        [("Index Only Scan", "audit_log_store_idx")],
+    )
+    assert "at <" in read[0]["Index Cond"]
