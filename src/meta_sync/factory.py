@@ -46,6 +46,10 @@ from meta_sync.sync.outbox import OutboxSink
 from meta_sync.sync.preflight import PreflightHandler
 from meta_sync.sync.preflight_reports import PreflightService
 from meta_sync.sync.read_jobs import ReadJobHandler
+from meta_sync.sync.reconcile import ReconcileHandler
+from meta_sync.sync.reconcile_models import RECONCILIATION
+from meta_sync.sync.reconcile_repair import RepairService
+from meta_sync.sync.reconcile_service import ReconcileService
 from meta_sync.sync.status import StatusService
 from meta_sync.sync.ticks import Pipeline
 from meta_sync.sync.timeline import TimelineService
@@ -268,6 +272,14 @@ class Factory:
             ),
         )
 
+    def reconciliations(self) -> ReconcileService:
+        """Reading Meta's catalog back."""
+        return ReconcileService(self._context.database, self._context.queue, self._context.cursors)
+
+    def repairs(self) -> RepairService:
+        """What is done about what a reconciliation found."""
+        return RepairService(self._context.database, self._context.queue)
+
     def catalog_reader(self, timing: Timing) -> CatalogReader:
         """Reads a Meta catalog for jobs."""
         context = self._context
@@ -279,4 +291,5 @@ class Factory:
         reader = self.catalog_reader(timing)
         return {
             PREFLIGHT: PreflightHandler(context.database, reader, self.graph(), context.outbound),
+            RECONCILIATION: ReconcileHandler(context.database, reader, timing=timing),
         }

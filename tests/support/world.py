@@ -20,6 +20,7 @@ from meta_sync.core.config import Settings, load_settings
 from meta_sync.core.crypto import Cipher, generate_encryption_key
 from meta_sync.core.db import Database
 from meta_sync.core.outbound import OutboundClient
+from meta_sync.core.paging import CursorCodec
 from meta_sync.core.queue import MemoryJobQueue
 from meta_sync.graph.client import GraphClient
 from meta_sync.sandbox.app import create_app
@@ -45,6 +46,10 @@ from meta_sync.sync.outbox import OutboxSink
 from meta_sync.sync.preflight import PreflightHandler
 from meta_sync.sync.preflight_reports import PreflightService
 from meta_sync.sync.reading import read_items
+from meta_sync.sync.reconcile import ReconcileHandler
+from meta_sync.sync.reconcile_models import RECONCILIATION
+from meta_sync.sync.reconcile_repair import RepairService
+from meta_sync.sync.reconcile_service import ReconcileService
 from meta_sync.sync.ticks import Pipeline
 
 FAST = Timing(
@@ -56,6 +61,9 @@ FAST = Timing(
     retry_seconds=0.05,
     sale_delay_seconds=0.1,
     retry_factor=0.02,
+    reconcile_quiet_seconds=0.0,
+    reconcile_second_read_seconds=0.02,
+    reconcile_page_seconds=0.0,
 )
 
 _QUIET_SECONDS = 40
@@ -100,6 +108,18 @@ class World:
     def operations(self) -> OperationsService:
         return OperationsService(self.database, self.queue)
 
+    def reconciler(self) -> ReconcileHandler:
+        reader = CatalogReader(self.database, self.graph(), self.cipher, self.settings, timing=self.timing)
+        return ReconcileHandler(self.database, reader, timing=self.timing)
+
+    @property
+    def reconciliations(self) -> ReconcileService:
+        return ReconcileService(self.database, self.queue, CursorCodec(b"a key"))
+
+    @property
+    def repairs(self) -> RepairService:
+        return RepairService(self.database, self.queue)
+
     @property
     def reports(self) -> PreflightService:
         return PreflightService(self.database, self.queue)
@@ -119,7 +139,7 @@ class World:
             owner=owner,
             timing=self.timing,
             jitter=lambda: 0.0,
-            read_jobs={PREFLIGHT: self.preflight()},
+            read_jobs={PREFLIGHT: self.preflight(), RECONCILIATION: self.reconciler()},
         )
 
     def preflight(self) -> PreflightHandler:

@@ -84,6 +84,17 @@ class Timing:
     """Server errors about the same content, after which the content itself is looked into."""
     suspect_after_seconds: float = 900.0
     """From the first of these errors to the last: an ordinary outage is over by then, or concerns everything."""
+    reconcile_quiet_seconds: float = 900.0
+    """What changed, was sent or was settled later than this before Meta was asked is not compared: Meta shows an item some
+    time after it has saved it."""
+    reconcile_second_read_seconds: float = 900.0
+    """Until a finding is read again; nothing is believed that one read alone says."""
+    reconcile_every_seconds: float = 86400.0
+    """Between two reconciliations of a store that nobody asked for."""
+    reconcile_page_items: int = 500
+    """Items per question of a walk: with full texts some megabytes. Halved where that is too much for Meta."""
+    reconcile_page_seconds: float = 0.9
+    """Between two questions of a walk: a fifth of the 20,000 questions an hour that every catalog may ask."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ __all__ = [
     "finish",
     "give_back",
     "insert_read_job",
+    "is_ours",
 ]
 
 _logger = get_logger(__name__)
@@ -71,6 +72,9 @@ _ADVANCE = text(
     WHERE job_id = :job_id AND fence = :fence AND status = 'running'
     RETURNING 1
     """
+)
+_IS_OURS = text(
+    "SELECT 1 FROM jobs WHERE job_id = :job_id AND fence = :fence AND status = 'running' FOR UPDATE"
 )
 _GIVE_BACK = text(
     """
@@ -182,6 +186,14 @@ async def insert_read_job(
     return job_id
 
 
+async def is_ours(connection: AsyncConnection, job: ReadJob) -> bool:
+    """Lock the job's row for the rest of the transaction; ``False`` when it was called off or somebody else has it.
+
+    Asked first, so that what is written after it is written only by whoever has the job.
+    """
+    return await connection.scalar(_IS_OURS, job.key()) is not None
+
+
 async def advance(
     connection: AsyncConnection,
     job: ReadJob,
@@ -196,8 +208,7 @@ async def advance(
 ) -> bool:
     """Move the job on and give it back until its next page, in the transaction that writes what the page found.
 
-    First statement of that transaction, so that everything after it belongs to us: ``False`` when the job was called
-    off or somebody else has it, and then nothing may be written.
+    ``False`` when the job was called off or somebody else has it: ask ``is_ours`` before anything else is written.
 
     Parameters
     ----------

@@ -140,6 +140,25 @@ _OLD_RECEIPTS = text(
     ))
     """
 )
+# What a reconciliation found goes with its job. What a walk had to recognise again is of no use once it is over.
+_OLD_RECONCILED = text(
+    """
+    WITH old AS (
+        SELECT f.job_id, f.retailer_id FROM jobs AS j JOIN reconcile_findings AS f ON f.job_id = j.job_id
+        WHERE j.finished_at < now() - interval '30 days' LIMIT :most
+    )
+    DELETE FROM reconcile_findings AS f USING old WHERE f.job_id = old.job_id AND f.retailer_id = old.retailer_id
+    """
+)
+_OLD_KEYS = text(
+    """
+    WITH old AS (
+        SELECT k.job_id, k.kind, k.key FROM jobs AS j JOIN job_keys AS k ON k.job_id = j.job_id
+        WHERE j.finished_at IS NOT NULL AND j.type IN ('preflight', 'reconciliation') LIMIT :most
+    )
+    DELETE FROM job_keys AS k USING old WHERE k.job_id = old.job_id AND k.kind = old.kind AND k.key = old.key
+    """
+)
 _CHUNKS_AT_ONCE = 500
 """Each holds a megabyte in hundreds of rows."""
 _OLD_CHUNKS = text(
@@ -182,7 +201,13 @@ _OLD_ROWS = (
         WHERE j.job_id = f.job_id AND j.finished_at < now() - interval '30 days'
         """
     ),
-    text("DELETE FROM jobs WHERE finished_at < now() - interval '30 days'"),
+    text(
+        """
+        DELETE FROM jobs AS j WHERE j.finished_at < now() - interval '30 days'
+          AND NOT EXISTS (SELECT FROM reconcile_findings AS f WHERE f.job_id = j.job_id)
+          AND NOT EXISTS (SELECT FROM job_keys AS k WHERE k.job_id = j.job_id)
+        """
+    ),
     text(
         """
         WITH old AS (DELETE FROM splits WHERE finished_at < now() - interval '30 days' RETURNING split_id)
@@ -259,6 +284,8 @@ async def purge(connection: AsyncConnection) -> bool:
         (_OLD_SEEN, _SEEN_AT_ONCE),
         (_OLD_FINDINGS, _ROWS_AT_ONCE),
         (_OLD_RECEIPTS, _ROWS_AT_ONCE),
+        (_OLD_RECONCILED, _ROWS_AT_ONCE),
+        (_OLD_KEYS, _ROWS_AT_ONCE),
         (_OLD_CHUNKS, _CHUNKS_AT_ONCE),
         (_OLD_AUDIT, _ROWS_AT_ONCE),
     ):

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 
 import meta_sync
+from meta_sync.connection.models import graph_host
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.db import Database, retry_transaction
@@ -20,6 +21,7 @@ from meta_sync.sync.listener import follow_mapper_version
 from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.poll import Poll
 from meta_sync.sync.read_jobs import ReadJobHandler, ReadJobRunner
+from meta_sync.sync.reconcile_schedule import start_due
 from meta_sync.sync.retries import wake_retries
 from meta_sync.sync.sale_windows import SaleWindows
 from meta_sync.sync.sweep import (
@@ -44,6 +46,7 @@ _MAPPER_SCHEDULE = f"mapper_version_{MAPPER_VERSION}"
 """Of each version its own: workers of an older one, beside those of a newer, would use up the times of a common one."""
 _PURGE_SECONDS = 3600.0
 _PURGE_AGAIN_SECONDS = 10.0
+_RECONCILE_LOOK_SECONDS = 60.0
 _SALE_LOOKS_PER_DELAY = 5
 """Looks for ended sale windows in the time that they wait anyhow: none is found much later than that."""
 
@@ -74,6 +77,8 @@ class Pipeline:
     ) -> None:
         timing = timing or Timing(unknown_hold_seconds=process.unknown_hold_seconds)
         self._database = database
+        self._timing = timing
+        self._graph_host = graph_host(process.graph_url)
         self._owner = owner
         self._drain = Drain(database, graph, cipher, process, owner=owner, timing=timing, jitter=jitter)
         self._poll = Poll(database, graph, cipher, process, timing=timing, jitter=jitter)
@@ -135,6 +140,7 @@ class Pipeline:
         await retry_transaction(self._wake_retries)
         await retry_transaction(self._end_grace)
         await self._sweep_sales()
+        await self._start_reconciliations()
         async with self._database.platform() as connection:
             if await due_schedule(connection, "fold_counters", every_seconds=_FOLD_SECONDS):
                 await fold_counters(connection)
@@ -159,6 +165,14 @@ class Pipeline:
     async def _end_grace(self) -> None:
         async with self._database.platform() as connection:
             await end_grace(connection)
+
+    async def _start_reconciliations(self) -> None:
+        async with self._database.platform() as connection:
+            if not await due_schedule(connection, "reconciliations", every_seconds=_RECONCILE_LOOK_SECONDS):
+                return
+        await start_due(
+            self._database, graph_host=self._graph_host, day_seconds=self._timing.reconcile_every_seconds
+        )
 
     async def _sweep_sales(self) -> None:
         async with self._database.platform() as connection:

@@ -131,6 +131,7 @@ _NOTE_WORDS = {
     "refused": "Meta refused the item.",
     "resync": "Somebody asked for the item to be sent again.",
     "excluded": "Somebody took the item off Meta. It stays off until it is resynced.",
+    "drift": "Meta did not have the item as it had confirmed it. Somebody had it repaired.",
 }
 _STATE_WORDS = {
     "never_synced": "The item was never sent.",
