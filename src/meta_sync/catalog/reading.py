@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ARRAY, Text, any_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from meta_sync.catalog.models import InventoryInput, ProductInput, VariantInput
@@ -107,13 +107,16 @@ async def page_of_products(
     await go_by_indexes(connection)
     within_reach = select(products.c.product_id).where(*conditions).limit(MAX_PAGE_ROWS + 1).subquery()
     total = (await connection.execute(select(func.count()).select_from(within_reach))).scalar_one()
-    statement = select(*_PRODUCT_COLUMNS).where(*conditions).order_by(products.c.product_id).limit(limit + 1)
+    # The ids first: a deep page passes over as many rows as lie before it, and would read each of them in full.
+    ids = select(products.c.product_id).where(*conditions).order_by(products.c.product_id).limit(limit + 1)
     if after is not None:
-        statement = statement.where(products.c.product_id > after)
+        ids = ids.where(products.c.product_id > after)
     else:
         require_page_within_reach(page, limit)
-        statement = statement.offset((page - 1) * limit)
-    found = [_product(row) for row in await connection.execute(statement)]
+        ids = ids.offset((page - 1) * limit)
+    chosen = products.c.product_id == any_(func.array(ids.scalar_subquery(), type_=ARRAY(Text)))
+    statement = select(*_PRODUCT_COLUMNS).where(products.c.store_id == store_id, chosen)
+    found = [_product(row) for row in await connection.execute(statement.order_by(products.c.product_id))]
     shown = found[:limit]
     await _add_variants(connection, store_id, shown)
     return ProductPage(

@@ -30,7 +30,7 @@ async def named_items(
 ) -> tuple[list[Key], int]:
     """A page of a list whose ids are known, and how many of them match."""
     values: dict[str, Any] = {"store_id": store_id, "ids": ids, "limit": limit, "offset": offset}
-    parts, more = stages(wanted, None)
+    parts, more = stages(wanted)
     values |= more
     name = parts[-1].partition(" ")[0] if parts else "walked"
     parts.insert(0, _GIVEN)

@@ -32,7 +32,7 @@ from meta_sync.sync.item_queries import (
     state_counts,
     status_count,
 )
-from meta_sync.sync.item_walk import Walk, count_by_id, expect_walks
+from meta_sync.sync.item_walk import Stretch, Walk, count_by_id, expect_walks, is_text_alone
 from meta_sync.sync.models import Status
 
 __all__ = ["ItemReader", "PageKeys", "Total"]
@@ -40,8 +40,8 @@ __all__ = ["ItemReader", "PageKeys", "Total"]
 _MOST = MAX_PAGE_ROWS + 1
 _FIRST_STRETCH = 400
 _SECOND_STRETCH = 4_000
-_LONG_STRETCH = 21_000
-"""A condition that one of two items passes is then counted in one stretch."""
+_LONG_STRETCH = 20_000
+"""More than that is walked at once only where enough of it is left."""
 _DEEP = 1_000
 """From here on the walk to the page is most of the walk that counts."""
 _SHORT_WALK = 40_000
@@ -93,13 +93,15 @@ class ItemReader:
 
     async def _read(self, limit: int, offset: int, after: Position | None, known: Total | None) -> PageKeys:
         narrowed = Narrowed()
+        if self.item_filter.lane is not None or is_short(self.item_filter.search or ""):
+            self._walk = replace(self._walk, are_states_few=await self._are_states_few())
         if known is None:
             await expect_lookups(self.connection)
             narrowed = await narrow(
                 self.connection,
                 self.store_id,
                 self.item_filter,
-                is_walk_short=await self._is_walk_short(),
+                is_walk_short=self._walk.are_states_few,
                 is_walk_deep=after is None and offset >= _DEEP,
             )
         await expect_walks(self.connection)
@@ -125,10 +127,6 @@ class ItemReader:
     @property
     def _is_by_id(self) -> bool:
         return self.item_filter.sort is ItemSort.VARIANT_ID
-
-    async def _is_walk_short(self) -> bool:
-        search = self.item_filter.search
-        return bool(search) and is_short(search or "") and await self._are_states_few()
 
     async def _are_states_few(self) -> bool:
         """Whether the status leaves so few that each may be looked at."""
@@ -200,7 +198,8 @@ class ItemReader:
             if segment is Segment.UNPUSHED:
                 await self._look_for_rows()
             place = after if after is not None and after.segment is segment else None
-            length = self._first_stretch(segment, limit, max(0, offset - passed), is_counted=is_counted)
+            goal = max(offset + limit, _MOST if is_counted else 0)
+            length = await self._first_stretch(segment, goal - passed)
             while True:
                 found = await self._walk.read(
                     self.connection,
@@ -220,15 +219,20 @@ class ItemReader:
                 if found.last is None:
                     break
                 place = Position(segment, *found.last)
-                length = _SECOND_STRETCH if length < _SECOND_STRETCH else max(length, _LONG_STRETCH)
+                length = _next_stretch(found, goal - passed)
         return keys, passed
 
-    def _first_stretch(self, segment: Segment, limit: int, offset: int, *, is_counted: bool) -> int:
-        if not self._walk.is_narrowed(segment):
-            return max(_MOST, offset + limit) if is_counted else offset + limit
-        if is_counted:
-            return _LONG_STRETCH
-        return _FIRST_STRETCH if offset < _DEEP else min(2 * (offset + limit), _LONG_STRETCH)
+    async def _first_stretch(self, segment: Segment, wanted: int) -> int:
+        """How many keys to walk first for so many that are left of them."""
+        is_deep = wanted >= _DEEP
+        is_lane_held = is_deep and await self._is_lane_held(segment, _SECOND_STRETCH + 1)
+        if not self._walk.is_narrowed(segment, is_lane_held=is_lane_held):
+            return wanted
+        if not is_deep:
+            return _FIRST_STRETCH
+        if segment is Segment.BY_ID and is_text_alone(self.item_filter):
+            return max(_SECOND_STRETCH, wanted + wanted // 20)
+        return max(_SECOND_STRETCH, wanted + wanted // 2)
 
     async def _is_lane_held(self, segment: Segment, length: int) -> bool:
         """Whether what waits in the lane is held as a set: it is when a few looks have not filled the page."""
@@ -236,7 +240,7 @@ class ItemReader:
         if lane is None or segment is Segment.BY_ID or length <= _SECOND_STRETCH:
             return False
         if self._is_lane_worth_holding is None:
-            self._is_lane_worth_holding = not await self._are_states_few() and await is_small_lane(
+            self._is_lane_worth_holding = not self._walk.are_states_few and await is_small_lane(
                 self.connection, self.store_id, lane
             )
         return self._is_lane_worth_holding
@@ -252,3 +256,11 @@ class ItemReader:
             return
         unwritten = (await self._state_counts()).unwritten
         self._walk = replace(self._walk, is_every_row_written=unwritten == 0)
+
+
+def _next_stretch(found: Stretch, wanted: int) -> int:
+    """How many keys to walk for so many more, if as many of them are left as of those before."""
+    if not found.found:
+        return _LONG_STRETCH if found.walked >= _SECOND_STRETCH else _SECOND_STRETCH
+    expected = wanted * found.walked // found.found
+    return min(max(expected + expected // 10, _SECOND_STRETCH), 2 * _LONG_STRETCH)

@@ -19,7 +19,7 @@ from meta_sync.sync.item_filters import ItemFilter, search_pattern
 from meta_sync.sync.item_queries import Key, Position, Segment
 from meta_sync.sync.models import Status
 
-__all__ = ["Stretch", "Walk", "count_by_id", "expect_walks", "stages"]
+__all__ = ["Stretch", "Walk", "count_by_id", "expect_walks", "is_text_alone", "stages"]
 
 # Merge joins read two orders side by side and stop with the limit. Without nested loops and hashes the planner has no other
 # way to join, whatever it believes of the tables; without sorts it takes the orders from the indexes; without bitmaps ids are
@@ -96,15 +96,30 @@ class Walk:
     ----------
     is_every_row_written
         Every live variant has a state row, so that nothing is missed by walking those.
+    are_states_few
+        The status leaves so few that the lane is better asked of those than merged.
     """
 
     store_id: str
     item_filter: ItemFilter
     is_every_row_written: bool = False
+    are_states_few: bool = False
 
-    def is_narrowed(self, segment: Segment) -> bool:
+    def is_narrowed(self, segment: Segment, *, is_lane_held: bool = False) -> bool:
         """Whether something is left to be asked of what is walked."""
-        return bool(stages(self.item_filter, segment)[0])
+        return bool(self._stages(segment, is_lane_held=is_lane_held)[0])
+
+    def _stages(self, segment: Segment, *, is_lane_held: bool = False) -> tuple[list[str], dict[str, Any]]:
+        wanted = self.item_filter
+        if segment is not Segment.BY_ID:
+            return stages(wanted, is_lane_merged=is_lane_held)
+        return stages(
+            wanted,
+            is_offer_merged=True,
+            is_lane_merged=not self.are_states_few,
+            is_text_merged=is_text_alone(wanted),
+            is_listed=not (_is_of_intents_alone(wanted) or is_text_alone(wanted)),
+        )
 
     async def read(
         self,
@@ -124,7 +139,7 @@ class Walk:
             "walked AS MATERIALIZED (SELECT g.*, row_number() OVER () AS place"
             f" FROM ({source} LIMIT :stretch) AS g (variant_id, pushed_at))"
         )
-        parts, more = stages(self.item_filter, segment, is_lane_held=is_lane_held)
+        parts, more = self._stages(segment, is_lane_held=is_lane_held)
         name = parts[-1].partition(" ")[0] if parts else ""
         kept = f"WHERE (w.variant_id IN (SELECT variant_id FROM {name})) IS TRUE" if name else ""
         values |= more
@@ -199,10 +214,14 @@ class Walk:
         if wanted.eligible_only:
             sources.append("offered_variants AS o")
             conditions.append(f"o.store_id = :store_id {behind.format('o')}")
-        if wanted.lane is not None:
+        if wanted.lane is not None and not self.are_states_few:
             sources.append("intents AS i")
             conditions.append(f"i.store_id = :store_id AND i.lane = :lane {behind.format('i')}")
             values["lane"] = self._lane
+        if is_text_alone(wanted):
+            sources.append("search_documents AS d")
+            conditions.append(f"d.store_id = :store_id AND d.document LIKE :pattern {behind.format('d')}")
+            values["pattern"] = search_pattern(wanted.search or "")
         if not sources:
             return _LISTED.format(behind_v=behind.format("v"))
         first = sources[0].rpartition(" ")[2]
@@ -236,24 +255,31 @@ class Walk:
 
 
 def stages(
-    wanted: ItemFilter, segment: Segment | None, *, is_lane_held: bool = False
+    wanted: ItemFilter,
+    *,
+    is_offer_merged: bool = False,
+    is_lane_merged: bool = False,
+    is_text_merged: bool = False,
+    is_listed: bool = True,
 ) -> tuple[list[str], dict[str, Any]]:
-    """What is asked of a stretch of a segment, or of given ids: each stage by name, of the ids before, and values bound."""
-    is_merged = segment is Segment.BY_ID
+    """What is still to be asked of ids: each stage by name, of the ids of the one before, and values bound.
+
+    The last, of ids from tables that know nothing of Meta: whether a deleted one is in the list.
+    """
     found: dict[str, str] = {}
     values: dict[str, Any] = {}
-    if wanted.eligible_only and not is_merged:
-        found["offered"] = _among("offered_variants")
-    if wanted.lane is not None and not is_merged and not is_lane_held:
+    if wanted.lane is not None and not is_lane_merged:
         found["waiting"] = _among("intents", "t.lane = :lane")
         values["lane"] = int(wanted.lane)
+    if wanted.eligible_only and not is_offer_merged:
+        found["offered"] = _among("offered_variants")
     if wanted.product_id is not None:
         found["of_product"] = _among("variants", "t.product_id = :product_id")
         values["product_id"] = wanted.product_id
-    if wanted.search:
+    if wanted.search and not is_text_merged:
         found["matching"] = _among("search_documents", "t.document LIKE :pattern")
         values["pattern"] = search_pattern(wanted.search)
-    if is_merged and wanted.lane is not None and _is_of_intents_alone(wanted):
+    if not is_listed:
         found["listed"] = _LISTED_AMONG
     parts = []
     before = "walked"
@@ -263,9 +289,21 @@ def stages(
     return parts, values
 
 
+def is_text_alone(wanted: ItemFilter) -> bool:
+    """Whether the text is all that is asked for by id: the documents are walked then, in the order of their ids."""
+    return bool(wanted.search) and not (
+        wanted.status is not None or wanted.needs_state or wanted.eligible_only or wanted.lane is not None
+    )
+
+
 def _is_of_intents_alone(wanted: ItemFilter) -> bool:
     """Whether an item that waits may be one that is not in the list: deleted, and Meta never knew it."""
-    return not wanted.needs_state and not wanted.eligible_only and wanted.status is None
+    return (
+        wanted.lane is not None
+        and not wanted.needs_state
+        and not wanted.eligible_only
+        and wanted.status is None
+    )
 
 
 def _states(conditions: list[str]) -> str:
