@@ -50,7 +50,7 @@ _RIGHT_REFUSALS = [
     (
         "(PATCH /admin/meta/settings|POST /platform/stores)",
         ".*(Url|Uri)",
-        "must (be an http or https address|not contain a user name) .*",
+        "must (be an http or https address|be an address without|not contain a user name) .*",
     ),
     (
         "PATCH /admin/meta/settings",
