@@ -37,6 +37,9 @@ FAILPOINTS = (
     "import.within_deletion",
     "job.after_page",
     "job.after_look",
+    "read_job.after_page",
+    "reconcile.after_page",
+    "reconcile.after_second_read",
     "sale_windows.after_page",
 )
 """Every boundary of the pipeline, in the order in which a change passes them."""

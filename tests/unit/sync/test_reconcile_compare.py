@@ -49,7 +49,7 @@ def _shown(amount: Decimal, decimals: int, locale: tuple[str, str, str, bool]) -
     """The amount as the locale writes it, with exactly so many decimals."""
     thousands, point, symbol, is_indian = locale
     whole, _, rest = f"{amount:.{decimals}f}".partition(".")
-    groups = []
+    groups: list[str] = []
     width = 3
     while len(whole) > width:
         groups.insert(0, whole[-width:])
