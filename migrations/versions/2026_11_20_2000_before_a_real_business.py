@@ -41,9 +41,10 @@ def upgrade() -> None:
     op.add_column("sync_state", sa.Column("grace_until", sa.DateTime(timezone=True)))
     for name in ("guarded_deletes", "guarded_out_of_stock", "guarded_prices"):
         op.add_column("batches", sa.Column(name, sa.Integer, nullable=False, server_default=sa.text("0")))
-    op.add_column(
-        "batch_items", sa.Column("guarded", sa.SmallInteger, nullable=False, server_default=sa.text("0"))
-    )
+    for name in ("guarded", "released_kinds"):
+        op.add_column(
+            "batch_items", sa.Column(name, sa.SmallInteger, nullable=False, server_default=sa.text("0"))
+        )
     op.add_column("catalog_links", sa.Column("first_run_approved_at", sa.DateTime(timezone=True)))
     op.add_column("catalog_links", sa.Column("first_run_approved_by", sa.Text))
     op.execute("UPDATE catalog_links SET first_run_approved_at = selected_at")
@@ -129,6 +130,8 @@ def _create_tables() -> None:
         sa.Column("watermark", sa.BigInteger, nullable=False),
         sa.Column("counted_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("items", sa.BigInteger, nullable=False),
+        sa.Column("recent_items", sa.BigInteger, nullable=False),
+        sa.Column("base_items", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("link_id", "kind"),
     )
     # Few batches change what the guard counts, and each turn asks for those of the last hour.
@@ -213,7 +216,8 @@ def downgrade() -> None:
     for name in ("first_run_approved_by", "first_run_approved_at"):
         op.drop_column("catalog_links", name)
     op.drop_index("batches_guarded_idx", "batches")
-    op.drop_column("batch_items", "guarded")
+    for name in ("released_kinds", "guarded"):
+        op.drop_column("batch_items", name)
     for name in ("guarded_prices", "guarded_out_of_stock", "guarded_deletes"):
         op.drop_column("batches", name)
     for name in ("grace_until", "pinned", "confirmed_sale"):

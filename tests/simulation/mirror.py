@@ -40,6 +40,8 @@ _NOT_COMPARED = {
     ("item_events", "event_id"),
     ("item_events", "at"),
     ("splits", "split_id"),
+    # The number of a transaction.
+    ("holds", "opened_in"),
     ("stores", "created_at"),
 }
 # The built-in functions are searched first unless their schema is named.

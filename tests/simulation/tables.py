@@ -35,6 +35,9 @@ _UNIQUE: dict[str, tuple[Unique, ...]] = {
             lambda row: row["status"] in {"queued", "running", "cancelling"},
         ),
     ),
+    "holds": (
+        Unique("holds_one_open", ("link_id", "kind"), lambda row: row["state"] in {"counting", "held"}),
+    ),
     "catalog_links": (
         Unique("catalog_links_one_active", ("store_id",), lambda row: row["active"]),
         Unique("catalog_links_one_store", ("graph_host", "catalog_id"), lambda row: row["active"]),
@@ -65,6 +68,8 @@ _NAMES = (
     "job_pages",
     "schedules",
     "worker_heartbeats",
+    "holds",
+    "guard_counts",
 )
 
 COLUMNS = {name: tuple(column.name for column in metadata.tables[name].columns) for name in _NAMES}

@@ -265,6 +265,8 @@ async def _take(turn: Turn, ready: Sequence[ReadyIntent], **changes: Any) -> lis
         "fields": [1 for _ in ready],
         "cleared": [2 for _ in ready],
         "may_hold": [3 for _ in ready],
+        "guarded": [5 for _ in ready],
+        "released": [2 for _ in ready],
         "sets": ["title,price", "", "title"],
     }
     async with turn.bench.mirror.platform() as connection:
@@ -387,6 +389,7 @@ async def test_a_batch_and_its_call_are_written_once(bench: Bench) -> None:
     assert numbers[1] == numbers[0] + 1
     batch = {"batch_id": numbers[0], "store_id": "s", "link_id": 3, "graph_host": HOST, "catalog_id": "c"}
     more = {"lane": 2, "body": b"b", "body_bytes": 1, "epoch": 6, "mapping_epoch": 7, "sent": 8}
+    more |= {"guarded_deletes": 1, "guarded_out_of_stock": 2, "guarded_prices": 3}
     assert await bench.count(claim.INSERT_BATCH, **batch, **more, split_part=5, deadline_seconds=0.25) == 1
     call = {"batch_id": numbers[0], "store_id": "s", "link_id": 3, "deadline_seconds": 0.25}
     assert await bench.count(claim.INSERT_CALL, **call) == 1

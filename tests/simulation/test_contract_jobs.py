@@ -238,6 +238,9 @@ def _total(bench: Bench, job_id: str) -> int:
 # --- what becomes of the items ------------------------------------------------------------------------------------------
 
 
+_KINDS = {"held": "price", "counting": "delete"}
+
+
 async def test_what_is_read_of_an_item(bench: Bench) -> None:
     store_id, other = bench.store(), bench.store()
     link_id = bench.link(store_id)
@@ -248,15 +251,21 @@ async def test_what_is_read_of_an_item(bench: Bench) -> None:
     bench.intent(store_id, "b", first_at=at(-2), job_id="job_y")
     bench.intent(store_id, "c", first_at=at(-1))
     bench.intent(other, "d")
-    ids = ["c", "a", "d", "b"]
+    given = {"store_id": store_id, "link_id": link_id, "kind": "price"}
+    for variant_id, state in (("e", "held"), ("f", "counting")):
+        hold_id = 1_000_000 + bench.number()
+        bench.put("holds", **{**given, "hold_id": hold_id, "state": state, "kind": _KINDS[state]})
+        bench.intent(store_id, variant_id, held_by=hold_id)
+    ids = ["c", "a", "d", "b", "e", "f"]
     rows = {
         row[0]: row
         for row in await bench.ask(job_statements.FACTS, store_id=store_id, link_id=link_id, variant_ids=ids)
     }
     assert list(rows) == ids
-    assert rows["a"][1:] == ("failed", None, True, 2, None, None, None, "x")
+    assert rows["a"][1:] == ("failed", None, True, 2, None, None, None, "x", False)
+    assert (rows["e"][-1], rows["f"][-1]) == (True, False)
     assert (rows["b"][2], rows["b"][5:8]) == (4, (at(-3), at(-2), "job_y"))
-    assert rows["c"][1:] == (None, None, False, None, None, at(-1), None, None)
+    assert rows["c"][1:] == (None, None, False, None, None, at(-1), None, None, False)
     assert set(rows["d"][1:]) == {None, False}
     newest = max(bench.batch(store_id, link_id), bench.batch(store_id, link_id + 1_000_000))
     bench.batch(other, link_id)

@@ -14,10 +14,13 @@ import pytest
 from meta_sync.api.app import openapi_document
 from meta_sync.core.errors import ServiceError
 from meta_sync.graph.errors import RULES, Advice, Category, ErrorFacts, GraphError, NotConnectedError
+from meta_sync.sync.adopt_models import NotDoneCode
 from meta_sync.sync.code_entry import CodeGroup, Severity
 from meta_sync.sync.codes import CODES, CodeEntry, entry_of, explain, family_of, names_of
+from meta_sync.sync.codes_adopt import ADOPT
 from meta_sync.sync.codes_api import API
 from meta_sync.sync.codes_document import document
+from meta_sync.sync.codes_guard import GUARD, HeldCode
 from meta_sync.sync.codes_imports import IMPORTS
 from meta_sync.sync.codes_jobs import JOBS, JobCode
 from meta_sync.sync.codes_mapping import MAPPING
@@ -146,7 +149,9 @@ def _shown() -> set[str]:
     return {
         *IneligibleReason,
         *KeptCode,
+        *NotDoneCode,
         *IssueCode,
+        *HeldCode,
         *PreflightCode,
         *_pipeline_codes(),
         *_import_rules(),
@@ -208,7 +213,7 @@ def test_an_entry_can_be_read_and_acted_on(entry: CodeEntry) -> None:
 
 
 def test_no_code_stands_for_two_things() -> None:
-    assert len(CODES) == len((*PIPELINE, *JOBS, *MAPPING, *PREFLIGHT, *IMPORTS, *API))
+    assert len(CODES) == len((*PIPELINE, *GUARD, *JOBS, *MAPPING, *PREFLIGHT, *IMPORTS, *ADOPT, *API))
 
 
 def test_sentences_stand_in_the_table_and_nowhere_else() -> None:

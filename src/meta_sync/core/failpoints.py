@@ -41,6 +41,7 @@ FAILPOINTS = (
     "reconcile.after_page",
     "reconcile.after_second_read",
     "sale_windows.after_page",
+    "guard.after_page",
 )
 """Every boundary of the pipeline, in the order in which a change passes them."""
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.core.logging import get_logger
 from meta_sync.graph.endpoints.catalog import build_batch_body
 from meta_sync.sync.bulk import expect_bulk
+from meta_sync.sync.claim_sets import FieldSets
 from meta_sync.sync.claim_statements import (
     DELETE_INTENTS,
     DROP_STATES,
@@ -38,6 +39,8 @@ from meta_sync.sync.claim_statements import (
 from meta_sync.sync.codes_pipeline import FailureCode
 from meta_sync.sync.context import StoreContext
 from meta_sync.sync.decide import KEPT_CODES, KeptCode, decide, known_may_hold, known_presence
+from meta_sync.sync.guard import NOT_GUARDED, kinds_of
+from meta_sync.sync.guard_claim import Pending, hold_back, park_held, sums
 from meta_sync.sync.lease import Lease
 from meta_sync.sync.lease import holds as lease_holds
 from meta_sync.sync.mapping import Mapper
@@ -69,6 +72,10 @@ class Plan:
     """Intents that were read and wait for the next batch."""
     part_id: int | None = None
     """The part of a split that all of it belongs to."""
+    pending: Pending = field(default_factory=Pending)
+    """What the guard counts, among all that was read."""
+    opened_hold: bool = False
+    """A hold was opened when it was applied, and counting is to begin."""
 
 
 def plan_turn(
@@ -79,6 +86,7 @@ def plan_turn(
     may_send: bool = True,
     limited_first: bool | None = None,
     part_id: int | None = None,
+    is_all: bool = False,
 ) -> Plan:
     """Decide about every ready intent and fill one batch. Pure but for the log of a broken row.
 
@@ -90,8 +98,10 @@ def plan_turn(
         such items.
     part_id
         Only items of this part of a split, all in one call; ``None``: only items that stand in none.
+    is_all
+        Nothing else is ready.
     """
-    plan = Plan(part_id=part_id)
+    plan = Plan(part_id=part_id, pending=Pending(len(ready), is_all))
     ready = [intent for intent in ready if intent.state.split_part == part_id]
     if limited_first is not None:
         ready = sorted(ready, key=lambda one: (one.state.batch_limit is None) is limited_first)
@@ -114,6 +124,10 @@ def plan_turn(
         if is_first_send and (decision.retailer_id in sent_ids or decision.retailer_id in frozen_ids):
             plan.settled.append((intent, _SAME_ID))
             continue
+        guarded = (
+            kinds_of(decision, intent.state, now=now) & ~intent.released_kinds if may_send else NOT_GUARDED
+        )
+        plan.pending.add(guarded)
         cost = len(decision.payload) + _RECORD_OVERHEAD_BYTES
         limit = most if part_id is not None else min(most, intent.state.batch_limit or most)
         if not may_send or len(plan.attempts) >= limit or size + cost > MAX_BODY_BYTES:
@@ -122,7 +136,13 @@ def plan_turn(
         most, size = limit, size + cost
         sent_ids.add(decision.retailer_id)
         plan.attempts.append(
-            Attempt(intent, decision, known_presence(intent.state, link), known_may_hold(intent.state, link))
+            Attempt(
+                intent,
+                decision,
+                known_presence(intent.state, link),
+                known_may_hold(intent.state, link),
+                guarded,
+            )
         )
     return plan
 
@@ -151,19 +171,6 @@ _EVENTS = {
 }
 
 
-class _FieldSets:
-    """Sets of field names, each sent once and then meant by its number: items share few distinct ones."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[frozenset[str], int] = {}
-
-    def number(self, names: frozenset[str]) -> int:
-        return self._numbers.setdefault(names, len(self._numbers) + 1)
-
-    def texts(self) -> list[str]:
-        return [",".join(sorted(names)) for names in self._numbers]
-
-
 async def apply_plan(
     connection: AsyncConnection, context: StoreContext, lease: Lease, plan: Plan, *, deadline_seconds: float
 ) -> OpenBatch | None:
@@ -180,13 +187,16 @@ async def apply_plan(
         return None
     await _leave_out_taken_ids(connection, context, plan)
     every = [attempt.intent for attempt in plan.attempts] + [one for one, _ in plan.settled] + plan.in_flight
+    # Holds before intents.
+    may_go, held, plan.opened_hold = await hold_back(connection, context, plan.attempts, plan.pending)
     locked = set(await connection.scalar(LOCK_INTENTS, {"row_ids": [one.row_id for one in every]}) or ())
     await _park(connection, context, [one for one in plan.in_flight if one.version in locked])
     settled = [(one, decision) for one, decision in plan.settled if one.version in locked]
     await _settle_without_call(connection, context, settled)
     done = [one for one, _ in settled]
     batch = None
-    attempts = [attempt for attempt in plan.attempts if attempt.intent.version in locked]
+    await park_held(connection, context, held, locked)
+    attempts = [attempt for attempt in may_go if attempt.intent.version in locked]
     if attempts:
         attempts, batch = await _open_batch(connection, context, plan.part_id, attempts, deadline_seconds)
         done += [attempt.intent for attempt in attempts]
@@ -277,7 +287,10 @@ async def _settle_without_call(
             changes.append((intent.variant_id, state.status.value, None))
             continue
         target = next_status(state.status, _EVENTS[decision.kind])
-        if state.status is target and state.code == decision.reason and not state.attempts:
+        # What a person discarded is forgotten once the store wants what Meta has.
+        is_left = state.discarded_hash is not None and state.discarded_hash != state.confirmed_hash
+        is_forgotten = is_left and decision.kind is DecisionKind.NOOP
+        if (state.status, state.code) == (target, decision.reason) and not (state.attempts or is_forgotten):
             continue
         if intent.state_row_version is None:
             missing.append(intent.variant_id)
@@ -350,6 +363,7 @@ async def _open_batch(
             "sent": len(attempts),
             "split_part": part_id,
             "deadline_seconds": deadline_seconds,
+            **sums(attempts),
         },
     )
     await connection.execute(INSERT_CALL, {**identity, "deadline_seconds": deadline_seconds})
@@ -405,7 +419,7 @@ async def _take_in_flight(
     )
     ids = [one.intent.variant_id for one in ordered]
     decisions = [one.decision for one in ordered]
-    sets = _FieldSets()
+    sets = FieldSets()
     columns = {
         "variant_ids": ids,
         "row_ids": [rows_read[one][0] for one in ids],
@@ -416,6 +430,8 @@ async def _take_in_flight(
         "fields": [sets.number(one.fields) for one in decisions],
         "cleared": [sets.number(one.cleared) for one in decisions],
         "may_hold": [sets.number(one.base_may_hold | one.decision.fields) for one in ordered],
+        "guarded": [one.guarded for one in ordered],
+        "released": [one.intent.released_kinds for one in ordered],
     }
     taken = await connection.scalar(
         TAKE_IN_FLIGHT,

@@ -90,8 +90,10 @@ TAKE_IN_FLIGHT = text(
     ), given AS MATERIALIZED (
         SELECT * FROM unnest(CAST(:variant_ids AS text[]), CAST(:row_versions AS xid[]), CAST(:retailer_ids AS text[]),
             CAST(:methods AS text[]), CAST(:payload_hashes AS bytea[]), CAST(:fields AS integer[]),
-            CAST(:cleared AS integer[]), CAST(:may_hold AS integer[]))
-            AS u (variant_id, row_version, retailer_id, method, payload_hash, fields, cleared, may_hold)
+            CAST(:cleared AS integer[]), CAST(:may_hold AS integer[]), CAST(:guarded AS smallint[]),
+            CAST(:released AS smallint[]))
+            AS u (variant_id, row_version, retailer_id, method, payload_hash, fields, cleared, may_hold, guarded,
+                released)
     ), earlier AS MATERIALIZED (
         SELECT s.variant_id, s.confirmed_hash, s.confirmed_epoch, s.may_hold, s.presence, s.status
         FROM sync_state AS s WHERE s.ctid = ANY(CAST(:row_ids AS tid[])) AND s.link_id + 0 = :link_id
@@ -109,9 +111,10 @@ TAKE_IN_FLIGHT = text(
     ), written AS (
         INSERT INTO batch_items (created_on, batch_id, variant_id, store_id, link_id, retailer_id, method, payload_hash,
             fields, cleared, previous_confirmed_hash, previous_confirmed_epoch, previous_may_hold, previous_presence,
-            previous_status)
+            previous_status, guarded, released_kinds)
         SELECT (now() AT TIME ZONE 'UTC')::date, :batch_id, u.variant_id, :store_id, :link_id, u.retailer_id, u.method,
-            u.payload_hash, f.names, c.names, e.confirmed_hash, e.confirmed_epoch, e.may_hold, e.presence, e.status
+            u.payload_hash, f.names, c.names, e.confirmed_hash, e.confirmed_epoch, e.may_hold, e.presence, e.status,
+            u.guarded, u.released
         FROM taken AS t JOIN given AS u ON u.variant_id = t.variant_id JOIN earlier AS e ON e.variant_id = t.variant_id
         JOIN sets AS f ON f.number = u.fields JOIN sets AS c ON c.number = u.cleared
         RETURNING variant_id
@@ -140,6 +143,8 @@ SETTLE_WITHOUT_CALL = text(
         attempts = CASE WHEN u.status = 'synced' THEN 0 ELSE s.attempts END,
         rejected_hash = CASE WHEN u.status = 'synced' THEN NULL ELSE s.rejected_hash END,
         batch_limit = CASE WHEN u.status = 'synced' THEN NULL ELSE s.batch_limit END,
+        discarded_hash = CASE WHEN u.status = 'synced' AND s.discarded_hash IS DISTINCT FROM s.confirmed_hash THEN NULL
+                              ELSE s.discarded_hash END,
         updated_at = now()
     FROM unnest(CAST(:variant_ids AS text[]), CAST(:statuses AS text[]), CAST(:codes AS text[]))
         AS u (variant_id, status, code)
@@ -166,10 +171,11 @@ NEXT_BATCH_ID = text("SELECT nextval(pg_get_serial_sequence('batches', 'batch_id
 INSERT_BATCH = text(
     """
     INSERT INTO batches (batch_id, store_id, link_id, graph_host, catalog_id, state, lane, body, body_bytes,
-        link_epoch, mapping_epoch, sent, split_part, calls, created_on, due_at)
+        link_epoch, mapping_epoch, sent, split_part, guarded_deletes, guarded_out_of_stock, guarded_prices, calls,
+        created_on, due_at)
     OVERRIDING SYSTEM VALUE
     VALUES (:batch_id, :store_id, :link_id, :graph_host, :catalog_id, 'sending', :lane, :body, :body_bytes,
-        :epoch, :mapping_epoch, :sent, :split_part, 1, (now() AT TIME ZONE 'UTC')::date,
+        :epoch, :mapping_epoch, :sent, :split_part, :guarded_deletes, :guarded_out_of_stock, :guarded_prices, 1, (now() AT TIME ZONE 'UTC')::date,
         clock_timestamp() + make_interval(secs => :deadline_seconds))
     """
 )

@@ -12,7 +12,9 @@ from types import MappingProxyType
 
 from meta_sync.graph.errors import RULES, Advice, ErrorFacts, GraphError
 from meta_sync.sync.code_entry import CodeEntry, CodeGroup, Severity
+from meta_sync.sync.codes_adopt import ADOPT
 from meta_sync.sync.codes_api import API
+from meta_sync.sync.codes_guard import GUARD
 from meta_sync.sync.codes_imports import IMPORTS
 from meta_sync.sync.codes_jobs import JOBS, JobCode
 from meta_sync.sync.codes_mapping import MAPPING
@@ -34,7 +36,7 @@ __all__ = [
 ]
 
 CODES: Mapping[str, CodeEntry] = MappingProxyType(
-    {entry.code: entry for entry in (*PIPELINE, *JOBS, *MAPPING, *PREFLIGHT, *IMPORTS, *API)}
+    {entry.code: entry for entry in (*PIPELINE, *GUARD, *JOBS, *MAPPING, *PREFLIGHT, *IMPORTS, *ADOPT, *API)}
 )
 """Every entry by its code, in the order of the groups."""
 

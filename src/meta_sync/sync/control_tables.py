@@ -76,6 +76,9 @@ guard_counts = Table(
     Column("watermark", BigInteger, nullable=False),
     Column("counted_at", DateTime(timezone=True), nullable=False),
     Column("items", BigInteger, nullable=False),
+    # Of them, those that had gone out within the hour; and what was at Meta when it began.
+    Column("recent_items", BigInteger, nullable=False),
+    Column("base_items", BigInteger, nullable=False),
     PrimaryKeyConstraint("link_id", "kind"),
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -119,8 +119,10 @@ class Drain:
         owner: str,
         timing: Timing,
         jitter: Callable[[], float] = random.random,
+        wake_guard: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._database = database
+        self._wake_guard = wake_guard
         self._graph = graph
         self._cipher = cipher
         self._process = process
@@ -223,7 +225,14 @@ class Drain:
             return await self._nothing_ready(context, lease, waits, work)
         # Where every other turn belongs to a split, the turns of ordinary work alternate among themselves.
         turn = lease.fence if work.part is None else lease.fence // 2
-        plan = plan_turn(ready, context, now=now, may_send=waits is None, limited_first=_is_even(turn))
+        plan = plan_turn(
+            ready,
+            context,
+            now=now,
+            may_send=waits is None,
+            limited_first=_is_even(turn),
+            is_all=len(ready) < limit,
+        )
         batch = await retry_transaction(lambda: self._claim(context, lease, plan))
         if batch is not None:
             await self._send(context, lease, batch)
@@ -275,6 +284,8 @@ class Drain:
             )
             await failpoint("claim.before_commit")
         await failpoint("claim.after_commit")
+        if plan.opened_hold and self._wake_guard is not None:
+            await self._wake_guard()
         return batch
 
     async def _send_again(self, context: StoreContext, lease: Lease, batch_id: int) -> _Next:

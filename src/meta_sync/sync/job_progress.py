@@ -50,6 +50,8 @@ class Facts:
     """The job that is the intent's only reason."""
     code: str | None
     """Of the last failure or skip."""
+    is_held: bool = False
+    """The guard keeps it back until a person decides, which may take days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ def waits(facts: Facts, page: Page, job_id: str) -> bool:
 
 def stand_of(facts: Facts, page: Page, job_id: str) -> Stand:
     """Where an item stands, as far as the job is concerned: later news of it is no matter of the job."""
+    if facts.is_held:
+        return Stand.SKIPPED
     if waits(facts, page, job_id):
         return Stand.WAITING
     if facts.status is None:

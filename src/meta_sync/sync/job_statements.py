@@ -185,7 +185,7 @@ PAGES = text(
 FACTS = text(
     """
     SELECT u.variant_id, s.status, s.in_flight, s.retry_at IS NOT NULL, s.retries, s.confirmed_at, i.first_at, i.job_id,
-        s.code
+        s.code, COALESCE((SELECT h.state = 'held' FROM holds AS h WHERE h.hold_id = i.held_by), false)
     FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id)
     LEFT JOIN LATERAL (
         SELECT x.status, x.in_flight, x.retry_at, x.retries, x.confirmed_at, x.code FROM sync_state AS x
@@ -193,7 +193,7 @@ FACTS = text(
         ORDER BY x.variant_id LIMIT 1
     ) AS s ON true
     LEFT JOIN LATERAL (
-        SELECT x.first_at, x.job_id FROM intents AS x
+        SELECT x.first_at, x.job_id, x.held_by FROM intents AS x
         WHERE x.store_id = :store_id AND x.variant_id >= u.variant_id AND x.variant_id <= u.variant_id
         ORDER BY x.variant_id LIMIT 1
     ) AS i ON true

@@ -37,7 +37,16 @@ _ALL_STATES = text(
     ON CONFLICT (link_id, variant_id) DO NOTHING
     """
 )
-_TO_FREE = f"store_id = :store_id AND (parked_by IS NOT NULL OR job_id <> '{THE_CLOCK}')"
+# What is held, or was released, is so for the catalog before.
+_END_HOLDS = text(
+    """
+    UPDATE holds SET state = CASE WHEN state IN ('counting', 'held') THEN 'dissolved' ELSE state END,
+        finished_at = now(), leased_until = NULL, cursor = NULL
+    WHERE store_id = :store_id AND finished_at IS NULL
+    """
+)
+_TO_FREE = f"""store_id = :store_id AND (parked_by IS NOT NULL OR job_id <> '{THE_CLOCK}' OR held_by IS NOT NULL
+        OR released_kinds <> 0)"""
 # Locked in the order in which writers take them.
 _LOCK_INTENTS = text(
     f"SELECT count(*) FROM (SELECT 1 FROM intents WHERE {_TO_FREE} ORDER BY variant_id FOR UPDATE) AS locked"
@@ -45,7 +54,8 @@ _LOCK_INTENTS = text(
 # Those of the old catalog's jobs are the new job's now: nobody else wants them, so they go when it is called off.
 _FREE_INTENTS = text(
     f"""
-    UPDATE intents SET parked_by = NULL, job_id = CASE WHEN job_id <> '{THE_CLOCK}' THEN :job_id ELSE job_id END
+    UPDATE intents SET parked_by = NULL, held_by = NULL, released_kinds = 0,
+        job_id = CASE WHEN job_id <> '{THE_CLOCK}' THEN :job_id ELSE job_id END
     WHERE {_TO_FREE}
     """
 )
@@ -108,6 +118,7 @@ class PipelineListener:
         await connection.execute(_CANCEL_OLD_JOBS, identity)
         started = await insert_job(connection, link.store_id, link.link_id, "bootstrap", requested_by=None)
         await end_splits_of_store(connection, link.store_id)
+        await connection.execute(_END_HOLDS, identity)
         await connection.execute(_LOCK_INTENTS, identity)
         await connection.execute(_FREE_INTENTS, {**identity, "job_id": started.job_id})
         await connection.execute(_CLEAR_PAUSES, identity)

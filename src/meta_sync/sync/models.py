@@ -195,6 +195,8 @@ class Attempt:
     base_presence: Presence
     base_may_hold: frozenset[str]
     """What is known of Meta's side before this attempt, expanded where it had to be (older epoch, foreign items)."""
+    guarded: int = 0
+    """Kinds of change that the guard counts, as bits; none of those that a person released."""
 
 
 @dataclass(frozen=True, slots=True)

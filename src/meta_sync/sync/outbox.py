@@ -16,6 +16,7 @@ from meta_sync.sync.states import Event, status_case
 
 __all__ = ["OutboxSink", "mark_due", "write_intents"]
 
+# What a hold keeps back is decided afresh when its row changes: the claim puts it back where it still belongs there.
 _UPSERT_INTENTS = text(
     """
     INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at)
@@ -23,7 +24,7 @@ _UPSERT_INTENTS = text(
     FROM unnest(CAST(:variant_ids AS text[]), CAST(:lanes AS smallint[])) AS u (variant_id, lane)
     ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (store_id, variant_id) DO UPDATE
-    SET version = nextval('version_seq'), lane = LEAST(i.lane, excluded.lane), job_id = NULL
+    SET version = nextval('version_seq'), lane = LEAST(i.lane, excluded.lane), job_id = NULL, held_by = NULL
     """
 )
 

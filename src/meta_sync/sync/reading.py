@@ -6,7 +6,7 @@ what it returns, whatever the planner knows of the tables. No join here may be l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
@@ -36,7 +36,16 @@ from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.models import NEW_ITEM, ItemState, Presence, ReadyIntent, Status
 from meta_sync.sync.tables import intents, sync_state
 
-__all__ = ["STATE_COLUMNS", "read_chosen", "read_items", "read_part", "read_ready", "state_from"]
+__all__ = [
+    "STATE_COLUMNS",
+    "read_chosen",
+    "read_held",
+    "read_items",
+    "read_outside",
+    "read_part",
+    "read_ready",
+    "state_from",
+]
 
 _ITEM_WIDTH = len(fields(CatalogItem))
 
@@ -131,8 +140,20 @@ def _state_of(item: FromClause) -> FromClause:
     )
 
 
+def _by_lane_and_age(row: FromClause) -> tuple[ColumnElement[Any], ...]:
+    return row.c.lane, row.c.first_at
+
+
+def _by_id(row: FromClause) -> tuple[ColumnElement[Any], ...]:
+    return (row.c.variant_id,)
+
+
 def _ready_statement(
-    found: FromClause, intent: FromClause, state: FromClause, *conditions: ColumnElement[bool]
+    found: FromClause,
+    intent: FromClause,
+    state: FromClause,
+    *conditions: ColumnElement[bool],
+    order: Callable[[FromClause], tuple[ColumnElement[Any], ...]] = _by_lane_and_age,
 ) -> Select[Any]:
     """The intents and states that were found, as many as are wanted; then, by their keys, the rows of the catalog."""
     ready = (
@@ -143,7 +164,7 @@ def _ready_statement(
         )
         .select_from(found)
         .where(*conditions)
-        .order_by(intent.c.lane, intent.c.first_at)
+        .order_by(*order(intent))
         .limit(bindparam("most"))
         .subquery("ready")
     )
@@ -170,7 +191,7 @@ def _ready_statement(
             *_state_columns(ready),
         )
         .select_from(catalog_item_source(ready.outerjoin(variant, true()), variant))
-        .order_by(ready.c.lane, ready.c.first_at)
+        .order_by(*order(ready))
     )
 
 
@@ -203,6 +224,19 @@ def _ready_of_part() -> Select[Any]:
     return _ready_statement(state.join(intent, true()), intent, state)
 
 
+def _page_of_intents(within: ColumnElement[bool]) -> Select[Any]:
+    """In the order of their ids, whether they are in flight or not."""
+    intent = (
+        select(intents, *_ROW_OF_INTENT)
+        .where(within, intents.c.variant_id > bindparam("after"))
+        .order_by(intents.c.variant_id)
+        .limit(bindparam("most"))
+        .subquery("intent")
+    )
+    state = _state_of(intent)
+    return _ready_statement(intent.outerjoin(state, true()), intent, state, order=_by_id)
+
+
 def _page_statement(*conditions: ColumnElement[bool]) -> Select[Any]:
     page = (
         select(variants)
@@ -222,6 +256,12 @@ def _page_statement(*conditions: ColumnElement[bool]) -> Select[Any]:
 # Built once: building and hashing a statement of fifty columns costs as much as reading dozens of rows.
 _READY = _ready_outside_splits()
 _READY_OF_PART = _ready_of_part()
+_OUTSIDE = _page_of_intents(
+    and_(
+        intents.c.store_id == bindparam("store_id"), intents.c.held_by.is_distinct_from(bindparam("hold_id"))
+    )
+)
+_HELD = _page_of_intents(intents.c.held_by == bindparam("hold_id"))
 _FIRST_PAGE = _page_statement()
 _NEXT_PAGE = _page_statement(variants.c.variant_id > bindparam("after"))
 _CHOSEN = _page_statement(variants.c.variant_id == any_(bindparam("variant_ids", type_=ARRAY(Text))))
@@ -243,6 +283,24 @@ async def read_part(
     await expect_lookups(connection)
     given = {"store_id": store_id, "link_id": link_id, "part_id": part_id, "most": limit}
     return [_ready_intent(row) for row in (await connection.execute(_READY_OF_PART, given)).all()]
+
+
+async def read_outside(
+    connection: AsyncConnection, store_id: str, link_id: int, hold_id: int, *, after: str, limit: int
+) -> list[ReadyIntent]:
+    """A page of all intents but those under the hold, those of items in flight too, in the order of their ids."""
+    await expect_lookups(connection)
+    given = {"store_id": store_id, "link_id": link_id, "hold_id": hold_id, "after": after, "most": limit}
+    return [_ready_intent(row) for row in (await connection.execute(_OUTSIDE, given)).all()]
+
+
+async def read_held(
+    connection: AsyncConnection, hold_id: int, link_id: int, *, after: str, limit: int
+) -> list[ReadyIntent]:
+    """A page of the intents that a hold keeps back, in the order of their ids."""
+    await expect_lookups(connection)
+    given = {"hold_id": hold_id, "link_id": link_id, "after": after, "most": limit}
+    return [_ready_intent(row) for row in (await connection.execute(_HELD, given)).all()]
 
 
 def _ready_intent(row: Sequence[Any]) -> ReadyIntent:

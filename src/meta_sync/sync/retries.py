@@ -19,7 +19,9 @@ _AT_ONCE = 2_000
 # comes back to it, every one of them is looked at anyhow.
 _DUE = text(
     f"""
-    SELECT s.store_id, s.link_id, s.variant_id, l.active, COALESCE(b.lane, 1) AS lane, b.created_at
+    SELECT s.store_id, s.link_id, s.variant_id, l.active, COALESCE(b.lane, 1) AS lane, b.created_at,
+        COALESCE((SELECT i.released_kinds FROM batch_items AS i WHERE i.created_on = b.created_on
+                  AND i.batch_id = b.batch_id AND i.variant_id = s.variant_id), 0) AS released_kinds
     FROM sync_state AS s JOIN catalog_links AS l ON l.link_id = s.link_id
     LEFT JOIN batches AS b
         ON b.graph_host = l.graph_host AND b.catalog_id = l.catalog_id AND b.handle = s.last_handle
@@ -29,14 +31,16 @@ _DUE = text(
 )
 _INTEND = text(
     """
-    INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at)
-    SELECT u.store_id, u.variant_id, nextval('version_seq'), u.lane, COALESCE(u.first_at, now())
+    INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at, released_kinds)
+    SELECT u.store_id, u.variant_id, nextval('version_seq'), u.lane, COALESCE(u.first_at, now()), u.released_kinds
     FROM unnest(CAST(:store_ids AS text[]), CAST(:variant_ids AS text[]), CAST(:lanes AS smallint[]),
-        CAST(:first_at AS timestamptz[])) AS u (store_id, variant_id, lane, first_at)
+        CAST(:first_at AS timestamptz[]), CAST(:released_kinds AS smallint[]))
+        AS u (store_id, variant_id, lane, first_at, released_kinds)
     ORDER BY u.store_id COLLATE "C", u.variant_id COLLATE "C"
     ON CONFLICT (store_id, variant_id) DO UPDATE
     SET version = nextval('version_seq'), lane = LEAST(i.lane, excluded.lane),
-        first_at = LEAST(i.first_at, excluded.first_at), job_id = NULL
+        first_at = LEAST(i.first_at, excluded.first_at), job_id = NULL, held_by = NULL,
+        released_kinds = i.released_kinds | excluded.released_kinds
     """
 )
 # After the intents, as a claim takes them. What was claimed meanwhile has no retry time any more.
@@ -66,6 +70,7 @@ async def wake_retries(connection: AsyncConnection) -> bool:
                 "variant_ids": [row.variant_id for row in awake],
                 "lanes": [row.lane for row in awake],
                 "first_at": [row.created_at for row in awake],
+                "released_kinds": [row.released_kinds for row in awake],
             },
         )
     due = sorted(due, key=lambda row: (row.link_id, row.variant_id))

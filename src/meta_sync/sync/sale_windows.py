@@ -60,7 +60,7 @@ _INTEND = text(
     SELECT :store_id, u.variant_id, nextval('version_seq'), 2, now(), '{THE_CLOCK}'
     FROM unnest(CAST(:variant_ids AS text[])) AS u (variant_id) ORDER BY u.variant_id COLLATE "C"
     ON CONFLICT (store_id, variant_id) DO UPDATE
-    SET version = nextval('version_seq'), job_id = CASE WHEN i.job_id IS NOT NULL THEN excluded.job_id END
+    SET version = nextval('version_seq'), job_id = CASE WHEN i.job_id IS NOT NULL THEN excluded.job_id END, held_by = NULL
     """
 )
 _ADVANCE = text(

@@ -67,6 +67,9 @@ KEEP_HANDLE = """
             last_handle = COALESCE((SELECT b.handle FROM batches AS b WHERE b.batch_id = :batch_id), s.last_handle)"""
 # The confirmed payload is cut out of the stored body here, so that it never travels. The body is JSON text, of which
 # PostgreSQL's json type keeps every byte.
+# A record without a price says nothing of sales either.
+_SALE = """CASE WHEN a.data ->> 'sale_price' <> '' THEN concat_ws(' ', a.data ->> 'sale_price',
+                NULLIF(a.data ->> 'sale_price_effective_date', '')) END"""
 CONFIRM = text(
     f"""
     WITH sent AS MATERIALIZED (
@@ -86,7 +89,10 @@ CONFIRM = text(
             presence = CASE WHEN s.disturbed_at IS NULL THEN 'present' ELSE 'maybe' END,
             confirmed_hash = CASE WHEN s.disturbed_at IS NULL THEN a.payload_hash END,
             confirmed_at = CASE WHEN s.disturbed_at IS NULL THEN now() ELSE s.confirmed_at END,
-            confirmed_price = CASE WHEN s.disturbed_at IS NULL THEN a.data ->> 'price' ELSE s.confirmed_price END,
+            confirmed_price = CASE WHEN s.disturbed_at IS NULL THEN COALESCE(a.data ->> 'price', s.confirmed_price)
+                                   ELSE s.confirmed_price END,
+            confirmed_sale = CASE WHEN s.disturbed_at IS NULL AND a.data ->> 'price' IS NOT NULL THEN {_SALE}
+                                  ELSE s.confirmed_sale END,
             confirmed_availability = CASE WHEN s.disturbed_at IS NULL THEN a.data ->> 'availability'
                                           ELSE s.confirmed_availability END,
             confirmed_quantity = CASE WHEN s.disturbed_at IS NULL
@@ -120,7 +126,7 @@ CONFIRM_DELETE = text(
             may_hold = CASE WHEN s.disturbed_at IS NULL THEN '{{}}' ELSE s.may_hold END,
             confirmed_at = CASE WHEN s.disturbed_at IS NULL THEN now() ELSE s.confirmed_at END,
             grace_until = CASE WHEN s.disturbed_at IS NULL THEN NULL ELSE s.grace_until END,
-            confirmed_price = NULL, confirmed_availability = NULL, confirmed_quantity = NULL,
+            confirmed_price = NULL, confirmed_availability = NULL, confirmed_quantity = NULL, confirmed_sale = NULL,
             rejected_hash = NULL, batch_limit = NULL, retry_at = NULL, retries = 0, retry_hash = NULL,
             code = NULL, error_text = NULL, attempts = 0
         FROM batch_items AS a
@@ -273,8 +279,8 @@ DISTURB = text(
 # Items go again under the age and lane of their batch; a parked intent stays parked until the end of the transaction.
 INTEND_AGAIN = text(
     """
-    INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at)
-    SELECT :store_id, a.variant_id, nextval('version_seq'), :lane, :first_at
+    INSERT INTO intents AS i (store_id, variant_id, version, lane, first_at, released_kinds)
+    SELECT :store_id, a.variant_id, nextval('version_seq'), :lane, :first_at, a.released_kinds
     FROM batch_items AS a
     WHERE a.created_on = :created_on AND a.batch_id = :batch_id
       AND (CAST(:only_ids AS text[]) IS NULL OR a.variant_id = ANY(CAST(:only_ids AS text[])))
@@ -282,7 +288,8 @@ INTEND_AGAIN = text(
     ORDER BY a.variant_id
     ON CONFLICT (store_id, variant_id) DO UPDATE
     SET version = nextval('version_seq'), lane = LEAST(i.lane, excluded.lane),
-        first_at = LEAST(i.first_at, excluded.first_at), job_id = NULL
+        first_at = LEAST(i.first_at, excluded.first_at), job_id = NULL, held_by = NULL,
+        released_kinds = i.released_kinds | excluded.released_kinds
     """
 )
 # Locked in the order in which writers take them.

@@ -46,6 +46,14 @@ _UNPARK_ORPHANS = text(
       AND NOT EXISTS (SELECT FROM sync_state AS s WHERE s.in_flight = i.parked_by AND s.variant_id = i.variant_id)
     """
 )
+# The same for what a hold keeps back that is over.
+_FREE_HELD_ORPHANS = text(
+    """
+    UPDATE intents AS i SET held_by = NULL
+    WHERE i.held_by IS NOT NULL
+      AND NOT EXISTS (SELECT FROM holds AS h WHERE h.hold_id = i.held_by AND h.finished_at IS NULL)
+    """
+)
 # The same for items that stand in a part of a search that is over.
 _FREE_ORPHANS = text(
     """
@@ -208,6 +216,7 @@ _OLD_ROWS = (
           AND NOT EXISTS (SELECT FROM job_keys AS k WHERE k.job_id = j.job_id)
         """
     ),
+    text("DELETE FROM holds WHERE finished_at < now() - interval '30 days'"),
     text(
         """
         WITH old AS (DELETE FROM splits WHERE finished_at < now() - interval '30 days' RETURNING split_id)
@@ -277,6 +286,7 @@ async def keep_partitions(connection: AsyncConnection) -> None:
 async def purge(connection: AsyncConnection) -> bool:
     """Delete rows older than their retention, of those that may be millions a bounded number; whether there are more."""
     await connection.execute(_UNPARK_ORPHANS)
+    await connection.execute(_FREE_HELD_ORPHANS)
     await connection.execute(_FREE_ORPHANS)
     is_more = (await connection.execute(_OLD_BATCHES)).rowcount == _OLD_AT_ONCE
     await connection.execute(_OLD_CALLS)

@@ -331,6 +331,8 @@ batch_items = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     # Kinds that the guard counts the attempt under, as the sum of 1 (delete), 2 (out of stock), 4 (price).
     Column("guarded", SmallInteger, nullable=False, server_default=text("0")),
+    # Kinds that a person released it for; they hold for whatever goes again for it.
+    Column("released_kinds", SmallInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("created_on", "batch_id", "variant_id"),
     CheckConstraint("method IN ('UPDATE', 'DELETE')", name="method"),
     CheckConstraint("outcome IN ('accepted', 'rejected', 'unknown')", name="outcome"),

@@ -11,11 +11,12 @@ from meta_sync.connection.models import graph_host
 from meta_sync.core.config import Settings
 from meta_sync.core.crypto import Cipher
 from meta_sync.core.db import Database, retry_transaction
-from meta_sync.core.queue import JobQueue
+from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.graph.client import GraphClient
 from meta_sync.sync import lease
 from meta_sync.sync.drain import Drain, Timing
 from meta_sync.sync.grace import end_grace
+from meta_sync.sync.guard_count import GuardRunner
 from meta_sync.sync.job_runner import JobRunner
 from meta_sync.sync.listener import follow_mapper_version
 from meta_sync.sync.mapping import MAPPER_VERSION
@@ -80,7 +81,17 @@ class Pipeline:
         self._timing = timing
         self._graph_host = graph_host(process.graph_url)
         self._owner = owner
-        self._drain = Drain(database, graph, cipher, process, owner=owner, timing=timing, jitter=jitter)
+        self._drain = Drain(
+            database,
+            graph,
+            cipher,
+            process,
+            owner=owner,
+            timing=timing,
+            jitter=jitter,
+            wake_guard=lambda: queue.wake(JobName.JOBS),
+        )
+        self._guard = GuardRunner(database, cipher, process, queue)
         self._poll = Poll(database, graph, cipher, process, timing=timing, jitter=jitter)
         self._jobs = JobRunner(database, cipher, process, queue, look_seconds=timing.job_look_seconds)
         self._read_jobs = ReadJobRunner(database, read_jobs or {})
@@ -123,9 +134,10 @@ class Pipeline:
         return len(batches)
 
     async def jobs_tick(self) -> int:
-        """Work on one page of a job. Returns 0 when there was nothing to do at once."""
+        """Work on one page of a job and one of a hold. Returns 0 when there was nothing to do at once."""
         await self.beat()
-        return int(await self._jobs.run_next())
+        has_worked = await self._jobs.run_next()
+        return int(await self._guard.run_next() or has_worked)
 
     async def read_jobs_tick(self) -> int:
         """Read one page of Meta for a job that does so. Returns 0 when none was due."""

@@ -106,6 +106,8 @@ _GIVEN = (
     "fields",
     "cleared",
     "may_hold",
+    "guarded",
+    "released",
 )
 
 
@@ -115,7 +117,7 @@ def take_in_flight(t: Transaction, p: Mapping[str, Any]) -> Rows:
     row_ids = set(p["row_ids"])
     written = []
     for given in zip(*(p[name] for name in _GIVEN), strict=True):
-        variant_id, row_version, retailer_id, method, payload_hash, fields, cleared, may_hold = given
+        variant_id, row_version, retailer_id, method, payload_hash, fields, cleared, may_hold, *kinds = given
         earlier = t.sync_state.get(p["link_id"], variant_id)
         if (
             earlier is None
@@ -128,7 +130,7 @@ def take_in_flight(t: Transaction, p: Mapping[str, Any]) -> Rows:
         _take(t, p, earlier, retailer_id, sets[may_hold])
         # An inner join: without its sets the attempt would not be written, though the item is in flight.
         if fields in sets and cleared in sets:
-            _write(t, p, earlier, retailer_id, method, payload_hash, sets[fields], sets[cleared])
+            _write(t, p, earlier, retailer_id, method, payload_hash, sets[fields], sets[cleared], kinds)
             written.append(variant_id)
     return Rows([(written or None,)])
 
@@ -160,6 +162,7 @@ def _write(
     payload_hash: bytes | None,
     fields: list[str],
     cleared: list[str],
+    kinds: list[int],
 ) -> None:
     t.batch_items.insert(
         t.now,
@@ -178,6 +181,8 @@ def _write(
         previous_may_hold=earlier["may_hold"],
         previous_presence=earlier["presence"],
         previous_status=earlier["status"],
+        guarded=kinds[0],
+        released_kinds=kinds[1],
     )
 
 
@@ -217,6 +222,9 @@ def settle_without_call(t: Transaction, p: Mapping[str, Any]) -> Rows:
             attempts=0 if is_synced else row["attempts"],
             rejected_hash=None if is_synced else row["rejected_hash"],
             batch_limit=None if is_synced else row["batch_limit"],
+            discarded_hash=None
+            if is_synced and row["discarded_hash"] != row["confirmed_hash"]
+            else row["discarded_hash"],
             updated_at=t.now,
         )
         changed += 1
@@ -269,6 +277,9 @@ def insert_batch(t: Transaction, p: Mapping[str, Any]) -> Rows:
         mapping_epoch=p["mapping_epoch"],
         sent=p["sent"],
         split_part=p["split_part"],
+        guarded_deletes=p["guarded_deletes"],
+        guarded_out_of_stock=p["guarded_out_of_stock"],
+        guarded_prices=p["guarded_prices"],
         calls=1,
         created_on=t.now.astimezone(UTC).date(),
         due_at=t.now + seconds(p["deadline_seconds"]),

@@ -254,7 +254,7 @@ def pages(t: Transaction, p: Mapping[str, Any]) -> Rows:
 
 
 _NOTHING: Row = dict.fromkeys(
-    ("status", "in_flight", "retry_at", "retries", "confirmed_at", "code", "first_at", "job_id")
+    ("status", "in_flight", "retry_at", "retries", "confirmed_at", "code", "first_at", "job_id", "held_by")
 )
 
 
@@ -264,6 +264,7 @@ def facts(t: Transaction, p: Mapping[str, Any]) -> Rows:
     for variant_id in p["variant_ids"]:
         state = t.sync_state.get(p["link_id"], variant_id) or _NOTHING
         intent = t.intents.get(p["store_id"], variant_id) or _NOTHING
+        hold = t.holds.get(intent["held_by"])
         found.append(
             (
                 variant_id,
@@ -275,6 +276,7 @@ def facts(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 intent["first_at"],
                 intent["job_id"],
                 state["code"],
+                hold is not None and hold["state"] == "held",
             )
         )
     return Rows(found)

@@ -69,8 +69,29 @@ def _to_free(t: Transaction, p: Mapping[str, Any]) -> list[Row]:
     return [
         row
         for row in t.intents
-        if row["store_id"] == p["store_id"] and (row["parked_by"] is not None or _is_of_a_job(row))
+        if row["store_id"] == p["store_id"]
+        and (
+            row["parked_by"] is not None
+            or _is_of_a_job(row)
+            or row["held_by"] is not None
+            or row["released_kinds"] != 0
+        )
     ]
+
+
+@twin(listener._END_HOLDS)
+def end_holds(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    ended = [row for row in t.holds if row["store_id"] == p["store_id"] and row["finished_at"] is None]
+    for row in ended:
+        is_open = row["state"] in {"counting", "held"}
+        t.holds.update(
+            row,
+            state="dissolved" if is_open else row["state"],
+            finished_at=t.now,
+            leased_until=None,
+            cursor=None,
+        )
+    return Rows(rowcount=len(ended))
 
 
 @twin(listener._LOCK_INTENTS)
@@ -82,7 +103,13 @@ def lock_intents(t: Transaction, p: Mapping[str, Any]) -> Rows:
 def free_intents(t: Transaction, p: Mapping[str, Any]) -> Rows:
     found = _to_free(t, p)
     for row in found:
-        t.intents.update(row, parked_by=None, job_id=p["job_id"] if _is_of_a_job(row) else row["job_id"])
+        t.intents.update(
+            row,
+            parked_by=None,
+            held_by=None,
+            released_kinds=0,
+            job_id=p["job_id"] if _is_of_a_job(row) else row["job_id"],
+        )
     return Rows(rowcount=len(found))
 
 

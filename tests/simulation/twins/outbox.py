@@ -31,7 +31,11 @@ def upsert_intents(t: Transaction, p: Mapping[str, Any]) -> Rows:
         else:
             # The number of the row that conflicted is lost; the update takes another.
             t.intents.update(
-                row, version=t.nextval("version_seq"), lane=min(row["lane"], int(lane)), job_id=None
+                row,
+                version=t.nextval("version_seq"),
+                lane=min(row["lane"], int(lane)),
+                job_id=None,
+                held_by=None,
             )
     return Rows(rowcount=len(given))
 

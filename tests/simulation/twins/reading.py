@@ -128,11 +128,35 @@ def _ready(t: Transaction, p: Mapping[str, Any], is_wanted: Callable[[int | None
                 waiting.append(intent)
     # Ties go by id here and anyhow in PostgreSQL.
     waiting.sort(key=lambda row: (row["lane"], row["first_at"], row["variant_id"]))
-    if not waiting:
+    return _with_rows(t, link_id, waiting[: p["most"]])
+
+
+@twin(reading._OUTSIDE)
+def outside(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _page_of_intents(
+        t, p, lambda row: row["store_id"] == p["store_id"] and row["held_by"] != p["hold_id"]
+    )
+
+
+@twin(reading._HELD)
+def held(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    return _page_of_intents(t, p, lambda row: row["held_by"] == p["hold_id"])
+
+
+def _page_of_intents(t: Transaction, p: Mapping[str, Any], is_wanted: Callable[[Row], bool]) -> Rows:
+    wanted = [row for row in t.intents if is_wanted(row) and row["variant_id"] > p["after"]]
+    wanted.sort(key=lambda row: row["variant_id"])
+    return _with_rows(t, p["link_id"], wanted[: p["most"]])
+
+
+def _with_rows(t: Transaction, link_id: int, intents: list[Row]) -> Rows:
+    """The intents of one store with their states and the rows of the catalog."""
+    if not intents:
         return Rows()
+    store_id = intents[0]["store_id"]
     catalog = _Catalog(t, store_id)
     found = []
-    for intent in waiting[: p["most"]]:
+    for intent in intents:
         variant_id = intent["variant_id"]
         variant = t.variants.get(store_id, variant_id)
         state = t.sync_state.get(link_id, variant_id)

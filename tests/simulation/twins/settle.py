@@ -140,11 +140,11 @@ def reopen(t: Transaction, p: Mapping[str, Any]) -> Rows:
 @twin(statements.INTEND_AGAIN)
 def intend_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
     again = sorted(
-        row["variant_id"]
+        (row["variant_id"], row["released_kinds"])
         for row in attempts_of(t, p, only_ids=True)
         if not p["only_without_outcome"] or row["outcome"] in {None, "unknown"}
     )
-    for variant_id in again:
+    for variant_id, released in again:
         # The row that is proposed takes a number too, also when there is one already.
         version = t.nextval("version_seq")
         row = t.intents.get(p["store_id"], variant_id)
@@ -156,6 +156,7 @@ def intend_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 version=version,
                 lane=p["lane"],
                 first_at=p["first_at"],
+                released_kinds=released,
             )
         else:
             t.intents.update(
@@ -164,6 +165,8 @@ def intend_again(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 lane=min(row["lane"], p["lane"]),
                 first_at=min(row["first_at"], p["first_at"]),
                 job_id=None,
+                held_by=None,
+                released_kinds=row["released_kinds"] | released,
             )
     return Rows(rowcount=len(again))
 

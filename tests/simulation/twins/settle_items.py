@@ -72,15 +72,24 @@ def _handle(t: Transaction, p: Mapping[str, Any], s: Row) -> str | None:
     return s["last_handle"] if handle is None else handle
 
 
-def _confirmed(t: Transaction, a: Row, data: bytes | None) -> dict[str, Any]:
+def _sale(fields: dict[str, msgspec.Raw]) -> str | None:
+    """``_SALE``."""
+    price = _as_text(fields.get("sale_price", _NULL))
+    window = _as_text(fields.get("sale_price_effective_date", _NULL))
+    return " ".join(filter(None, (price, window))) if price else None
+
+
+def _confirmed(t: Transaction, s: Row, a: Row, data: bytes | None) -> dict[str, Any]:
     """What a confirmation writes to an item that nothing disturbed since its claim."""
     fields = {} if data is None else _read_data(data)
+    price = _as_text(fields.get("price", _NULL))
     quantity = _as_text(fields.get("quantity_to_sell_on_facebook", _NULL))
     return {
         "presence": "present",
         "confirmed_hash": a["payload_hash"],
         "confirmed_at": t.now,
-        "confirmed_price": _as_text(fields.get("price", _NULL)),
+        "confirmed_price": s["confirmed_price"] if price is None else price,
+        "confirmed_sale": s["confirmed_sale"] if price is None else _sale(fields),
         "confirmed_availability": _as_text(fields.get("availability", _NULL)),
         "confirmed_quantity": None if quantity in {None, ""} else int(str(quantity)),
         "may_hold": a["fields"],
@@ -106,7 +115,7 @@ def confirm(t: Transaction, p: Mapping[str, Any]) -> Rows:
     for s, a in _unnamed(t, p, "UPDATE"):
         data = sent.get(a["retailer_id"])
         is_disturbed = s["disturbed_at"] is not None
-        outcome = {"presence": "maybe", "confirmed_hash": None} if is_disturbed else _confirmed(t, a, data)
+        outcome = {"presence": "maybe", "confirmed_hash": None} if is_disturbed else _confirmed(t, s, a, data)
         t.sync_state.update(
             s,
             in_flight=None,
@@ -156,6 +165,7 @@ def confirm_delete(t: Transaction, p: Mapping[str, Any]) -> Rows:
             confirmed_price=None,
             confirmed_availability=None,
             confirmed_quantity=None,
+            confirmed_sale=None,
             code=None,
             error_text=None,
             attempts=0,

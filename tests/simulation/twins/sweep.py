@@ -77,6 +77,16 @@ def unpark_orphans(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(rowcount=changed)
 
 
+@twin(sweep._FREE_HELD_ORPHANS)
+def free_held_orphans(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    del p
+    living = {row["hold_id"] for row in t.holds if row["finished_at"] is None}
+    orphans = [row for row in t.intents if row["held_by"] is not None and row["held_by"] not in living]
+    for row in orphans:
+        t.intents.update(row, held_by=None)
+    return Rows(rowcount=len(orphans))
+
+
 @twin(sweep._FREE_ORPHANS)
 def free_orphans(t: Transaction, p: Mapping[str, Any]) -> Rows:
     del p
@@ -155,6 +165,13 @@ class _Due(NamedTuple):
     active: bool
     lane: int
     created_at: datetime | None
+    released_kinds: int
+
+
+def _released_kinds(t: Transaction, batch: Row | None, variant_id: str) -> int:
+    """For which kinds a person released the item, as its attempt in the batch says."""
+    attempts = [] if batch is None else t.batch_items.by_index(batch["batch_id"])
+    return next((one["released_kinds"] for one in attempts if one["variant_id"] == variant_id), 0)
 
 
 @twin(retries._DUE)
@@ -182,6 +199,7 @@ def retries_due(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 link["active"],
                 1 if batch is None else batch["lane"],
                 None if batch is None else batch["created_at"],
+                _released_kinds(t, batch, row["variant_id"]),
             )
         )
     return Rows(found[: retries._AT_ONCE])
@@ -189,14 +207,21 @@ def retries_due(t: Transaction, p: Mapping[str, Any]) -> Rows:
 
 @twin(retries._INTEND)
 def retries_intend(t: Transaction, p: Mapping[str, Any]) -> Rows:
-    wanted = list(zip(p["store_ids"], p["variant_ids"], p["lanes"], p["first_at"], strict=True))
-    for store_id, variant_id, lane, first_at in sorted(wanted, key=lambda one: one[:2]):
+    given = (p["store_ids"], p["variant_ids"], p["lanes"], p["first_at"], p["released_kinds"])
+    wanted = list(zip(*given, strict=True))
+    for store_id, variant_id, lane, first_at, released in sorted(wanted, key=lambda one: one[:2]):
         version = t.nextval("version_seq")
         intent = t.intents.get(store_id, variant_id)
         since = first_at or t.now
         if intent is None:
             t.intents.insert(
-                t.now, store_id=store_id, variant_id=variant_id, version=version, lane=lane, first_at=since
+                t.now,
+                store_id=store_id,
+                variant_id=variant_id,
+                version=version,
+                lane=lane,
+                first_at=since,
+                released_kinds=released,
             )
         else:
             t.intents.update(
@@ -205,6 +230,8 @@ def retries_intend(t: Transaction, p: Mapping[str, Any]) -> Rows:
                 lane=min(intent["lane"], lane),
                 first_at=min(intent["first_at"], since),
                 job_id=None,
+                held_by=None,
+                released_kinds=intent["released_kinds"] | released,
             )
     return Rows(rowcount=len(wanted))
 
@@ -278,7 +305,7 @@ def sale_intend(t: Transaction, p: Mapping[str, Any]) -> Rows:
             )
         else:
             asks = None if intent["job_id"] is None else THE_CLOCK
-            t.intents.update(intent, version=t.nextval("version_seq"), job_id=asks)
+            t.intents.update(intent, version=t.nextval("version_seq"), job_id=asks, held_by=None)
     return Rows(rowcount=len(p["variant_ids"]))
 
 
