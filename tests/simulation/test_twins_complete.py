@@ -28,6 +28,8 @@ _COUNTERS = "adds up counters, which only the API shows"
 
 _CHOSEN = "of a job over chosen items; the simulated people start jobs over all"
 
+_HOLDS = "of a person's decision about a hold, which ends in a statement that has a twin"
+
 _DRY = "of a dry run, which sends nothing"
 
 _CHECKUP = "of a check-up, which reads and writes nothing"
@@ -50,6 +52,15 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.checkup_facts._WORKERS": _CHECKUP,
     "meta_sync.sync.handles._CALLS": _READ_BY_THE_API,
     "meta_sync.sync.handles._ONE": _READ_BY_THE_API,
+    "meta_sync.sync.holds._HELD_AT_MOST": _READ_BY_THE_API,
+    "meta_sync.sync.holds._HELD_NOW": _HOLDS,
+    "meta_sync.sync.holds._LIST": _READ_BY_THE_API,
+    "meta_sync.sync.holds._LOCK": _HOLDS,
+    "meta_sync.sync.holds._NOTE_ITEMS": _HOLDS,
+    "meta_sync.sync.holds._ONE": _READ_BY_THE_API,
+    "meta_sync.sync.holds._PAYLOADS": _READ_BY_THE_API,
+    "meta_sync.sync.holds._PLACE": _READ_BY_THE_API,
+    "meta_sync.sync.holds._TOTAL": _READ_BY_THE_API,
     "meta_sync.sync.item_detail._LAST_PUSHED_HASH": _READ_BY_THE_API,
     "meta_sync.sync.item_filters._ELIGIBLE": _READ_BY_THE_API,
     "meta_sync.sync.item_filters._FOUND": _READ_BY_THE_API,
