@@ -11,6 +11,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 __all__ = [
+    "META_SOURCE",
     "CatalogItem",
     "Change",
     "ChangeSink",
@@ -19,6 +20,9 @@ __all__ = [
     "ProductInput",
     "VariantInput",
 ]
+
+META_SOURCE = "meta"
+"""Source of what was adopted from Meta's catalog and is nobody else's yet."""
 
 
 class Lane(IntEnum):

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import TypeVar
 
-from meta_sync.catalog.models import InventoryInput, Lane, ProductInput, VariantInput
+from meta_sync.catalog.models import META_SOURCE, InventoryInput, Lane, ProductInput, VariantInput
 from meta_sync.catalog.states import (
     ProductState,
     StockState,
@@ -235,6 +235,8 @@ class WorkingSet:
                 self._add_known(add, self._live[product_id], product_lane, product_id)
         for product_id, cause in self._regrouped().items():
             self._add_known(add, self._live[product_id], Lane.CONTENT, cause)
+        for variant_id in self._changed_hands():
+            add(variant_id, Lane.CONTENT, self.variants[variant_id].product_id)
         return found
 
     def changed_products(self) -> list[ProductState]:
@@ -326,6 +328,19 @@ class WorkingSet:
         for variant_id in variant_ids:
             if variant_id in self.variants_before:
                 add(variant_id, lane, cause)
+
+    def _changed_hands(self) -> list[str]:
+        """Live variants that were adopted from Meta and are so no more, or the other way round: other rules hold for them."""
+        found = []
+        for variant_id, after in self.variants.items():
+            before = self.variants_before.get(variant_id)
+            if before is None or before.deleted or after.deleted:
+                continue
+            owner_before = before.source_within(self.products_before[before.product_id])
+            owner = after.source_within(self.products[after.product_id])
+            if owner != owner_before and META_SOURCE in {owner, owner_before}:
+                found.append(variant_id)
+        return found
 
     def _regrouped(self) -> dict[str, str]:
         """Products whose group id came, went or was renamed, each with the product whose body caused it."""

@@ -9,10 +9,12 @@ from meta_sync.graph.errors import Category
 
 __all__ = ["CodeEntry", "CodeGroup", "Severity", "table"]
 
-CodeGroup = Literal["item", "skip", "issue", "preflight", "pause", "batch", "meta", "job", "import", "api"]
+CodeGroup = Literal[
+    "item", "skip", "issue", "preflight", "pause", "batch", "meta", "job", "import", "adopt", "api"
+]
 """What a code is said of: an item that failed or waits, an item that is left out, a remark of the mapping or of a pre-flight
 report, a store that stands still, a batch, a failure that Meta or the network reports, a job or an import as a whole, a
-row of an import, an answer of the API."""
+row of an import, an item at Meta that a person decided about, an answer of the API."""
 
 Severity = Literal["error", "warning", "info"]
 """``error``: something is not as the store has it and stays so until somebody acts or time passes. ``warning``: it works,

@@ -62,6 +62,12 @@ _TITLES: dict[CodeGroup, tuple[str, str]] = {
         "Rows of imports",
         "In `rule` of an import's errors and of its report. The row's own sentence says which value it is about.",
     ),
+    "adopt": (
+        "Decisions about items at Meta",
+        (
+            "In `code` of the items that adopting, taking, pinning or deleting left as they are. The others were dealt with."
+        ),
+    ),
     "api": (
         "Answers of the API",
         "In `errorCode` of every answer with a status of 400 or more. `message` and `details` say what it is about.",

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from meta_sync.catalog.models import CatalogItem
+from meta_sync.catalog.models import META_SOURCE, CatalogItem
 from meta_sync.sync.mapping import Ineligible, MappedItem, Mapper, encode_with_clears
 from meta_sync.sync.mapping_fields import FIELDS, MANAGED_FIELDS
 from meta_sync.sync.models import (
@@ -25,7 +25,6 @@ __all__ = [
     "EXCLUDED",
     "GONE_REASONS",
     "KEPT_CODES",
-    "META_SOURCE",
     "KeptCode",
     "decide",
     "is_as_adopted",
@@ -35,9 +34,6 @@ __all__ = [
 
 GONE_REASONS = frozenset({"product_deleted", "variant_deleted"})
 """Reasons that mean the variant is no more, unlike one that is only not fit to be shown."""
-
-META_SOURCE = "meta"
-"""Source of what was adopted from Meta's catalog and is nobody else's yet."""
 
 EXCLUDED = "excluded_by_operator"
 """Reason of what a person asked for by name: no grace, and nothing for the guard to hold."""
