@@ -33,8 +33,20 @@ BEGIN
     DELETE FROM offered_variants AS o
     WHERE o.store_id = of_store AND o.variant_id = ANY (ids) AND NOT is_offered(of_store, o.variant_id);
     INSERT INTO offered_variants (store_id, variant_id)
-    SELECT of_store, w.variant_id FROM unnest(ids) AS w (variant_id) WHERE is_offered(of_store, w.variant_id)
-    ORDER BY w.variant_id COLLATE "C" ON CONFLICT DO NOTHING;
+    SELECT of_store, v.variant_id FROM unnest(ids) AS w (variant_id)
+    JOIN LATERAL (
+        SELECT v.variant_id, v.product_id FROM variants AS v
+        WHERE v.store_id = of_store AND v.variant_id >= w.variant_id AND v.variant_id <= w.variant_id
+          AND v.deleted_at IS NULL
+        ORDER BY v.variant_id LIMIT 1
+    ) AS v ON true
+    JOIN LATERAL (
+        SELECT FROM products AS p
+        WHERE p.store_id = of_store AND p.product_id >= v.product_id AND p.product_id <= v.product_id
+          AND p.deleted_at IS NULL AND p.status = 'active' AND p.visibility = 'public'
+        ORDER BY p.product_id LIMIT 1
+    ) AS p ON true
+    ORDER BY v.variant_id ON CONFLICT DO NOTHING;
 END
 $$
 """

@@ -138,9 +138,7 @@ class ItemReader:
 
     def _is_page_counted(self, offset: int) -> bool:
         """Whether the walk to the page is as good for the total as any."""
-        if not self._walk.is_narrowed(Segment.BY_ID):
-            return False
-        return self._is_by_id or offset >= _DEEP
+        return offset >= _DEEP or (self._is_by_id and self._walk.is_narrowed(Segment.BY_ID))
 
     async def _total(self, narrowed: Narrowed, *, is_page_walked: bool) -> Total | None:
         """The total; ``None``: the walk to the page counts it."""

@@ -146,16 +146,18 @@ class Walk:
         statement = (
             f"WITH {', '.join([walked, *parts])}, found AS MATERIALIZED ("
             f"SELECT w.variant_id, w.pushed_at, row_number() OVER () AS number FROM walked AS w {kept})"
-            " SELECT (SELECT count(*) FROM walked), (SELECT count(*) FROM found),"
-            " (SELECT variant_id FROM walked WHERE place = :stretch),"
-            " (SELECT pushed_at FROM walked WHERE place = :stretch),"
-            " array_agg(f.variant_id), array_agg(f.pushed_at)"
-            " FROM found AS f WHERE f.number > :offset AND f.number <= :until"
+            " SELECT l.walked, (SELECT count(*) FROM found), l.last_id, l.last_at,"
+            " array_agg(f.variant_id ORDER BY f.number), array_agg(f.pushed_at ORDER BY f.number)"
+            " FROM (SELECT count(*) AS walked, max(variant_id) FILTER (WHERE place = :stretch) AS last_id,"
+            " max(pushed_at) FILTER (WHERE place = :stretch) AS last_at FROM walked) AS l"
+            " LEFT JOIN found AS f ON f.number > :offset AND f.number <= :until"
+            " GROUP BY l.walked, l.last_id, l.last_at"
         )
         row = (await connection.execute(text(statement), {"store_id": self.store_id, **values})).one()
         walked, found, last_id, last_at, ids, times = row
         last = None if last_id is None else (last_id, last_at)
-        return Stretch(walked, last, found, list(zip(ids or (), times or (), strict=True)))
+        keys = [(one, pushed_at) for one, pushed_at in zip(ids, times, strict=True) if one is not None]
+        return Stretch(walked, last, found, keys)
 
     def source(self, segment: Segment, after: Position | None) -> tuple[str, dict[str, Any]]:
         """The keys of a segment behind a position, in order, and the values bound."""
