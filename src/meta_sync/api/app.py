@@ -34,6 +34,7 @@ from meta_sync.api.routes import (
     items,
     jobs,
     platform,
+    reconciliations,
 )
 from meta_sync.core.errors import ServiceError
 from meta_sync.core.logging import get_logger
@@ -52,6 +53,7 @@ _ROUTERS = (
     connection.routes,
     # Before the items, of which one might be called "bulk".
     jobs.routes,
+    reconciliations.routes,
     items.routes,
     handles.routes,
     audit.routes,

@@ -8,6 +8,7 @@ __all__ = ["add_links"]
 
 _JOB, _IMPORT, _FEED = {"jobId": "jobId"}, {"importId": "importId"}, {"feedId": "feedId"}
 _OF_JOB = ("getSyncJob", "cancelSyncJob", "streamSyncJob", "getSyncJobReport")
+_OF_RECONCILIATION = ("getReconciliation", "listReconciledItems", "repairReconciliation")
 _OF_IMPORT = ("getImport", "streamImport", "getImportReport")
 _OF_FEED = ("getFeed", "updateFeed", "fetchFeed", "deleteFeed")
 _OF_ITEM = (
@@ -49,6 +50,11 @@ _LINKS: dict[str, list[tuple[tuple[str, ...], dict[str, str]]]] = {
     "listSyncJobs": [(_OF_JOB, {"jobId": "0/id"})],
     "getSyncJob": [(_OF_JOB[1:], {"jobId": "id"})],
     "cancelSyncJob": [(("getSyncJob",), {"jobId": "id"})],
+    "createReconciliation": [((*_OF_RECONCILIATION, *_OF_JOB), _JOB)],
+    "listReconciliations": [(_OF_RECONCILIATION, {"jobId": "0/id"})],
+    "getReconciliation": [((*_OF_RECONCILIATION[1:], "getSyncJob", "cancelSyncJob"), {"jobId": "id"})],
+    "listReconciledItems": [(("getItem", "getItemTimeline"), {"variantId": "0/variantId"})],
+    "repairReconciliation": [(("getItem", "getItemTimeline"), {"variantId": "items/0/variantId"})],
     "resyncFailedItems": [(_OF_JOB, _JOB)],
     "resyncSkippedItems": [(_OF_JOB, _JOB)],
     "resyncItems": [(_OF_JOB, _JOB)],

@@ -37,6 +37,10 @@ TAGS = [
     {"name": "Connection", "description": "The connection to Meta, the settings, and the sync as a whole."},
     {"name": "Items", "description": "What of the store's variants is at Meta, and why."},
     {"name": "Errors", "description": "What went wrong, what it means, and what to do about it."},
+    {
+        "name": "Reconciliations",
+        "description": "What Meta shows compared with what it confirmed, and what is done about the difference.",
+    },
     {"name": "Jobs", "description": "Long work over the items of a store: started, watched, called off."},
     {
         "name": "History",

@@ -282,6 +282,13 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
             "action": error.entry.action,
         },
         "missingKeys": list(status.missing_keys),
+        "lastReconciliation": None
+        if status.last_reconciliation is None
+        else {
+            "jobId": status.last_reconciliation.job_id,
+            "at": status.last_reconciliation.at,
+            "driftPercent": status.last_reconciliation.drift_percent,
+        },
         "counts": {
             "synced": by_status.get(Status.SYNCED, 0),
             "submitted": by_status.get(Status.SUBMITTED, 0),

@@ -106,6 +106,7 @@ def judge_store(facts: StoreFacts) -> list[Check]:
         _batches(facts),
         *_retries(facts),
         _items(facts),
+        *_drift(facts),
         *_feeds(facts),
         *_work(facts),
     ]
@@ -297,6 +298,25 @@ def _items(facts: StoreFacts) -> Check:
         f"See them with: meta-sync errors --store {facts.store_id}",
         explain(worst).code if worst else None,
     )
+
+
+def _drift(facts: StoreFacts) -> list[Check]:
+    last = facts.status.last_reconciliation
+    if last is None:
+        # Told by the connection, or the first day has not passed.
+        return []
+    ago = span(facts.now - last.at)
+    if not last.drift_percent:
+        said_so = f"Meta had every item as it confirmed it when it was read back {ago} ago."
+        return [facts.check("drift", "ok", said_so)]
+    return [
+        facts.check(
+            "drift",
+            "warning",
+            f"{last.drift_percent:g} % of the items were not at Meta as it confirmed them, {ago} ago.",
+            f"See and repair them with: meta-sync reconcile --store {facts.store_id} --watch --repair",
+        )
+    ]
 
 
 def _feeds(facts: StoreFacts) -> list[Check]:

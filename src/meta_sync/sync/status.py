@@ -26,6 +26,7 @@ from meta_sync.sync.codes import CodeEntry, explain
 from meta_sync.sync.item_queries import NO_LINK, StateCounts, state_counts
 from meta_sync.sync.models import Status
 from meta_sync.sync.pauses import PauseReason, active_pauses
+from meta_sync.sync.reconcile_service import LastReconciliation, last_reconciliation
 from meta_sync.sync.status_rules import (
     ConnectionState,
     StoreStandstill,
@@ -114,6 +115,8 @@ class StoreStatus:
     last_poll_at: datetime | None
     budget: BudgetView | None
     catalog: CatalogView | None
+    last_reconciliation: LastReconciliation | None = None
+    """The newest comparison of the catalog in use that came to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +272,7 @@ class StatusService:
             last_poll_at=activity.last_poll_at,
             budget=_budget(budget_state, now) if budget_state is not None else None,
             catalog=CatalogView(link.product_count, link.vertical, link.checked_at) if link else None,
+            last_reconciliation=await last_reconciliation(connection, store_id, link_id),
         )
 
     def _graph_moved(self, link: ActiveLink | None, now: datetime) -> LastError | None:

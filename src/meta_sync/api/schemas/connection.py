@@ -148,6 +148,16 @@ class StatusCatalog(View):
     checked_at: datetime | None
 
 
+class StatusReconciliation(View):
+    """The last time that Meta was compared with what it had confirmed."""
+
+    job_id: str = Field(description="The reconciliation.")
+    at: datetime
+    drift_percent: float = Field(
+        description="Missing, different and orphaned items, in percent of those compared and missing."
+    )
+
+
 class MetaConnectionStatus(View):
     """How the connection and the sync stand."""
 
@@ -194,6 +204,9 @@ class MetaConnectionStatus(View):
     last_poll_at: datetime | None = Field(description="When a worker last asked Meta about a batch.")
     budget: StatusBudget | None = Field(description="Null until a catalog is selected.")
     catalog: StatusCatalog | None = Field(description="Null until a catalog is selected.")
+    last_reconciliation: StatusReconciliation | None = Field(
+        description="Null until the selected catalog was compared to its end, which is done once a day."
+    )
 
     @classmethod
     def of(cls, status: StoreStatus) -> MetaConnectionStatus:
@@ -224,6 +237,9 @@ class MetaConnectionStatus(View):
             last_poll_at=status.last_poll_at,
             budget=_budget(status.budget),
             catalog=StatusCatalog.model_validate(status.catalog) if status.catalog else None,
+            last_reconciliation=StatusReconciliation.model_validate(status.last_reconciliation)
+            if status.last_reconciliation
+            else None,
         )
 
 

@@ -41,7 +41,7 @@ __all__ = [
     "SyncJobPage",
 ]
 
-JobType = Literal["bootstrap", "sync", "resync", "removal", "reevaluation", "import"]
+JobType = Literal["bootstrap", "sync", "resync", "removal", "reevaluation", "import", "reconciliation"]
 JobStatus = Literal["queued", "running", "cancelling", "cancelled", "success", "partial", "error"]
 LaneName = Literal["live", "content", "bulk"]
 _Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]
@@ -287,7 +287,7 @@ class SyncJob(View):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    stage: Literal["waiting", "enqueuing", "syncing", "fetching", "uploading", "reading", "done"]
+    stage: Literal["waiting", "enqueuing", "syncing", "fetching", "uploading", "reading", "comparing", "rereading", "done"]
     message: str | None = Field(
         description="What there is to say in words: why the job stands still while the store does, what an import had done"
         " when it was called off."
@@ -324,7 +324,7 @@ class SyncJob(View):
             "lane": LANE_NAMES[view.lane],
             "error": SyncJobError.of(view),
             "import_href": href("/catalog/imports", view.job_id) if view.is_import else None,
-            "result": None if view.result is None else DryRunResult.of(view.result),
+            "result": DryRunResult.of(view.result) if view.dry_run and view.result is not None else None,
             "href": href("/admin/meta/sync-jobs", view.job_id),
         }
         return cls.model_validate({**shown, **made})
