@@ -26,7 +26,7 @@ from meta_sync.core.paging import CursorCodec
 from meta_sync.core.queue import MemoryJobQueue
 from meta_sync.core.timed_list import Position
 from meta_sync.factory import Factory, ProcessContext
-from meta_sync.sync import item_filters
+from meta_sync.sync import item_filters, item_pages
 from meta_sync.sync.activity import ActivityService
 from meta_sync.sync.attempts import AttemptOutcome
 from meta_sync.sync.handles import BatchState, HandlesService
@@ -39,8 +39,8 @@ VARIANTS = 20_000
 BATCHES = 3_000
 LARGE = {
     "api_keys", "batch_calls", "batch_items", "batches", "import_findings", "import_feeds", "imports", "intents",
-    "inventory", "item_events", "item_payloads", "job_findings", "job_pages", "jobs", "products", "search_documents",
-    "store_events", "stores", "sync_state", "variants",
+    "inventory", "item_events", "item_payloads", "job_findings", "job_pages", "jobs", "offered_variants", "products",
+    "search_documents", "store_events", "stores", "sync_state", "variants",
 }  # fmt: skip
 CURSORS = CursorCodec(b"key")
 KEY = generate_encryption_key()
@@ -134,6 +134,7 @@ async def filled(database: Database, database_url: str) -> Database:
     async with owning(database_url) as connection:
         for statement in _FILL:
             await connection.execute(statement)
+        assert await connection.fetchval("SELECT count(*) FROM offered_variants") > VARIANTS / 20
     return database
 
 
@@ -276,6 +277,11 @@ async def ask_for_many_items(database: Database) -> None:
     """The same where next to nothing is few: every filter is carried out by walking."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(item_filters, "FEW", 100)
+        await ask_for_items(database)
+        # Deep pages, words that are not even looked for, and sets that are held.
+        patch.setattr(item_filters, "_COMMON", 0)
+        patch.setattr(item_pages, "_DEEP", 100)
+        patch.setattr(item_pages, "_SECOND_STRETCH", 200)
         await ask_for_items(database)
         # A lane that is too much to be held in memory.
         patch.setattr(item_filters, "_SMALL_LANE", 100)

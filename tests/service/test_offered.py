@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import text
 
 from meta_sync.catalog.events import EventData, ProductDeletion, ProductPatch, VariantDeletion
+from meta_sync.cli.embedded_postgres import EmbeddedPostgres
 from meta_sync.core.db import Database
+from meta_sync.core.migrations import migrations_directory, upgrade
 from tests.service.test_catalog_model import PRODUCT_IDS, VARIANT_IDS, Writes
 from tests.support.catalog import NOW, Bench, bench, product, variant
 from tests.support.events import Sender, created
 from tests.support.imports import ImportBench, feed, rows_of
+from tests.support.postgres import fresh_database
 
 _TRUTH = """
     SELECT v.store_id, v.variant_id FROM variants AS v JOIN products AS p USING (store_id, product_id)
@@ -131,3 +137,30 @@ async def test_random_statements_over_many_rows(database: Database, seed: int) -
         async with database.platform() as connection:
             await connection.execute(text(chosen.format(**values)))
         await offered(database)
+
+
+async def test_a_store_that_was_there_before_is_offered_by_the_migration(
+    postgres_server: EmbeddedPostgres,
+) -> None:
+    with fresh_database(postgres_server) as url:
+        config = Config()
+        config.set_main_option("script_location", str(migrations_directory()))
+        config.attributes["url"] = url
+        await asyncio.to_thread(command.downgrade, config, "0005")
+        name = url.split("/")[3].split("?", maxsplit=1)[0]
+        # More products than one page of the migration, in more than one store.
+        for store_id, status in (("a", "active"), ("b", "draft"), ("c", "active")):
+            postgres_server.psql(
+                name,
+                "INSERT INTO products (store_id, product_id, status, visibility, source, version) SELECT"
+                f" '{store_id}', 'p' || i, '{status}', 'public', 'api', 1 FROM generate_series(1, 700) AS i;"
+                " INSERT INTO variants (store_id, variant_id, product_id, version, deleted_at) SELECT"
+                f" '{store_id}', 'v' || i, 'p' || i % 700 + 1, 1, CASE WHEN i % 9 = 0 THEN now() END"
+                " FROM generate_series(1, 1400) AS i",
+            )
+        await upgrade(url)
+        database = Database.connect(url)
+        try:
+            assert len(await offered(database)) == 2 * (1400 - 1400 // 9)
+        finally:
+            await database.dispose()
