@@ -131,7 +131,7 @@ class _Page:
                 if merged is MergeOutcome.CREATED:
                     self.result.done.append(retailer_id)
                 else:
-                    self.result.refuse(retailer_id, NotDoneCode.GROUP_TOO_LARGE)
+                    self.result.refuse(retailer_id, NotDoneCode.GROUP_FULL)
             else:
                 working.put(product)
                 made += 1

@@ -30,7 +30,7 @@ class NotDoneCode(StrEnum):
     OTHER_CURRENCY = "other_currency"
     NOT_STORABLE = "not_storable"
     """A value of it cannot be a value of the store's catalog."""
-    GROUP_TOO_LARGE = "group_too_large"
+    GROUP_FULL = "group_full"
     FROM_A_FEED = "from_a_feed"
     """A feed put the item there, and would again."""
     NOTHING_CHOSEN = "nothing_chosen"

@@ -42,7 +42,7 @@ ADOPT = table(
             "Correct the item in Commerce Manager, or delete it at Meta.",
         ),
         (
-            "group_too_large",
+            "group_full",
             "The item's group has more items than a product may have variants.",
             "Split the group at Meta.",
         ),
