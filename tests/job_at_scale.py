@@ -348,7 +348,8 @@ async def _opened(database_url: str, variants: int, batch_size: int) -> AsyncIte
     try:
         async with open_real_world(database, database_url, options) as world:
             await fill(world, variants)
-            await world.stores.patch_settings(world.store_id, {"batchSize": batch_size})
+            settings = {"batchSize": batch_size, "guardMaxShare": 1.0}
+            await world.stores.patch_settings(world.store_id, settings)
             with ForkedWorker(world, changes=changes, failpoints=armed) as worker:
                 async with (
                     open_api(world) as api,
