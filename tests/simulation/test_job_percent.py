@@ -16,6 +16,9 @@ from meta_sync.sync.job_models import JobAction, JobScope, JobView
 from tests.simulation.clock import EPOCH
 from tests.simulation.memory import MemoryDatabase, Row, Transaction, twin_of
 from tests.simulation.tables import make_tables
+from tests.simulation.twins import load
+
+load()
 
 _ENDS = ("synced", "failed", "skipped")
 
