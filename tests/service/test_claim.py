@@ -440,6 +440,7 @@ async def test_the_first_push_into_a_catalog_with_items_empties_what_is_not_ours
     world.sandbox.catalog(_OTHER_CATALOG).store("stranger", {**old, "id": "stranger"})
     await world.connect(catalog_id=_OTHER_CATALOG)
     await world.run()
+    await world.approve()
     await world.put("p", variant("v"), variant("stranger", None))
     turn = await Turn.begin(world)
     attempt = turn.plan.attempts[0]
@@ -468,6 +469,7 @@ async def test_a_first_send_that_was_refused_does_not_make_a_stranger_s_item_our
     world.sandbox.catalog(_OTHER_CATALOG).store("v", {"id": "v", "title": "Somebody's"})
     await world.connect(catalog_id=_OTHER_CATALOG)
     await world.run()
+    await world.approve()
     world.sandbox.refuse("v", "No.")
     await world.put("p", variant("v"))
     await world.run()

@@ -19,6 +19,7 @@ from tests.support.pipeline import arm, execute
 __all__ = ["live_through_everything"]
 
 JOBS = "/admin/meta/sync-jobs"
+PREFLIGHT = "/admin/meta/preflight"
 SHIRT: dict[str, Any] = {
     "title": "Linen shirt",
     "description": "<p>A light shirt of washed linen.</p>",
@@ -216,6 +217,9 @@ async def _connection(to: Recorder, api: Api, shop: Caller) -> None:
         headers={"X-Request-Id": f"req_{'7' * 24}"},
     )
     await to.failure("updateSettings", "VALIDATION_ERROR", shop, "PATCH", settings, json={"batchSize": 0})
+    look = await to.success("createPreflight", shop, "POST", PREFLIGHT, json={"probeImages": False})
+    await to.failure("createPreflight", "CONFLICT", shop, "POST", PREFLIGHT)
+    await to.failure("approvePreflight", "CONFLICT", shop, "POST", f"{look['href']}/approve")
     await to.success("getSettings", shop, "GET", settings)
     await to.success("listAuditLog", shop, "GET", "/admin/meta/audit-log?action=settings_changed")
     refused = {"json": {"accessToken": "EAA-of-another-day"}}
@@ -239,11 +243,18 @@ async def _connection(to: Recorder, api: Api, shop: Caller) -> None:
         _fail(api, number)
         await to.failure("selectCatalog", code, shop, "POST", select, json=SELECTION)
         api.world.sandbox.faults.clear()
+    catalog = api.world.sandbox.catalog(DEMO_CATALOG_ID)
+    old = {"title": "Old shirt", "price": "79.00 EUR", "sale_price": "59.00 EUR", "availability": "in stock"}
+    for retailer_id in ("shirt-blue-m", "old-shirt"):
+        catalog.store(retailer_id, {"id": retailer_id, **old})
+    feed = {"id": "5150", "name": "Nightly feed", "upload_type": "SCHEDULED"}
+    catalog.data_sources.append({**feed, "ingestion_source_type": "PRIMARY"})
     await to.success("selectCatalog", shop, "POST", select, json=SELECTION)
     other = await api.factory.stores().create("Other", currency="EUR")
     neighbour = await api.caller(other.store_id)
     await neighbour.data("POST", token, json=given)
     await to.failure("selectCatalog", "CONFLICT", neighbour, "POST", select, json=SELECTION)
+    await _preflight(to, api, shop)
 
 
 _FAILURES_OF_META = (("meta_graph_error", 2), ("meta_rate_limited", 4))
@@ -271,6 +282,8 @@ async def _items(to: Recorder, api: Api, shop: Caller) -> None:
         "updateSettings", "CONFLICT", shop, "PATCH", "/admin/meta/settings", json={"currency": "USD"}
     )
     for operation, method, path in (
+        ("getPreflight", "GET", f"{PREFLIGHT}/job_unknown"),
+        ("approvePreflight", "POST", f"{PREFLIGHT}/job_unknown/approve"),
         ("getItem", "GET", f"{items}/nothing"),
         ("getItemTimeline", "GET", f"{items}/nothing/timeline"),
         ("getItemMetaStatus", "GET", f"{items}/nothing/meta-status"),
@@ -283,6 +296,17 @@ async def _items(to: Recorder, api: Api, shop: Caller) -> None:
     body = {"force": True, "refreshImages": False}
     await to.success("resyncItem", shop, "POST", f"{items}/shirt-blue-m/resync", json=body)
     await to.success("resyncVariant", shop, "POST", "/admin/meta/resync/shirt-blue-m", json=body)
+
+
+async def _preflight(to: Recorder, api: Api, shop: Caller) -> None:
+    """The catalog had items when it was selected: what would become of them is read before anything is sent."""
+    pipeline = api.world.pipeline()
+    while await pipeline.read_jobs_tick():
+        pass
+    [look] = (await shop.data("GET", PREFLIGHT))["reports"][:1]
+    await to.success("getPreflight", shop, "GET", look["href"])
+    await to.success("listPreflights", shop, "GET", PREFLIGHT)
+    await to.success("approvePreflight", shop, "POST", f"{look['href']}/approve")
 
 
 async def _imports(to: Recorder, api: Api, shop: Caller) -> None:

@@ -305,7 +305,9 @@ def test_every_code_is_in_the_api_document() -> None:
 
 def test_every_code_is_in_at_least_one_other_test() -> None:
     members = {
-        str(member): member.name for kind in (FailureCode, IssueCode, IneligibleReason) for member in kind
+        str(member): member.name
+        for kind in (FailureCode, IssueCode, IneligibleReason, PreflightCode)
+        for member in kind
     }
     tests = "\n".join(
         path.read_text()

@@ -34,6 +34,7 @@ from meta_sync.api.routes import (
     items,
     jobs,
     platform,
+    preflight,
     reconciliations,
 )
 from meta_sync.core.errors import ServiceError
@@ -53,6 +54,7 @@ _ROUTERS = (
     connection.routes,
     # Before the items, of which one might be called "bulk".
     jobs.routes,
+    preflight.routes,
     reconciliations.routes,
     items.routes,
     handles.routes,

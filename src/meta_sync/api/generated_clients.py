@@ -17,6 +17,7 @@ from meta_sync.catalog.ingest.detect import FORMATS
 from meta_sync.connection.models import TokenKind
 from meta_sync.graph.errors import Category
 from meta_sync.stores.settings import Feature
+from meta_sync.sync.code_entry import Severity
 from meta_sync.sync.mapping_settings import QuantityPolicy
 
 __all__ = ["for_generators"]
@@ -27,6 +28,10 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ErrorCategory": (
         "Kind of the cause behind a code.",
         get_args(Category),
+    ),
+    "CodeSeverity": (
+        "How bad what a code stands for is.",
+        get_args(Severity),
     ),
     "Feature": (
         "A part of the service that a store uses.",

@@ -41,6 +41,10 @@ TAGS = [
         "name": "Reconciliations",
         "description": "What Meta shows compared with what it confirmed, and what is done about the difference.",
     },
+    {
+        "name": "Pre-flight",
+        "description": "What a sync would do, before it does it, and the approval of a first sync into a filled catalog.",
+    },
     {"name": "Jobs", "description": "Long work over the items of a store: started, watched, called off."},
     {
         "name": "History",

@@ -32,7 +32,7 @@ from meta_sync.sync.codes import JobCode, PreflightCode
 from meta_sync.sync.context import UNREADABLE_TOKEN
 from meta_sync.sync.drain import database_time
 from meta_sync.sync.mapping import MappedItem
-from meta_sync.sync.preflight_compare import READ_FIELDS, CatalogTally, Match, add_page, retailer_id_of
+from meta_sync.sync.preflight_compare import CatalogTally, Match, add_page, retailer_id_of
 from meta_sync.sync.preflight_keys import (
     Alike,
     alike_ids,
@@ -47,6 +47,7 @@ from meta_sync.sync.preflight_scan import Finding, KeyKind, Scan, Scanner
 from meta_sync.sync.preflight_store import PreflightStore, catalog_changed, said, stand_still
 from meta_sync.sync.read_jobs import ReadJob, advance, fail, finish, give_back
 from meta_sync.sync.reading import read_chosen, read_items
+from meta_sync.sync.reconcile_compare import READ_FIELDS
 
 __all__ = ["PreflightHandler"]
 
@@ -183,6 +184,10 @@ class PreflightHandler:
             await self._wait(job, answer)
             return
         result = {**job.result, "sources": sources}
+        if sources:
+            scan = Scan.of(job.result.get("scan", {}))
+            scan.warnings[PreflightCode.FEED_WRITES_CATALOG] = Finding(len(sources))
+            result["scan"] = scan.stored()
         await self._move(job, stage="reading", cursor=None, result=result)
 
     async def _read_catalog(self, job: ReadJob) -> None:
@@ -230,6 +235,11 @@ class PreflightHandler:
             total = page.total_count if page.total_count is not None else catalog.get("total")
             result = {**job.result, "catalog": {**catalog, "tally": tally.stored(), "total": total}}
             if not page.has_next:
+                others = sum(tally.currencies.values()) - tally.currencies.get(store.currency, 0)
+                if others:
+                    scan = Scan.of(job.result.get("scan", {}))
+                    scan.warnings[PreflightCode.CATALOG_CURRENCY_DIFFERS] = Finding(others)
+                    result["scan"] = scan.stored()
                 await self._next_after_catalog(connection, job, result)
                 return
             looked_at = len(page.items)

@@ -9,29 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from meta_sync.sync.preflight_scan import Finding, KeyKind
+from meta_sync.sync.reconcile_compare import Match as Equality
+from meta_sync.sync.reconcile_compare import compare, held_fields
 
-__all__ = ["READ_FIELDS", "CatalogTally", "Match", "add_page", "changed_fields", "retailer_id_of"]
-
-_TEXTS = {
-    "name": "title",
-    "description": "description",
-    "url": "link",
-    "image_url": "image_link",
-    "brand": "brand",
-    "availability": "availability",
-}
-"""Meta's read names (documented) and the names we write."""
-_AMOUNTS = ("price", "sale_price")
-READ_FIELDS = (
-    "id",
-    "retailer_id",
-    "retailer_product_group_id",
-    "product_feed",
-    *_TEXTS,
-    *_AMOUNTS,
-    "currency",
-)
+__all__ = ["CatalogTally", "Match", "add_page", "changed_fields", "retailer_id_of"]
 
 _SHOWN_CHARS = 200
 _MOST_CURRENCIES = 20
@@ -143,31 +127,29 @@ def _add(tally: CatalogTally, shown: Mapping[str, Any], match: Match | None) -> 
         tally.changed.add(_example(shown, match) | {"changes": changes})
         for name in changes:
             tally.changed_fields[name] = tally.changed_fields.get(name, 0) + 1
-        if shown.get("sale_price") and "sale_price" not in match.data:
+        if "sale_price" in changes and "sale_price" not in match.data:
             tally.sales_ended.add(_example(shown, match) | {"changes": {"sale_price": changes["sale_price"]}})
 
 
 def changed_fields(shown: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, list[str | None]]:
-    """By the name we write, what Meta shows and what would be sent, where they differ. Long texts are cut."""
-    changes = {}
-    for read, written in _TEXTS.items():
-        theirs, ours = _plain(shown.get(read)), _plain(data.get(written))
-        if theirs != ours:
-            changes[written] = [_cut(theirs), _cut(ours)]
-    for name in _AMOUNTS:
-        theirs, ours = _plain(shown.get(name)), _plain(data.get(name))
-        if not _is_amount(theirs, ours):
-            changes[name] = [_cut(theirs), _cut(ours)]
-    return changes
+    """By the name we write, what Meta shows and what would be sent, where they certainly differ. Long values are cut.
+
+    Every field of ours that Meta shows and the store does not have is emptied by the first push.
+    """
+    cleared = dict.fromkeys(sorted(held_fields(shown) - data.keys()), "")
+    compared = compare({**cleared, **data}, shown)
+    if compared.match is not Equality.DIFFERENT:
+        return {}
+    return {
+        name: [_cut(_told(theirs)), _cut(_told(ours))]
+        for name, (ours, theirs) in sorted(compared.differences.items())
+    }
 
 
-def _is_amount(theirs: str, ours: str) -> bool:
-    """Whether a price as Meta formats it, in whatever locale, can be ours (``19.90 EUR``): the digits tell."""
-    digits = "".join(filter(str.isdecimal, theirs))
-    whole, _, decimals = ours.partition(" ")[0].partition(".")
-    if not whole:
-        return not digits.strip("0")
-    return digits in {whole + decimals, whole + decimals.rstrip("0"), whole + decimals.ljust(2, "0")}
+def _told(value: Any) -> str:
+    if isinstance(value, str) or value is None:
+        return _plain(value)
+    return orjson.dumps(value, default=str).decode()
 
 
 def _example(shown: Mapping[str, Any], match: Match | None) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class ImageStage:
                     "message": verdict.detail,
                 }
             )
-        images["findings"] = {code: one.stored() for code, one in findings.items()}
+        images["findings"] = {str(code): one.stored() for code, one in findings.items()}
         images["variants"] += found.variants
         images["seen"] = [*seen, *map(_url_key, asked)]
         is_over = found.is_last or images["checked"] >= MOST_IMAGES or images["variants"] >= _MOST_VARIANTS

@@ -117,8 +117,8 @@ class Scan:
             "variants": self.variants,
             "syncable": self.syncable,
             "deletes": self.deletes,
-            "reasons": {code: one.stored() for code, one in self.reasons.items()},
-            "warnings": {code: one.stored() for code, one in self.warnings.items()},
+            "reasons": {str(code): one.stored() for code, one in self.reasons.items()},
+            "warnings": {str(code): one.stored() for code, one in self.warnings.items()},
         }
 
     def warn(self, code: str, example: dict[str, Any]) -> None:

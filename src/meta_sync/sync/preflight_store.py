@@ -7,11 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.connection.models import ActiveLink
 from meta_sync.connection.repository import active_link
 from meta_sync.stores.repository import load_settings
-from meta_sync.stores.settings import StoreSettings
 from meta_sync.sync.codes import JobCode, entry_of
 from meta_sync.sync.context import mapping_settings
 from meta_sync.sync.item_queries import NO_LINK
 from meta_sync.sync.mapping import Mapper
+from meta_sync.sync.mapping_settings import MappingSettings
 from meta_sync.sync.models import Link
 from meta_sync.sync.read_jobs import ReadJob, finish, give_back
 
@@ -24,12 +24,13 @@ _LOOK_AGAIN_SECONDS = 10.0
 class PreflightStore:
     """What is needed of a store to map its items."""
 
-    __slots__ = ("link", "mapper", "store_id")
+    __slots__ = ("currency", "link", "mapper", "store_id")
 
-    def __init__(self, store_id: str, link: ActiveLink | None, mapper: Mapper) -> None:
+    def __init__(self, store_id: str, link: ActiveLink | None, settings: MappingSettings) -> None:
         self.store_id = store_id
         self.link = link
-        self.mapper = mapper
+        self.currency = settings.currency
+        self.mapper = Mapper(settings)
 
     @property
     def link_id(self) -> int:
@@ -49,13 +50,8 @@ class PreflightStore:
         link = await active_link(connection, job.store_id)
         if (None if link is None else link.link_id) != job.link_id:
             return JobCode.CATALOG_CHANGED
-        mapper = _mapper(settings, link)
-        return "config_incomplete" if mapper is None else cls(job.store_id, link, mapper)
-
-
-def _mapper(settings: StoreSettings, link: ActiveLink | None) -> Mapper | None:
-    mapping = mapping_settings(settings, None if link is None else link.business_name)
-    return None if mapping is None else Mapper(mapping)
+        mapping = mapping_settings(settings, None if link is None else link.business_name)
+        return "config_incomplete" if mapping is None else cls(job.store_id, link, mapping)
 
 
 async def stand_still(connection: AsyncConnection, job: ReadJob, why: str) -> None:

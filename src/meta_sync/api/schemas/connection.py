@@ -83,6 +83,10 @@ class SelectedCatalog(View):
     catalog_id: str
     token_kind: TokenKind
     job_id: str | None = Field(description="The first sync that was started.")
+    waits_for_approval: bool = Field(
+        description="The catalog has items already: nothing is sent until a person has read a pre-flight report and approved"
+        " it. Of a dry run, whether it would be so."
+    )
 
 
 class StatusConfiguration(View):

@@ -41,7 +41,9 @@ __all__ = [
     "SyncJobPage",
 ]
 
-JobType = Literal["bootstrap", "sync", "resync", "removal", "reevaluation", "import", "reconciliation"]
+JobType = Literal[
+    "bootstrap", "sync", "resync", "removal", "reevaluation", "import", "preflight", "reconciliation"
+]
 JobStatus = Literal["queued", "running", "cancelling", "cancelled", "success", "partial", "error"]
 LaneName = Literal["live", "content", "bulk"]
 _Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]
@@ -270,8 +272,8 @@ class SyncJob(View):
 
     id: str
     type: JobType = Field(
-        description="bootstrap (everything), sync, resync (bulk), removal (bulk), reevaluation (settings changed) or import"
-        " (a file into the catalog)."
+        description="bootstrap (everything), sync, resync (bulk), removal (bulk), reevaluation (settings changed), import"
+        " (a file into the catalog), preflight (a check before a sync) or reconciliation (a comparison with Meta)."
     )
     status: JobStatus = Field(description="partial: some items failed.")
     scope: SyncJobScope
@@ -287,7 +289,20 @@ class SyncJob(View):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    stage: Literal["waiting", "enqueuing", "syncing", "fetching", "uploading", "reading", "comparing", "rereading", "done"]
+    stage: Literal[
+        "waiting",
+        "enqueuing",
+        "syncing",
+        "fetching",
+        "uploading",
+        "scanning",
+        "comparing",
+        "asking",
+        "reading",
+        "rereading",
+        "probing",
+        "done",
+    ]
     message: str | None = Field(
         description="What there is to say in words: why the job stands still while the store does, what an import had done"
         " when it was called off."
