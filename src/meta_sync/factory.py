@@ -37,6 +37,7 @@ from meta_sync.sync.drain import Timing
 from meta_sync.sync.errors_list import ErrorsService
 from meta_sync.sync.first_run import PREFLIGHT
 from meta_sync.sync.handles import HandlesService
+from meta_sync.sync.holds import HoldsService
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.jobs import JobService
 from meta_sync.sync.listener import PipelineListener
@@ -226,6 +227,11 @@ class Factory:
     def handles(self) -> HandlesService:
         """Batches and what became of their items."""
         return HandlesService(self._context.database, self._context.cursors)
+
+    def holds(self) -> HoldsService:
+        """What the guard keeps back, and deciding about it."""
+        context = self._context
+        return HoldsService(context.database, context.clock, context.cursors, context.queue)
 
     def activity(self) -> ActivityService:
         """What happened to a store."""

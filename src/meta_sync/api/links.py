@@ -11,6 +11,7 @@ _OF_JOB = ("getSyncJob", "cancelSyncJob", "streamSyncJob", "getSyncJobReport")
 _OF_RECONCILIATION = ("getReconciliation", "listReconciledItems", "repairReconciliation")
 _OF_IMPORT = ("getImport", "streamImport", "getImportReport")
 _OF_FEED = ("getFeed", "updateFeed", "fetchFeed", "deleteFeed")
+_OF_HOLD = ("getHold", "listHeldItems", "releaseHold", "discardHold")
 _OF_ITEM = (
     "getItem",
     "getItemTimeline",
@@ -71,6 +72,11 @@ _LINKS: dict[str, list[tuple[tuple[str, ...], dict[str, str]]]] = {
     "deleteItemFromMeta": [(("getItem", "getItemTimeline", "resyncItem"), {"variantId": "variantId"})],
     "listHandles": [(("getHandle",), {"id": "0/id"})],
     "getHandle": [(("getItem", "getItemTimeline"), {"variantId": "items/0/variantId"})],
+    "listHolds": [(_OF_HOLD, {"holdId": "0/id"})],
+    "getHold": [(_OF_HOLD[1:], {"holdId": "id"})],
+    "listHeldItems": [(("getItem", "getItemTimeline"), {"variantId": "0/variantId"})],
+    "releaseHold": [(("getHold",), {"holdId": "id"})],
+    "discardHold": [(("getHold",), {"holdId": "id"})],
     "getItemTimeline": [(("getHandle",), {"id": "0/attempt/batchId"})],
 }
 """Operations that an answer leads to, with the places in its data that their parameters are taken from."""

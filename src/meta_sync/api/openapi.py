@@ -38,12 +38,16 @@ TAGS = [
     {"name": "Items", "description": "What of the store's variants is at Meta, and why."},
     {"name": "Errors", "description": "What went wrong, what it means, and what to do about it."},
     {
+        "name": "Pre-flight",
+        "description": "What a sync would do, before it does it, and the approval of a first sync into a filled catalog.",
+    },
+    {
         "name": "Reconciliations",
         "description": "What Meta shows compared with what it confirmed, and what is done about the difference.",
     },
     {
-        "name": "Pre-flight",
-        "description": "What a sync would do, before it does it, and the approval of a first sync into a filled catalog.",
+        "name": "Holds",
+        "description": "Changes that are so many at once that they wait for a person: released, or discarded.",
     },
     {"name": "Jobs", "description": "Long work over the items of a store: started, watched, called off."},
     {

@@ -20,6 +20,7 @@ __all__ = [
     "NOT_GUARDED",
     "Bounds",
     "GuardKind",
+    "HeldBy",
     "allowed_items",
     "first_kind",
     "is_within_shown",
@@ -56,6 +57,19 @@ class GuardKind(StrEnum):
 
 _BITS = {GuardKind.DELETE: 1, GuardKind.OUT_OF_STOCK: 2, GuardKind.PRICE: 4}
 _KINDS_IN = tuple(tuple(kind for kind in GuardKind if bits & _BITS[kind]) for bits in range(8))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBy:
+    """The hold that keeps an item back."""
+
+    hold_id: int
+    kind: GuardKind
+
+    @classmethod
+    def of(cls, hold_id: int | None, kind: str | None) -> HeldBy | None:
+        """The hold in two columns of a row, where there is one."""
+        return None if hold_id is None or kind is None else cls(hold_id, GuardKind(kind))
 
 
 class _Shown(msgspec.Struct):

@@ -18,8 +18,10 @@ from meta_sync.catalog.models import CatalogItem, Lane
 from meta_sync.catalog.tables import variants
 from meta_sync.connection.models import ActiveLink
 from meta_sync.core.errors import NotFoundError
+from meta_sync.sync.control_tables import holds
 from meta_sync.sync.decide import decide
 from meta_sync.sync.eligibility import IneligibleReason
+from meta_sync.sync.guard import HeldBy
 from meta_sync.sync.item_queries import NO_LINK
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.mapping_issues import MappingIssue
@@ -52,6 +54,8 @@ class PendingIntent:
     first_at: datetime
     parked_by: int | None
     is_job_only: bool
+    held_by: HeldBy | None = None
+    """The hold of the guard that keeps it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class NextRequest:
     reason: str | None
     method: Method | None
     data: dict[str, Any] | None
+    held_by: HeldBy | None = None
+    """A person decides first, by the hold that keeps it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,8 @@ _INTENT_COLUMNS = (
     intents.c.first_at,
     intents.c.parked_by,
     intents.c.job_id.is_not(None).label("is_job_only"),
+    intents.c.held_by,
+    select(holds.c.kind).where(holds.c.hold_id == intents.c.held_by).scalar_subquery().label("hold_kind"),
 )
 
 
@@ -217,8 +225,10 @@ async def _state_view(
 
 
 def _intent(values: tuple[Any, ...]) -> PendingIntent | None:
-    lane, first_at, parked_by, is_job_only = values
-    return None if lane is None else PendingIntent(Lane(lane), first_at, parked_by, bool(is_job_only))
+    lane, first_at, parked_by, is_job_only, *hold = values
+    if lane is None:
+        return None
+    return PendingIntent(Lane(lane), first_at, parked_by, bool(is_job_only), HeldBy.of(*hold))
 
 
 _ANY_CURRENCY = MappingSettings(currency="USD")
@@ -272,7 +282,8 @@ def _next_request(
     reason = decision.reason
     if reason is None and decision.kind is DecisionKind.KEEP:
         reason = state.code
-    return NextRequest(decision.kind, reason, decision.method, data)
+    held_by = intent.held_by if intent is not None else None
+    return NextRequest(decision.kind, reason, decision.method, data, held_by)
 
 
 def _only_a_job_asks(record: ItemRecord) -> bool:

@@ -29,7 +29,6 @@ __all__ = [
     "item_keys",
     "item_rows",
     "live_variants",
-    "named_items",
     "search_pattern",
     "state_counts",
     "status_count",
@@ -106,44 +105,34 @@ _VARIANT_ID = {
 
 @dataclass(frozen=True, slots=True)
 class ItemQuery:
-    """One list of one store: what both its pages and its total are read from.
+    """The items of one store and catalog that pass a filter, in the order of their ids.
 
     Attributes
     ----------
     ids
         All that may match, when they are few.
-    is_every_row_written
-        Every live variant has a state row, so that nothing is missed by walking those.
     """
 
     store_id: str
     link_id: int
     item_filter: ItemFilter
     ids: Sequence[str] | None = None
-    is_every_row_written: bool = False
 
-    def select(self, columns: str, segment: Segment, *more: str) -> tuple[str, dict[str, Any]]:
+    def select(self, columns: str, *more: str) -> tuple[str, dict[str, Any]]:
         """The statement up to its conditions, and the values bound in it. ``{id}`` stands for the variant's id."""
-        driver = self._driver(segment)
+        driver = self._driver()
         values: dict[str, Any] = {"store_id": self.store_id, "link_id": self.link_id}
         if driver is _Driver.IDS:
             values["ids"] = self.ids
-        conditions = [*self._conditions(segment, driver, values), *more]
+        conditions = [*self._conditions(driver, values), *more]
         statement = f"SELECT {columns} FROM {self._source(driver)} WHERE {' AND '.join(conditions)}"
         return statement.replace("{id}", _VARIANT_ID[driver]), values
 
-    def _driver(self, segment: Segment) -> _Driver:
+    def _driver(self) -> _Driver:
         if self.ids is not None:
             return _Driver.IDS
         wanted = self.item_filter
-        if wanted.product_id is not None:
-            return _Driver.VARIANTS
-        of_states = wanted.needs_state or segment is Segment.PUSHED
-        if self.is_every_row_written and (
-            wanted.status is Status.NEVER_SYNCED or segment is Segment.UNPUSHED
-        ):
-            of_states = True
-        return _Driver.STATE if of_states else _Driver.VARIANTS
+        return _Driver.STATE if wanted.needs_state and wanted.product_id is None else _Driver.VARIANTS
 
     def _source(self, driver: _Driver) -> str:
         """The FROM clause.
@@ -167,7 +156,7 @@ class ItemQuery:
             source += f" JOIN LATERAL ({_OF_PRODUCT}) AS p ON true"
         return source
 
-    def _conditions(self, segment: Segment, driver: _Driver, values: dict[str, Any]) -> list[str]:
+    def _conditions(self, driver: _Driver, values: dict[str, Any]) -> list[str]:
         wanted = self.item_filter
         if driver is _Driver.STATE:
             conditions = ["s.link_id = :link_id", "s.store_id = :store_id"]
@@ -175,9 +164,7 @@ class ItemQuery:
             conditions = ["(v.deleted_at IS NULL OR s.variant_id IS NOT NULL)"]
         if driver is _Driver.VARIANTS:
             conditions.append("v.store_id = :store_id")
-        if segment is not Segment.BY_ID and driver is not _Driver.IDS:
-            conditions.append(f"s.last_pushed_at IS {'NOT NULL' if segment is Segment.PUSHED else 'NULL'}")
-        if wanted.status is Status.NEVER_SYNCED and driver is not _Driver.STATE:
+        if wanted.status is Status.NEVER_SYNCED:
             conditions.append("(s.variant_id IS NULL OR s.status = 'never_synced')")
         elif wanted.status is not None:
             conditions.append("s.status = :status")
@@ -199,80 +186,15 @@ class ItemQuery:
         return conditions
 
 
-_PUSHED_ORDER = "last_pushed_at DESC NULLS LAST, "
-
-
 async def item_keys(
-    connection: AsyncConnection,
-    query: ItemQuery,
-    segment: Segment,
-    *,
-    limit: int,
-    offset: int = 0,
-    after_id: str | None = None,
-    after_at: datetime | None = None,
-) -> list[Key]:
-    """Keys of one segment in its order; after a position within it, or past an offset."""
-    statement, values = _ordered(query, segment, after_id, after_at)
-    rows = await connection.execute(
-        text(f"{statement} LIMIT :limit OFFSET :offset"), {**values, "limit": limit, "offset": offset}
-    )
-    return [(variant_id, pushed_at) for variant_id, pushed_at in rows]
-
-
-def _ordered(
-    query: ItemQuery, segment: Segment, after_id: str | None = None, after_at: datetime | None = None
-) -> tuple[str, dict[str, Any]]:
-    """The statement of a segment in its order, without an end, and its values."""
-    more: list[str] = []
-    position: dict[str, Any] = {}
-    order = "{id}"
-    if segment is Segment.PUSHED:
-        order = f"s.{_PUSHED_ORDER}{{id}}"
-        if after_at is not None:
-            # The first condition bounds the index scan, the second finds the place among equal times.
-            more = [
-                "s.last_pushed_at <= CAST(:after_at AS timestamptz)",
-                "(s.last_pushed_at < CAST(:after_at AS timestamptz) OR {id} > :after_id)",
-            ]
-            position = {"after_at": after_at, "after_id": after_id}
-    elif after_id is not None:
-        more = ["{id} > :after_id"]
-        position = {"after_id": after_id}
-    statement, values = query.select("{id}, s.last_pushed_at", segment, *more, f"true ORDER BY {order}")
-    return statement, {**values, **position}
-
-
-async def named_items(
-    connection: AsyncConnection, query: ItemQuery, *, limit: int, offset: int, after: Position | None
-) -> tuple[list[Key], int]:
-    """A page of a list whose ids are known, and how many of them match."""
-    matching, values = query.select("{id} AS variant_id, s.last_pushed_at", Segment.BY_ID)
-    order, place = "variant_id", "true"
-    if query.item_filter.sort is ItemSort.LAST_PUSHED_AT:
-        order = _PUSHED_ORDER + order
-    if after is not None:
-        place = "variant_id > :after_id"
-        values["after_id"] = after.after_id
-        if after.segment is Segment.UNPUSHED:
-            place += " AND last_pushed_at IS NULL"
-        elif after.segment is Segment.PUSHED:
-            place = (
-                "(last_pushed_at IS NULL OR last_pushed_at < CAST(:after_at AS timestamptz)"
-                f" OR last_pushed_at = CAST(:after_at AS timestamptz) AND {place})"
-            )
-            values["after_at"] = after.after_at
-    rows = await connection.execute(
-        text(
-            f"WITH matching AS MATERIALIZED ({matching})"
-            " SELECT m.variant_id, m.last_pushed_at, t.total FROM (SELECT count(*) AS total FROM matching) AS t"
-            " LEFT JOIN LATERAL ("
-            f"SELECT * FROM matching WHERE {place} ORDER BY {order} LIMIT :limit OFFSET :offset) AS m ON true"
-        ),
-        {**values, "limit": limit, "offset": offset},
-    )
-    found = list(rows)
-    return [(one, pushed_at) for one, pushed_at, _ in found if one is not None], int(found[0][2])
+    connection: AsyncConnection, query: ItemQuery, *, limit: int, after_id: str | None = None
+) -> list[str]:
+    """The ids that match, in order, behind one of them."""
+    behind = {} if after_id is None else {"after_id": after_id}
+    more = ["{id} > :after_id"] if behind else []
+    statement, values = query.select("{id}", *more, "true ORDER BY {id}")
+    rows = await connection.execute(text(f"{statement} LIMIT :limit"), {**values, **behind, "limit": limit})
+    return list(rows.scalars())
 
 
 _ITEM_ROWS = text(
@@ -282,7 +204,8 @@ _ITEM_ROWS = text(
            v.deleted_at, s.status, s.presence, s.retailer_id,
            COALESCE((SELECT b.handle FROM batches AS b WHERE b.batch_id = s.in_flight), s.last_handle),
            s.last_pushed_at, s.error_text,
-           s.code, s.attempts, s.confirmed_at, s.retry_at, i.lane, s.updated_at
+           s.code, s.attempts, s.confirmed_at, s.retry_at, i.lane, s.updated_at,
+           i.held_by, (SELECT h.kind FROM holds AS h WHERE h.hold_id = i.held_by)
     FROM unnest(CAST(:variant_ids AS text[])) WITH ORDINALITY AS wanted (variant_id, place)
     JOIN variants AS v ON v.store_id = :store_id AND v.variant_id = wanted.variant_id
     LEFT JOIN products AS p ON p.store_id = v.store_id AND p.product_id = v.product_id

@@ -19,6 +19,7 @@ from meta_sync.core.db import Database
 from meta_sync.core.paging import CursorCodec, require_page_within_reach
 from meta_sync.stores.repository import load_settings
 from meta_sync.sync.context import mapping_settings
+from meta_sync.sync.guard import HeldBy
 from meta_sync.sync.item_detail import ItemDetail, describe, read_record
 from meta_sync.sync.item_filters import ItemFilter, ItemSort
 from meta_sync.sync.item_pages import ItemReader, Total
@@ -67,6 +68,8 @@ class ItemSummary:
     """Of the intent that waits; ``None``: none waits."""
     updated_at: datetime | None
     """When its record last changed; ``None``: there is none."""
+    held_by: HeldBy | None = None
+    """The hold that keeps what waits back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +229,10 @@ def _unpacked(packed: list[Any]) -> tuple[Position, Total | None]:
 
 
 def _summary(row: Any) -> ItemSummary:
-    values = list(row)
+    *values, hold_id, hold_kind = row
     values[10] = Status(values[10] or Status.NEVER_SYNCED)
     values[11] = Presence(values[11] or Presence.ABSENT)
     values[17] = values[17] or 0
     values[20] = None if values[20] is None else Lane(values[20])
+    values.append(HeldBy.of(hold_id, hold_kind))
     return ItemSummary(*values)

@@ -12,7 +12,8 @@ from meta_sync.api.schemas.base import Answer, Body, Flag, PagedAnswer, View
 from meta_sync.catalog.models import CatalogItem
 from meta_sync.graph.errors import Category
 from meta_sync.sync.codes import entry_of, explain, names_of
-from meta_sync.sync.item_detail import ItemDetail, SyncStateView
+from meta_sync.sync.guard import GuardKind, HeldBy
+from meta_sync.sync.item_detail import ItemDetail, NextRequest, SyncStateView
 from meta_sync.sync.items import ItemSummary
 from meta_sync.sync.models import DecisionKind, Method, Presence, Status
 
@@ -28,6 +29,18 @@ __all__ = [
 
 LANE_NAMES = ("live", "content", "bulk")
 """Lanes as callers name them, by number."""
+
+
+class ItemHold(View):
+    """The hold that keeps an item back until a person decides."""
+
+    hold_id: str = Field(description="The hold's `id`.", examples=["17"])
+    kind: GuardKind = Field(description="What of the item is kept back: delete, out_of_stock or price.")
+
+    @classmethod
+    def of(cls, held_by: HeldBy | None) -> ItemHold | None:
+        """The hold as answered, where there is one."""
+        return None if held_by is None else cls(hold_id=str(held_by.hold_id), kind=held_by.kind)
 
 
 class MetaItemSummary(View):
@@ -47,6 +60,7 @@ class MetaItemSummary(View):
     presence: Presence = Field(description="Whether the item is at Meta.")
     pending_intent: bool = Field(description="Whether a newer state of the item waits to be looked at.")
     lane: str | None = Field(description="How urgent what waits is: live, content or bulk.")
+    held_by: ItemHold | None = Field(description="The hold that keeps what waits back; null where none does.")
     meta_retailer_id: str | None = Field(description="The id it was first sent under.")
     last_handle: str | None
     last_pushed_at: datetime | None
@@ -85,6 +99,7 @@ class MetaItemSummary(View):
             presence=item.presence,
             pending_intent=item.lane is not None,
             lane=None if item.lane is None else LANE_NAMES[item.lane],
+            held_by=ItemHold.of(item.held_by),
             meta_retailer_id=item.meta_retailer_id,
             last_handle=item.last_handle,
             last_pushed_at=item.last_pushed_at,
@@ -190,6 +205,7 @@ class NextRequestView(View):
     reason: str | None
     method: Method | None
     data: dict[str, Any] | None = Field(description="The record's data; fields to be emptied included.")
+    held_by: ItemHold | None = Field(description="The hold that a person has to release before it is sent.")
 
 
 class MetaItemDetail(View):
@@ -202,6 +218,7 @@ class MetaItemDetail(View):
     presence: Presence
     pending_intent: bool
     lane: str | None
+    held_by: ItemHold | None = Field(description="The hold that keeps what waits back; null where none does.")
     sync_state: ItemSyncState | None
     eligibility: ItemEligibility
     issues: list[ItemIssue]
@@ -224,6 +241,7 @@ class MetaItemDetail(View):
             presence=view.state.presence if view else Presence.ABSENT,
             pending_intent=intent is not None,
             lane=None if intent is None else LANE_NAMES[intent.lane],
+            held_by=ItemHold.of(None if intent is None else intent.held_by),
             sync_state=_sync_state(view, detail) if view else None,
             eligibility=ItemEligibility(
                 eligible=reason is None,
@@ -241,9 +259,19 @@ class MetaItemDetail(View):
                 for issue in detail.issues
             ],
             mapped_item_data=detail.mapped,
-            next_request=NextRequestView.model_validate(detail.next_request) if detail.next_request else None,
+            next_request=_next_request(detail.next_request) if detail.next_request else None,
             href=href("/admin/meta/items", item.variant_id),
         )
+
+
+def _next_request(request: NextRequest) -> NextRequestView:
+    return NextRequestView(
+        decision=request.decision,
+        reason=request.reason,
+        method=request.method,
+        data=request.data,
+        held_by=ItemHold.of(request.held_by),
+    )
 
 
 def _explained(code: str | None, said: str | None) -> dict[str, Any]:
