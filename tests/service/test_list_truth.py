@@ -16,7 +16,9 @@ from meta_sync.core.clock import utc_now
 from meta_sync.core.db import Database
 from meta_sync.core.paging import CursorCodec
 from meta_sync.sync import item_filters, item_pages
-from meta_sync.sync.item_filters import ItemFilter, ItemSort
+from meta_sync.sync.bulk import expect_lookups
+from meta_sync.sync.item_filters import ItemFilter, ItemSort, narrow
+from meta_sync.sync.item_queries import ItemQuery, item_keys
 from meta_sync.sync.items import ItemsService
 from meta_sync.sync.models import Status
 
@@ -152,6 +154,17 @@ async def truth(database: Database, store_id: str, link_id: int, wanted: ItemFil
     return [one for one, at in sorted(rows, key=lambda row: (-row[1].timestamp() if row[1] else 0.0, row[0]))]
 
 
+async def in_scope(
+    database: Database, store_id: str, link_id: int, wanted: ItemFilter, after_id: str | None
+) -> list[str]:
+    """What a job over the same filter looks at, by a look-up per row."""
+    async with database.store(store_id) as connection:
+        await expect_lookups(connection)
+        narrowed = await narrow(connection, store_id, wanted)
+        query = ItemQuery(store_id, link_id, wanted, narrowed.ids)
+        return await item_keys(connection, query, limit=1_000, after_id=after_id)
+
+
 def random_filter(rng: random.Random) -> ItemFilter:
     def maybe(values: list[Any], share: float) -> Any:
         return rng.choice(values) if rng.random() < share else None
@@ -189,6 +202,9 @@ async def test_a_list_is_what_it_says(database: Database, monkeypatch: pytest.Mo
         for name in ("_FIRST_STRETCH", "_SECOND_STRETCH", "_LONG_STRETCH"):
             monkeypatch.setattr(item_pages, name, rng.choice([1, 3, 10, 1_000]))
         expected = await truth(database, store_id, stores[store_id], wanted)
+        after_id = rng.choice([None, "v050"])
+        left = [one for one in sorted(expected) if after_id is None or one > after_id]
+        assert await in_scope(database, store_id, stores[store_id], wanted, after_id) == left, wanted
         limit = rng.choice([1, 7, 100])
         page = rng.randint(1, 4)
         is_exact = len(expected) <= most or (

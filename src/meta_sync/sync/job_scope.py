@@ -13,7 +13,7 @@ from meta_sync.core.db import Database
 from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.decide import KEPT_CODES, known_presence
 from meta_sync.sync.item_filters import ItemSort, narrow
-from meta_sync.sync.item_queries import ItemQuery, Position, Segment, item_keys, named_items
+from meta_sync.sync.item_queries import ItemQuery, item_keys
 from meta_sync.sync.job_models import JobScope, LeasedJob, ScopeKind
 from meta_sync.sync.job_statements import SCOPE
 from meta_sync.sync.models import NEW_ITEM, DecisionKind, ItemState, Link, Presence, Status
@@ -104,12 +104,7 @@ async def _matching(connection: AsyncConnection, job: LeasedJob, scope: JobScope
     """The next ids that match a filter, found as the list of items finds them."""
     assert scope.item_filter is not None
     item_filter = replace(scope.item_filter, sort=ItemSort.VARIANT_ID)
-    after = None if job.cursor is None else Position(Segment.BY_ID, job.cursor, None)
     await expect_lookups(connection)
     narrowed = await narrow(connection, job.store_id, item_filter)
     query = ItemQuery(job.store_id, job.link_id, item_filter, narrowed.ids)
-    if narrowed.ids is not None:
-        found, _ = await named_items(connection, query, limit=limit, offset=0, after=after)
-    else:
-        found = await item_keys(connection, query, Segment.BY_ID, limit=limit, after_id=job.cursor)
-    return [variant_id for variant_id, _ in found]
+    return await item_keys(connection, query, limit=limit, after_id=job.cursor)
