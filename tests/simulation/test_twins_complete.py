@@ -32,6 +32,8 @@ _HOLDS = "of a person's decision about a hold, which ends in a statement that ha
 
 _DRY = "of a dry run, which sends nothing"
 
+_RECONCILE = "of reading Meta back, which the simulated workers do not do"
+
 _CHECKUP = "of a check-up, which reads and writes nothing"
 
 _WITHOUT_TWIN = {
@@ -110,6 +112,32 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.status._FAILED_ITEM": _READ_BY_THE_API,
     "meta_sync.sync.status._PAUSED_SINCE": _READ_BY_THE_API,
     "meta_sync.sync.status._TOKEN": _READ_BY_THE_API,
+    "meta_sync.sync.read_jobs._ADVANCE": _RECONCILE,
+    "meta_sync.sync.read_jobs._DROP_KEYS": _RECONCILE,
+    "meta_sync.sync.read_jobs._END": _RECONCILE,
+    "meta_sync.sync.read_jobs._GIVE_BACK": _RECONCILE,
+    "meta_sync.sync.read_jobs._INSERT": _RECONCILE,
+    "meta_sync.sync.read_jobs._IS_OURS": _RECONCILE,
+    "meta_sync.sync.read_jobs._LEASE": _RECONCILE,
+    "meta_sync.sync.reconcile.NOTE_COUNT": _RECONCILE,
+    "meta_sync.sync.reconcile.SEEN": _RECONCILE,
+    "meta_sync.sync.reconcile.UNSEEN": _RECONCILE,
+    "meta_sync.sync.reconcile_findings.CHUNK": _RECONCILE,
+    "meta_sync.sync.reconcile_findings.INSERT_FINDINGS": _RECONCILE,
+    "meta_sync.sync.reconcile_findings.LEDGER": _RECONCILE,
+    "meta_sync.sync.reconcile_findings.SETTLE_FINDINGS": _RECONCILE,
+    "meta_sync.sync.reconcile_repair._ACTED": _RECONCILE,
+    "meta_sync.sync.reconcile_repair._COUNT": _RECONCILE,
+    "meta_sync.sync.reconcile_repair._DISTURB": _RECONCILE,
+    "meta_sync.sync.reconcile_repair._EVENTS": _RECONCILE,
+    "meta_sync.sync.reconcile_repair._FIND": _RECONCILE,
+    "meta_sync.sync.reconcile_repair._LINK_OF_JOB": _RECONCILE,
+    "meta_sync.sync.reconcile_repair._LOCK_IN_FLIGHT": _RECONCILE,
+    "meta_sync.sync.reconcile_schedule.DUE_STORES": _RECONCILE,
+    "meta_sync.sync.reconcile_second_read.AGREED": _RECONCILE,
+    "meta_sync.sync.reconcile_service._COUNT": _READ_BY_THE_API,
+    "meta_sync.sync.reconcile_service._FINDINGS": _READ_BY_THE_API,
+    "meta_sync.sync.reconcile_service._LAST": _READ_BY_THE_API,
     "meta_sync.sync.sweep._DROP_PARTITIONS": _PARTITIONS,
     "meta_sync.sync.sweep._FOLD": _COUNTERS,
     "meta_sync.sync.sweep._OLD_AUDIT": _PURGE,
@@ -117,7 +145,9 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.sweep._OLD_CALLS": _PURGE,
     "meta_sync.sync.sweep._OLD_CHUNKS": _PURGE,
     "meta_sync.sync.sweep._OLD_FINDINGS": _PURGE,
+    "meta_sync.sync.sweep._OLD_KEYS": _PURGE,
     "meta_sync.sync.sweep._OLD_RECEIPTS": _PURGE,
+    "meta_sync.sync.sweep._OLD_RECONCILED": _PURGE,
     "meta_sync.sync.sweep._OLD_ROWS": _PURGE,
     "meta_sync.sync.sweep._OLD_SEEN": _PURGE,
     "meta_sync.sync.sweep._PARTITIONS": _PARTITIONS,

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from meta_sync.api.schemas.reconciliations import ReconciledItem, ReconciliationView
+from meta_sync.api.schemas.reconciliations import ReconciledItem
+from meta_sync.api.schemas.reconciliations import Reconciliation as ReconciliationBody
 from meta_sync.cli import console
 from meta_sync.cli.options import JsonOutput, StoreId, read_settings
 from meta_sync.cli.progress import JobProgress
@@ -133,7 +134,7 @@ async def _repair(session: Session, store_id: str, job_id: str) -> int:
 
 def _as_json(found: Reconciliation, findings: list[Finding], repaired: int) -> dict[str, object]:
     return {
-        "reconciliation": ReconciliationView.of(found).model_dump(mode="json", by_alias=True),
+        "reconciliation": ReconciliationBody.of(found).model_dump(mode="json", by_alias=True),
         "items": [ReconciledItem.of(one).model_dump(mode="json", by_alias=True) for one in findings],
         "repaired": repaired,
     }

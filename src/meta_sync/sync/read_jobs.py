@@ -283,6 +283,10 @@ class ReadJobRunner:
         self._database = database
         self._handlers = handlers
 
+    def works_off(self, kind: str) -> bool:
+        """Whether there is a handler for jobs of the type."""
+        return kind in self._handlers
+
     async def run_next(self) -> bool:
         """Move the job on that waits the longest, by one page; ``False`` when none is due."""
         async with self._database.platform() as connection:

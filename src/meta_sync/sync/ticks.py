@@ -22,6 +22,7 @@ from meta_sync.sync.listener import follow_mapper_version
 from meta_sync.sync.mapping import MAPPER_VERSION
 from meta_sync.sync.poll import Poll
 from meta_sync.sync.read_jobs import ReadJobHandler, ReadJobRunner
+from meta_sync.sync.reconcile_models import RECONCILIATION
 from meta_sync.sync.reconcile_schedule import start_due
 from meta_sync.sync.retries import wake_retries
 from meta_sync.sync.sale_windows import SaleWindows
@@ -179,6 +180,8 @@ class Pipeline:
             await end_grace(connection)
 
     async def _start_reconciliations(self) -> None:
+        if not self._read_jobs.works_off(RECONCILIATION):
+            return
         async with self._database.platform() as connection:
             if not await due_schedule(connection, "reconciliations", every_seconds=_RECONCILE_LOOK_SECONDS):
                 return

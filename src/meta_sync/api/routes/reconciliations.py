@@ -16,9 +16,9 @@ from meta_sync.api.schemas.base import answer, paged
 from meta_sync.api.schemas.reconciliations import (
     ReconciledItem,
     ReconciledItemPage,
+    Reconciliation,
     ReconciliationAnswer,
     ReconciliationPage,
-    ReconciliationView,
     RepairBody,
     RepairResult,
     RepairResultAnswer,
@@ -80,7 +80,7 @@ async def list_reconciliations(
     last = found.reconciliations[-1].job if found.reconciliations and found.has_more else None
     return paged(
         ReconciliationPage,
-        [ReconciliationView.of(one) for one in found.reconciliations],
+        [Reconciliation.of(one) for one in found.reconciliations],
         page=page,
         limit=limit,
         cursor=cursor,
@@ -101,7 +101,7 @@ async def list_reconciliations(
 @requires(Permission.CATALOG_VIEW)
 async def get_reconciliation(context: Context, job_id: JobIdPath) -> ReconciliationAnswer:
     found = await context.factory.reconciliations().get(context.store_id, job_id)
-    return answer(ReconciliationAnswer, ReconciliationView.of(found))
+    return answer(ReconciliationAnswer, Reconciliation.of(found))
 
 
 @routes.get(

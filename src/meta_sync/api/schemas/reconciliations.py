@@ -12,14 +12,14 @@ from meta_sync.api.schemas.base import Answer, Body, PagedAnswer, View
 from meta_sync.api.schemas.jobs import JobStatus, SyncJobError
 from meta_sync.sync.reconcile_models import REPAIRABLE, Finding, FindingState, Verdict
 from meta_sync.sync.reconcile_repair import RepairOrder, RepairPlan, RepairStep
-from meta_sync.sync.reconcile_service import Reconciliation
+from meta_sync.sync.reconcile_service import Reconciliation as FoundReconciliation
 
 __all__ = [
     "ReconciledItem",
     "ReconciledItemPage",
+    "Reconciliation",
     "ReconciliationAnswer",
     "ReconciliationPage",
-    "ReconciliationView",
     "RepairBody",
     "RepairResult",
     "RepairResultAnswer",
@@ -39,7 +39,7 @@ class StartedReconciliation(View):
 
     job_id: str
     status: JobStatus
-    href: str
+    href: str = Field(description="The reconciliation.")
 
 
 class ReconciliationCounts(View):
@@ -59,7 +59,7 @@ class ReconciliationCounts(View):
     busy: int = Field(description="Not compared, because they moved while they were read.")
 
 
-class ReconciliationView(View):
+class Reconciliation(View):
     """A comparison of what Meta shows with what it has confirmed."""
 
     id: str = Field(description="Of the job, too: it is followed and cancelled like any other.")
@@ -86,7 +86,7 @@ class ReconciliationView(View):
     href: str
 
     @classmethod
-    def of(cls, found: Reconciliation) -> ReconciliationView:
+    def of(cls, found: FoundReconciliation) -> Reconciliation:
         """The reconciliation as answered."""
         job = found.job
         return cls(
@@ -119,25 +119,25 @@ class ReconciledDifference(View):
 class ReconciledItem(View):
     """One item that is not at Meta as it should be, or not the store's."""
 
-    retailer_id: str
+    retailer_id: str = Field(description="The item's id at Meta, byte for byte.")
     variant_id: str | None = Field(description="Null where the store has never sent an item of this id.")
     product_id: str | None
-    verdict: Verdict
+    verdict: Verdict = Field(description="What is wrong with it.")
     state: FindingState = Field(
         description="suspected: one read says so; agreed: two do; withdrawn: the second one did not. Then what was done."
     )
-    differences: list[ReconciledDifference]
+    differences: list[ReconciledDifference] = Field(description="The fields that make it what it is.")
     shown: dict[str, Any] | None = Field(
         description="What Meta shows, under Meta's names; null of a missing item."
     )
-    meta_id: str | None
+    meta_id: str | None = Field(description="Meta's own id of the item.")
     feed_id: str | None = Field(
         description="The feed that put the item there, as Meta names it: it has to be changed there."
     )
-    first_read_at: datetime
-    second_read_at: datetime | None
+    first_read_at: datetime = Field(description="When Meta was asked first.")
+    second_read_at: datetime | None = Field(description="When Meta was asked again.")
     acted_at: datetime | None = Field(description="When something was done about it.")
-    acted_by: str | None
+    acted_by: str | None = Field(description="Who did it.")
     item_href: str | None = Field(description="The store's own item.")
 
     @classmethod
@@ -190,14 +190,14 @@ class RepairBody(Body):
 class RepairedItem(View):
     """One item of a repair."""
 
-    retailer_id: str
+    retailer_id: str = Field(description="The item's id at Meta.")
     variant_id: str
-    verdict: Verdict
+    verdict: Verdict = Field(description="What was wrong with it.")
     decision: str | None = Field(
         description="Of a dry run: what would be done as the rows stand (upsert, delete, keep, skip, noop). Null otherwise: it"
         " is decided when it is sent."
     )
-    reason: str | None
+    reason: str | None = Field(description="Why, where there is a reason beyond the item's own values.")
 
     @classmethod
     def of(cls, step: RepairStep) -> RepairedItem:
@@ -211,7 +211,7 @@ class RepairResult(View):
     dry_run: bool
     repaired: int = Field(description="Items that are decided anew and sent; of a dry run, that would be.")
     remaining: int = Field(description="Items of the same choice that are left: ask again.")
-    items: list[RepairedItem]
+    items: list[RepairedItem] = Field(description="In the order of the variant ids.")
 
     @classmethod
     def of(cls, plan: RepairPlan, *, dry_run: bool) -> RepairResult:
@@ -225,11 +225,11 @@ class StartedReconciliationAnswer(Answer):
 
 
 class ReconciliationAnswer(Answer):
-    data: ReconciliationView
+    data: Reconciliation
 
 
 class ReconciliationPage(PagedAnswer):
-    data: list[ReconciliationView]
+    data: list[Reconciliation]
 
 
 class ReconciledItemPage(PagedAnswer):
