@@ -47,6 +47,7 @@ def upgrade() -> None:
         )
     op.add_column("catalog_links", sa.Column("first_run_approved_at", sa.DateTime(timezone=True)))
     op.add_column("catalog_links", sa.Column("first_run_approved_by", sa.Text))
+    op.add_column("catalog_links", sa.Column("removal_job_id", sa.Text(collation="C")))
     op.execute("UPDATE catalog_links SET first_run_approved_at = selected_at")
     op.drop_constraint(op.f("store_pauses_reason_check"), "store_pauses")
     op.create_check_constraint(
@@ -213,7 +214,7 @@ def downgrade() -> None:
     op.create_check_constraint(
         op.f("store_pauses_reason_check"), "store_pauses", f"reason IN ({_PAUSE_REASONS})"
     )
-    for name in ("first_run_approved_by", "first_run_approved_at"):
+    for name in ("removal_job_id", "first_run_approved_by", "first_run_approved_at"):
         op.drop_column("catalog_links", name)
     op.drop_index("batches_guarded_idx", "batches")
     for name in ("released_kinds", "guarded"):

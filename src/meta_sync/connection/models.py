@@ -43,6 +43,8 @@ class ActiveLink:
         What Meta said of the catalog, and when.
     first_run_approved_at
         Since when items may be sent into the catalog; ``None`` while a catalog that was not empty waits for a person.
+    removal_job_id
+        The job that takes everything off Meta that was sent; ``None``: nobody asked for that.
     """
 
     link_id: int
@@ -61,6 +63,7 @@ class ActiveLink:
     product_count: int | None = None
     checked_at: datetime | None = None
     first_run_approved_at: datetime | None = None
+    removal_job_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,7 @@ async def activate_link(
         "product_count": catalog.product_count,
         "checked_at": func.now(),
         "selected_at": func.now(),
+        "removal_job_id": None,
     }
     approved = {"first_run_approved_at": func.now()} if catalog.product_count == 0 else {}
     kept = {name: func.coalesce(catalog_links.c[name], value) for name, value in approved.items()}
@@ -330,6 +331,7 @@ def _link(row: Any) -> ActiveLink:
         product_count=row.product_count,
         checked_at=row.checked_at,
         first_run_approved_at=row.first_run_approved_at,
+        removal_job_id=row.removal_job_id,
     )
 
 

@@ -83,6 +83,8 @@ catalog_links = Table(
     # A catalog that was not empty is written to only after somebody has said so.
     Column("first_run_approved_at", DateTime(timezone=True)),
     Column("first_run_approved_by", Text),
+    # The job that takes everything off Meta that this link has sent; until the store comes back to the catalog nothing goes there.
+    Column("removal_job_id", Identifier),
     UniqueConstraint("store_id", "graph_host", "catalog_id"),
     Index("catalog_links_one_active", "store_id", unique=True, postgresql_where=text("active")),
     # A Meta catalog is written by one store of an installation.

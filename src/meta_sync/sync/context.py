@@ -74,8 +74,7 @@ class StoreContext:
     @property
     def link(self) -> Link:
         """The link as decisions see it."""
-        link = self.access.link
-        return Link(link.link_id, link.epoch, link.was_empty, self.settings.delete_grace_days)
+        return Link.of(self.access.link, self.settings.delete_grace_days)
 
     def standstill(self) -> Standstill | None:
         """Why nothing may be sent now, or ``None``."""

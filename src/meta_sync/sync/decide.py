@@ -107,18 +107,25 @@ def decide(
         return _absent(state, link, "variant_deleted", now, is_job_only=is_job_only)
     wanted = mapper.evaluate(
         item,
-        excluded=state.is_excluded,
+        excluded=state.is_excluded or link.is_emptied,
         retailer_id=state.retailer_id,
         now=now,
         image_version=state.image_version,
         pinned=state.pinned,
     )
     if isinstance(wanted, Ineligible):
-        is_kept = item.source == META_SOURCE and not (wanted.reason in GONE_REASONS or state.is_excluded)
+        is_kept = item.source == META_SOURCE and _is_kept(wanted.reason, state, link)
         return _absent(state, link, wanted.reason.value, now, is_kept=is_kept, is_job_only=is_job_only)
     # Whoever takes an adopted item over says what it is from then on, also where that is what it was.
     is_taken_over = item.source != META_SOURCE and is_as_adopted(state)
     return _present(wanted, state, link, is_taken_over=is_taken_over, is_job_only=is_job_only)
+
+
+def _is_kept(reason: str, state: ItemState, link: Link) -> bool:
+    """Whether an adopted item that may not be sent stays: unless a person wants it gone, or we have sent it meanwhile."""
+    if reason in GONE_REASONS or state.is_excluded:
+        return False
+    return not link.is_emptied or is_as_adopted(state)
 
 
 def _absent(
@@ -146,12 +153,13 @@ def _taken_away(state: ItemState, link: Link, reason: str, now: datetime, *, is_
     if state.discarded_hash in _LEFT:
         return Decision(DecisionKind.KEEP, reason, state.retailer_id)
     until = state.grace_until
-    has_grace = link.delete_grace_days > 0 and not state.is_excluded and (until is None or now < until)
+    is_asked = state.is_excluded or link.is_emptied
+    has_grace = link.delete_grace_days > 0 and not is_asked and (until is None or now < until)
     if not has_grace:
         if is_job_only and state.rejected_hash == DELETE_HASH:
             return Decision(DecisionKind.KEEP, reason, state.retailer_id)
         payload = msgspec.json.encode({"id": state.retailer_id})
-        asked = EXCLUDED if state.is_excluded else reason
+        asked = EXCLUDED if is_asked else reason
         return Decision(DecisionKind.DELETE, asked, state.retailer_id, payload, DELETE_HASH)
     if until is not None and state.confirmed_hash == GRACE_HASH and not _is_foreign(state, link):
         return Decision(DecisionKind.KEEP, KeptCode.DELETE_GRACE, state.retailer_id)

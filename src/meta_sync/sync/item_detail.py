@@ -273,7 +273,7 @@ def _next_request(
     decision: Decision = decide(
         record.item,
         state,
-        Link(link.link_id, link.epoch, link.was_empty, delete_grace_days),
+        Link.of(link, delete_grace_days),
         mapper,
         now=now,
         is_job_only=_only_a_job_asks(record),

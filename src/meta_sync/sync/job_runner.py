@@ -37,7 +37,7 @@ _MOST_AHEAD = 5_000
 """Items of a job under way whose look cannot be taken back. It asks for more when fewer wait, so that little is left to be
 sent when it is called off."""
 
-_DECIDED_FIRST = frozenset({"reevaluation", "sync"})
+_DECIDED_FIRST = frozenset({"reevaluation", "removal", "sync"})
 """Types of jobs that ask only for items that differ; others leave it to the drain to find out."""
 
 
@@ -103,7 +103,7 @@ class JobRunner:
             read = len(page) if keys is None else len(keys)
             last = page[-1][0].variant_id if page else job.cursor
             grace_days = 0 if isinstance(context, Standstill) else context.settings.delete_grace_days
-            link = Link(active.link_id, active.epoch, active.was_empty, grace_days)
+            link = Link.of(active, grace_days)
             page = [(item, state) for item, state in page if is_in_scope(item, state, link)]
             if job.dry_run and isinstance(context, Standstill):
                 await self._cannot_decide(connection, job, context)

@@ -35,6 +35,7 @@ from meta_sync.sync.job_models import (
 )
 from meta_sync.sync.job_reading import explained, read_job, read_jobs
 from meta_sync.sync.job_statements import CANCEL, INSERT, INSERT_CHOSEN, RUNNING
+from meta_sync.sync.removal_end import end_removal
 
 __all__ = ["JobService", "insert_job"]
 
@@ -281,6 +282,7 @@ class JobService:
         try:
             async with self._database.store(store_id) as connection:
                 moved = await connection.scalar(CANCEL, {"store_id": store_id, "job_id": job_id})
+                await end_removal(connection, store_id, job_id)
                 is_import = await cancel_import(connection, store_id, job_id)
                 if moved is not None or is_import:
                     await record_cancel(connection, store_id, job_id, actor, is_import=is_import)

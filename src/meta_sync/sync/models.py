@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from meta_sync.catalog.models import CatalogItem, Lane
+from meta_sync.connection.models import ActiveLink
 
 __all__ = [
     "ADOPTED_HASH",
@@ -90,6 +91,14 @@ class Link:
     was_empty: bool
     delete_grace_days: int = 0
     """Days for which an item that is to go is shown as out of stock first; 0: it is deleted at once."""
+    is_emptied: bool = False
+    """A person asked to take everything off Meta that this link has sent."""
+
+    @classmethod
+    def of(cls, link: ActiveLink, delete_grace_days: int) -> Link:
+        """The facts of a store's link."""
+        is_emptied = link.removal_job_id is not None
+        return cls(link.link_id, link.epoch, link.was_empty, delete_grace_days, is_emptied)
 
 
 # Not frozen, like the decision: thousands are made per batch, and a frozen one takes three times as long to make.
