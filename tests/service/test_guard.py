@@ -261,6 +261,8 @@ async def test_prices_and_stock_are_kinds_of_their_own(shop: Shop) -> None:
         GuardKind.PRICE: 40,
         GuardKind.OUT_OF_STOCK: 40,
     }
+    told = await fetch(shop.world, "SELECT code, count(*) FROM item_events WHERE kind = 'held' GROUP BY 1")
+    assert dict(told) == {"held_price": 40, "held_out_of_stock": 40}
     at_meta = shop.world.at_meta()
     assert {one["price"] for one in at_meta.values()} == {"19.99 EUR"}
     assert {one["availability"] for one in at_meta.values()} == {"in stock"}
