@@ -36,9 +36,24 @@ _RECONCILE = "of reading Meta back, which the simulated workers do not do"
 
 _CHECKUP = "of a check-up, which reads and writes nothing"
 
+_DECIDED = "of a decision about what Meta shows, which the simulated people do not make"
+
 _WITHOUT_TWIN = {
     "meta_sync.catalog.repository._STOCK_OWNERS": "read for events, which end in the same writes as other edits",
     "meta_sync.connection.repository._LINKS_WITH_KIND": "the common part of other statements",
+    "meta_sync.sync.adopt.ADOPT_STATES": _DECIDED,
+    "meta_sync.sync.adopt.AS_ADOPTED": _DECIDED,
+    "meta_sync.sync.adopt.EVENTS": _DECIDED,
+    "meta_sync.sync.adopt.FINDINGS": _DECIDED,
+    "meta_sync.sync.adopt.FINDINGS_AFTER": _DECIDED,
+    "meta_sync.sync.adopt.FINDING_DONE": _DECIDED,
+    "meta_sync.sync.adopt.GIVE_UP_STATES": _DECIDED,
+    "meta_sync.sync.adopt.LEDGER_IDS": _DECIDED,
+    "meta_sync.sync.adopt_statements.LOCK_IN_FLIGHT": _DECIDED,
+    "meta_sync.sync.adopt_statements.LOOK_AGAIN": _DECIDED,
+    "meta_sync.sync.adopt_statements.NEW_STATES": _DECIDED,
+    "meta_sync.sync.adopt_statements.PIN": _DECIDED,
+    "meta_sync.sync.adopt_statements.PINNED": _DECIDED,
     "meta_sync.sync.checkup_facts._FAILED_CODES": _CHECKUP,
     "meta_sync.sync.checkup_facts._FEEDS": _CHECKUP,
     "meta_sync.sync.checkup_facts._FEED_SECRETS": _CHECKUP,
@@ -105,7 +120,12 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.preflight_keys._GROUPS": _PREFLIGHT,
     "meta_sync.sync.preflight_keys._KEEP": _PREFLIGHT,
     "meta_sync.sync.preflight_keys._KNOWN": _PREFLIGHT,
+    "meta_sync.sync.preflight_reports._COUNT": _READ_BY_THE_API,
+    "meta_sync.sync.preflight_reports._LIST": _READ_BY_THE_API,
+    "meta_sync.sync.preflight_reports._ONE": _READ_BY_THE_API,
     "meta_sync.sync.reading._CHOSEN": _CHOSEN,
+    "meta_sync.sync.removal._BEGIN": _DECIDED,
+    "meta_sync.sync.removal_end._END": _DECIDED,
     "meta_sync.sync.status._ACTIVITY": _READ_BY_THE_API,
     "meta_sync.sync.status._EVER": _READ_BY_THE_API,
     "meta_sync.sync.status._FAILED_BATCH": _READ_BY_THE_API,
