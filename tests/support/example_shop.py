@@ -12,6 +12,7 @@ from meta_sync.api.event_stream import MOST_STREAMS, OpenStreams
 from meta_sync.core.outages import DatabaseAwayError
 from meta_sync.sandbox.options import DEMO_ACCESS_TOKEN, DEMO_BUSINESS_ID, DEMO_CATALOG_ID
 from tests.support.api import Api, Caller, open_api
+from tests.support.example_reconciliations import live_through_reconciliations
 from tests.support.examples import Recorder
 from tests.support.feed_server import FeedServer, plain
 from tests.support.pipeline import arm, execute
@@ -20,6 +21,7 @@ __all__ = ["live_through_everything"]
 
 JOBS = "/admin/meta/sync-jobs"
 PREFLIGHT = "/admin/meta/preflight"
+RECONCILIATIONS = "/admin/meta/reconciliations"
 SHIRT: dict[str, Any] = {
     "title": "Linen shirt",
     "description": "<p>A light shirt of washed linen.</p>",
@@ -203,6 +205,7 @@ async def _connection(to: Recorder, api: Api, shop: Caller) -> None:
         ("resyncVariant", "/admin/meta/resync/mug-sand", None),
         ("deleteItemFromMeta", "/admin/meta/items/mug-sand/delete-from-meta", None),
         ("selectCatalog", select, SELECTION),
+        ("createReconciliation", RECONCILIATIONS, None),
     )
     for operation, path, body in started:
         await to.failure(operation, "meta_not_connected", shop, "POST", path, json=body)
@@ -296,6 +299,7 @@ async def _items(to: Recorder, api: Api, shop: Caller) -> None:
     body = {"force": True, "refreshImages": False}
     await to.success("resyncItem", shop, "POST", f"{items}/shirt-blue-m/resync", json=body)
     await to.success("resyncVariant", shop, "POST", "/admin/meta/resync/shirt-blue-m", json=body)
+    await live_through_reconciliations(to, api, shop)
 
 
 async def _preflight(to: Recorder, api: Api, shop: Caller) -> None:
