@@ -13,6 +13,7 @@ from meta_sync.core.outages import DatabaseAwayError
 from meta_sync.sandbox.options import DEMO_ACCESS_TOKEN, DEMO_BUSINESS_ID, DEMO_CATALOG_ID
 from tests.support.api import Api, Caller, open_api
 from tests.support.example_reconciliations import live_through_reconciliations
+from tests.support.example_holds import decide_holds
 from tests.support.examples import Recorder
 from tests.support.feed_server import FeedServer, plain
 from tests.support.pipeline import arm, execute
@@ -79,6 +80,7 @@ async def live_through_everything(to: Recorder, api: Api, server: FeedServer) ->
     await _catalog(to, shop)
     await _connection(to, api, shop)
     await _items(to, api, shop)
+    await decide_holds(to, api, shop)
     await _imports(to, api, shop)
     await _feeds(to, api, shop, server)
     await _jobs(to, api, shop)
