@@ -12,8 +12,8 @@ from meta_sync.api.event_stream import MOST_STREAMS, OpenStreams
 from meta_sync.core.outages import DatabaseAwayError
 from meta_sync.sandbox.options import DEMO_ACCESS_TOKEN, DEMO_BUSINESS_ID, DEMO_CATALOG_ID
 from tests.support.api import Api, Caller, open_api
-from tests.support.example_reconciliations import live_through_reconciliations
 from tests.support.example_holds import decide_holds
+from tests.support.example_reconciliations import live_through_reconciliations
 from tests.support.examples import Recorder
 from tests.support.feed_server import FeedServer, plain
 from tests.support.pipeline import arm, execute
