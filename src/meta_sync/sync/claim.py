@@ -127,7 +127,8 @@ def plan_turn(
         guarded = (
             kinds_of(decision, intent.state, now=now) & ~intent.released_kinds if may_send else NOT_GUARDED
         )
-        plan.pending.add(guarded)
+        if guarded:
+            plan.pending.add(guarded)
         cost = len(decision.payload) + _RECORD_OVERHEAD_BYTES
         limit = most if part_id is not None else min(most, intent.state.batch_limit or most)
         if not may_send or len(plan.attempts) >= limit or size + cost > MAX_BODY_BYTES:

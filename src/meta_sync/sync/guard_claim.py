@@ -196,7 +196,8 @@ def sums(attempts: Sequence[Attempt]) -> dict[str, int]:
     """How many of the attempts are of each kind, as a batch keeps it."""
     counted = Pending()
     for one in attempts:
-        counted.add(one.guarded)
+        if one.guarded:
+            counted.add(one.guarded)
     return {
         "guarded_deletes": counted.items.get(GuardKind.DELETE, 0),
         "guarded_out_of_stock": counted.items.get(GuardKind.OUT_OF_STOCK, 0),
