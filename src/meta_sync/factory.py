@@ -30,6 +30,7 @@ from meta_sync.graph.client import GraphClient, make_http_client
 from meta_sync.stores.audit_log import AuditLogService
 from meta_sync.stores.service import StoreService
 from meta_sync.sync.activity import ActivityService
+from meta_sync.sync.adopt import AdoptService
 from meta_sync.sync.catalog_reader import CatalogReader
 from meta_sync.sync.checkup_facts import CheckupReader
 from meta_sync.sync.distrust import DistrustService
@@ -44,6 +45,7 @@ from meta_sync.sync.listener import PipelineListener
 from meta_sync.sync.live_status import LiveStatusService
 from meta_sync.sync.operations import OperationsService
 from meta_sync.sync.outbox import OutboxSink
+from meta_sync.sync.pins import PinsService
 from meta_sync.sync.preflight import PreflightHandler
 from meta_sync.sync.preflight_reports import PreflightService
 from meta_sync.sync.read_jobs import ReadJobHandler
@@ -51,6 +53,7 @@ from meta_sync.sync.reconcile import ReconcileHandler
 from meta_sync.sync.reconcile_models import RECONCILIATION
 from meta_sync.sync.reconcile_repair import RepairService
 from meta_sync.sync.reconcile_service import ReconcileService
+from meta_sync.sync.removal import RemovalService
 from meta_sync.sync.status import StatusService
 from meta_sync.sync.ticks import Pipeline
 from meta_sync.sync.timeline import TimelineService
@@ -285,6 +288,18 @@ class Factory:
     def repairs(self) -> RepairService:
         """What is done about what a reconciliation found."""
         return RepairService(self._context.database, self._context.queue)
+
+    def adoption(self) -> AdoptService:
+        """Taking what only Meta has into the catalog, or off Meta."""
+        return AdoptService(self._context.database, self._context.queue, self._context.clock)
+
+    def pins(self) -> PinsService:
+        """Taking Meta's values, or keeping them at Meta."""
+        return PinsService(self._context.database, self._context.queue)
+
+    def removals(self) -> RemovalService:
+        """Taking everything off Meta that was sent."""
+        return RemovalService(self._context.database, self._context.queue)
 
     def catalog_reader(self, timing: Timing) -> CatalogReader:
         """Reads a Meta catalog for jobs."""

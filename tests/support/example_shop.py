@@ -12,6 +12,7 @@ from meta_sync.api.event_stream import MOST_STREAMS, OpenStreams
 from meta_sync.core.outages import DatabaseAwayError
 from meta_sync.sandbox.options import DEMO_ACCESS_TOKEN, DEMO_BUSINESS_ID, DEMO_CATALOG_ID
 from tests.support.api import Api, Caller, open_api
+from tests.support.example_adoption import live_through_adoption
 from tests.support.example_holds import decide_holds
 from tests.support.example_reconciliations import live_through_reconciliations
 from tests.support.examples import Recorder
@@ -302,6 +303,7 @@ async def _items(to: Recorder, api: Api, shop: Caller) -> None:
     await to.success("resyncItem", shop, "POST", f"{items}/shirt-blue-m/resync", json=body)
     await to.success("resyncVariant", shop, "POST", "/admin/meta/resync/shirt-blue-m", json=body)
     await live_through_reconciliations(to, api, shop)
+    await live_through_adoption(to, api, shop)
 
 
 async def _preflight(to: Recorder, api: Api, shop: Caller) -> None:

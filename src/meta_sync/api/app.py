@@ -21,6 +21,7 @@ from meta_sync.api.generated_clients import for_generators
 from meta_sync.api.middleware import Cors, RequestBoundary, request_id_of
 from meta_sync.api.openapi import TAGS, build_openapi, render
 from meta_sync.api.routes import (
+    adoption,
     audit,
     catalog,
     connection,
@@ -29,8 +30,8 @@ from meta_sync.api.routes import (
     events,
     feeds,
     handles,
-    holds,
     health,
+    holds,
     imports,
     items,
     jobs,
@@ -57,6 +58,7 @@ _ROUTERS = (
     jobs.routes,
     preflight.routes,
     reconciliations.routes,
+    adoption.routes,
     items.routes,
     handles.routes,
     holds.routes,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query
 
 from meta_sync.access.models import Permission
-from meta_sync.api.context import Context
+from meta_sync.api.context import Context, RequestContext
 from meta_sync.api.documentation import errors
 from meta_sync.api.parameters import CursorQuery, JobIdPath, LimitQuery, PageQuery
 from meta_sync.api.path_ids import href
 from meta_sync.api.routing import router
+from meta_sync.api.schemas.adoption import DecidedItem, UndecidedItem, decided_items
 from meta_sync.api.schemas.base import answer, paged
 from meta_sync.api.schemas.reconciliations import (
     ReconciledItem,
@@ -28,6 +29,7 @@ from meta_sync.api.schemas.reconciliations import (
 from meta_sync.api.security import requires
 from meta_sync.core.paging import MAX_PAGE_ROWS, require_page_within_reach
 from meta_sync.sync.reconcile_models import FindingState, Verdict
+from meta_sync.sync.reconcile_repair import RepairPlan
 from meta_sync.sync.reconcile_service import FindingFilter
 
 __all__ = ["routes"]
@@ -145,19 +147,52 @@ async def list_reconciled_items(
     summary="Repair what a comparison found",
     description=(
         "Has items that two reads agree on decided anew and sent as the store has them then: what is missing or different is"
-        " sent again, what should not be there is deleted. Items that the store never sent are left alone. At most 1,000 by"
-        " one call; `remaining` says how many are left. Repeating it does nothing twice."
+        " sent again, what should not be there is deleted. Items that the store never sent are left alone, unless they are"
+        " listed in `deleteForeign`. Of different items, `take` and `pin` keep Meta's values instead. At most 1,000 by one call; `remaining` says how many are left. Repeating it does nothing twice."
     ),
-    responses=errors("CONFLICT"),
+    responses=errors("CONFLICT", "meta_not_connected"),
 )
 @requires(Permission.CATALOG_MANAGE)
 async def repair_reconciliation(
     context: Context, job_id: JobIdPath, body: RepairBody | None = None
 ) -> RepairResultAnswer:
     wanted = body or RepairBody()
+    await context.factory.reconciliations().get(context.store_id, job_id)
+    decided, not_done = await _decide(context, job_id, wanted)
     repairs = context.factory.repairs()
-    if wanted.dry_run:
+    if not wanted.repairs:
+        plan = RepairPlan([], 0)
+    elif wanted.dry_run:
         plan = await repairs.plan(context.store_id, job_id, wanted.as_order())
     else:
         plan = await repairs.repair(context.store_id, job_id, wanted.as_order(), actor=context.actor)
-    return answer(RepairResultAnswer, RepairResult.of(plan, dry_run=wanted.dry_run))
+    result = RepairResult.of(plan, dry_run=wanted.dry_run, decided=decided, not_done=not_done)
+    return answer(RepairResultAnswer, result)
+
+
+async def _decide(
+    context: RequestContext, job_id: str, wanted: RepairBody
+) -> tuple[list[DecidedItem], list[UndecidedItem]]:
+    """Carry out what else is asked for than pushing what the store has."""
+    decided: list[DecidedItem] = []
+    not_done: list[UndecidedItem] = []
+    pins = context.factory.pins()
+    told: Any = {"dry_run": wanted.dry_run, "actor": context.actor}
+    if wanted.take is not None:
+        chosen = {one.retailer_id: one.fields for one in wanted.take}
+        result = await pins.take(context.store_id, job_id, chosen, **told)
+        decided += decided_items("taken", result)
+        not_done += map(UndecidedItem.of, result.not_done)
+    if wanted.pin is not None:
+        chosen = {one.retailer_id: one.fields for one in wanted.pin}
+        result = await pins.pin(context.store_id, job_id, chosen, **told)
+        decided += decided_items("pinned", result)
+        not_done += map(UndecidedItem.of, result.not_done)
+    if wanted.delete_foreign is not None:
+        adoption = context.factory.adoption()
+        result = await adoption.delete_foreign(
+            context.store_id, job_id, retailer_ids=wanted.delete_foreign, **told
+        )
+        decided += decided_items("deleted", result)
+        not_done += map(UndecidedItem.of, result.not_done)
+    return decided, not_done

@@ -15,7 +15,7 @@ from meta_sync.sync.codes import entry_of, explain, names_of
 from meta_sync.sync.guard import GuardKind, HeldBy
 from meta_sync.sync.item_detail import ItemDetail, NextRequest, SyncStateView
 from meta_sync.sync.items import ItemSummary
-from meta_sync.sync.models import DecisionKind, Method, Presence, Status
+from meta_sync.sync.models import GRACE_OVER, DecisionKind, Method, Presence, Status
 
 __all__ = [
     "ItemAnswer",
@@ -130,6 +130,9 @@ class ItemProduct(View):
     id: str
     title: str
     slug: str
+    source: str = Field(
+        description="Whose the item is: `api`, `meta` for what was adopted there, or a feed's name."
+    )
     status: str
     visibility: str
     thumbnail: str | None
@@ -177,6 +180,12 @@ class ItemSyncState(View):
     )
     in_flight: bool = Field(description="Whether a batch with the item is under way.")
     excluded: bool = Field(description="Whether a person took the item off Meta.")
+    pinned: dict[str, Any] = Field(
+        description="By field the value of Meta's that is kept there in place of the store's; null: kept empty."
+    )
+    grace_until: datetime | None = Field(
+        description="Until when an item that is to go is shown as out of stock. Null: it is not to go, or its grace is over."
+    )
     updated_at: datetime
 
 
@@ -300,6 +309,7 @@ def _product(item: CatalogItem) -> ItemProduct:
         id=item.product_id,
         title=item.title or "",
         slug=item.slug or "",
+        source=item.source or "api",
         status=item.status,
         visibility=item.visibility,
         thumbnail=item.product_thumbnail,
@@ -338,6 +348,8 @@ def _sync_state(view: SyncStateView, detail: ItemDetail) -> ItemSyncState:
         retry_at=view.retry_at,
         in_flight=state.in_flight is not None,
         excluded=state.is_excluded,
+        pinned=state.pinned or {},
+        grace_until=state.grace_until if state.grace_until and state.grace_until > GRACE_OVER else None,
         updated_at=view.updated_at,
     )
 

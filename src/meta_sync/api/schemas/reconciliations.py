@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictBool, StringConstraints, model_validator
 
 from meta_sync.api.path_ids import href
+from meta_sync.api.schemas.adoption import ChosenFields, DecidedItem, RetailerIds, UndecidedItem
 from meta_sync.api.schemas.base import Answer, Body, PagedAnswer, View
 from meta_sync.api.schemas.jobs import JobStatus, SyncJobError
 from meta_sync.sync.reconcile_models import REPAIRABLE, Finding, FindingState, Verdict
@@ -32,6 +33,7 @@ _PATH = "/admin/meta/reconciliations"
 RepairableVerdict = Literal[Verdict.MISSING, Verdict.DIFFERENT, Verdict.ORPHAN]
 _Id = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1024)]
 _Ids = Annotated[list[_Id], Field(min_length=1, max_length=1000)]
+_Chosen = Annotated[list[ChosenFields], Field(min_length=1, max_length=1000)]
 
 
 class StartedReconciliation(View):
@@ -168,9 +170,29 @@ class RepairBody(Body):
     )
     variant_ids: _Ids | None = Field(default=None, description="Only these variants.")
     retailer_ids: _Ids | None = Field(default=None, description="Only the items with these ids.")
+    take: _Chosen | None = Field(
+        default=None,
+        description="Different items of which Meta's values become the store's. With this, `pin` or `deleteForeign`, only what"
+        " they name is dealt with, unless items to repair are chosen as well.",
+    )
+    pin: _Chosen | None = Field(
+        default=None,
+        description="Different items of which Meta's values are kept at Meta, whatever the store says.",
+    )
+    delete_foreign: RetailerIds | None = Field(
+        default=None,
+        description="Items that the store never sent and that are to be deleted at Meta. Those of a data feed are refused.",
+    )
     dry_run: StrictBool = Field(
         default=False, description="Change nothing; only say what would be decided of each item."
     )
+
+    @property
+    def repairs(self) -> bool:
+        """Whether items are to be sent as the store has them, beside what else is decided."""
+        chosen = (self.verdicts, self.variant_ids, self.retailer_ids)
+        others = (self.take, self.pin, self.delete_foreign)
+        return any(one is not None for one in chosen) or all(one is None for one in others)
 
     @model_validator(mode="after")
     def _one_choice(self) -> RepairBody:
@@ -212,12 +234,32 @@ class RepairResult(View):
     repaired: int = Field(description="Items that are decided anew and sent; of a dry run, that would be.")
     remaining: int = Field(description="Items of the same choice that are left: ask again.")
     items: list[RepairedItem] = Field(description="In the order of the variant ids.")
+    decided: list[DecidedItem] = Field(
+        description="What `take`, `pin` and `deleteForeign` came to; of a dry run, would come to."
+    )
+    not_done: list[UndecidedItem] = Field(
+        description="Items of these three that were left as they are, and why."
+    )
 
     @classmethod
-    def of(cls, plan: RepairPlan, *, dry_run: bool) -> RepairResult:
+    def of(
+        cls,
+        plan: RepairPlan,
+        *,
+        dry_run: bool,
+        decided: list[DecidedItem] | None = None,
+        not_done: list[UndecidedItem] | None = None,
+    ) -> RepairResult:
         """The repair as answered."""
         items = [RepairedItem.of(one) for one in plan.steps]
-        return cls(dry_run=dry_run, repaired=len(items), remaining=plan.remaining, items=items)
+        return cls(
+            dry_run=dry_run,
+            repaired=len(items),
+            remaining=plan.remaining,
+            items=items,
+            decided=decided or [],
+            not_done=not_done or [],
+        )
 
 
 class StartedReconciliationAnswer(Answer):
