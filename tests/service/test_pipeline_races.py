@@ -326,6 +326,8 @@ class _Load:
 
 @pytest.mark.parametrize("hostile", [False, True], ids=["kind", "hostile"])
 async def test_everything_at_once(world: World, hostile: bool) -> None:
+    # The guard counts all the time, and there is nobody to be asked.
+    await world.stores.patch_settings(world.store_id, {"guardMaxShare": 1.0})
     if hostile:
         arm(world, "drop_after", edge="items_batch", count=None, probability=0.06)
         arm(world, "drop_before", edge="items_batch", count=None, probability=0.03)

@@ -41,7 +41,7 @@ async def fill(world: World, products: int, *, batch_size: int, price: int = 100
         world.store_id, [product(f"p{number}", variant(f"v{number}", price)) for number in range(products)]
     )
     await world.connect()
-    await world.stores.patch_settings(world.store_id, {"batchSize": batch_size})
+    await world.stores.patch_settings(world.store_id, {"batchSize": batch_size, "guardMaxShare": 1.0})
 
 
 def posts(world: World) -> Counter[str]:
