@@ -17,6 +17,7 @@ from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.sandbox.faults import FaultKind, FaultSpec
 from meta_sync.sandbox.model import Catalog
 from meta_sync.sandbox.options import DEMO_ACCESS_TOKEN, DEMO_CATALOG_ID, SandboxOptions
+from meta_sync.sync.reconcile import ReconcileHandler
 from meta_sync.sync.reconcile_models import Finding, FindingState, Verdict
 from meta_sync.sync.reconcile_repair import RepairOrder
 from meta_sync.sync.reconcile_service import FindingFilter, Reconciliation
@@ -388,6 +389,18 @@ async def test_a_worker_that_dies_between_pages_loses_and_repeats_nothing(world:
     assert died
     assert await _agreed(world, found) == {"v02": "missing", "other": "foreign"}
     assert (found.job.status, found.job.looked_at, found.tally.compared) == ("success", _ITEMS, _ITEMS - 1)
+
+
+async def test_a_fault_of_ours_ends_it_instead_of_being_repeated_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    job_id = await _start(world)
+    monkeypatch.setattr(ReconcileHandler, "step", broken)
+    found = await _to_the_end(world, job_id)
+    assert (found.job.status, found.job.error_code) == ("error", "reading_stopped")
 
 
 async def test_it_is_called_off_between_pages(world: World) -> None:

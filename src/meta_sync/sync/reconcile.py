@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.connection.models import ActiveLink
 from meta_sync.core.db import Database, retry_transaction
 from meta_sync.core.failpoints import failpoint
-from meta_sync.core.lookups import go_by_indexes
 from meta_sync.graph.wire import ProductsPage
+from meta_sync.sync.bulk import expect_lookups
 from meta_sync.sync.catalog_reader import (
     SMALLEST_PAGE,
     CatalogReader,
@@ -167,7 +167,7 @@ class ReconcileHandler:
             link = await self._ledger.link(connection, job)
             if link is None:
                 return
-            await go_by_indexes(connection)
+            await expect_lookups(connection)
             given = {
                 "store_id": job.store_id,
                 "link_id": link.link_id,

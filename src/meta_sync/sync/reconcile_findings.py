@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from meta_sync.core.lookups import go_by_indexes
+from meta_sync.sync.bulk import expect_bulk, expect_lookups
 from meta_sync.sync.models import Presence
 from meta_sync.sync.read_jobs import ReadJob
 from meta_sync.sync.reconcile_compare import bounded
@@ -39,7 +39,7 @@ async def ledger_items(
     """What our rows say of the retailer ids that this link has sent, byte for byte."""
     if not retailer_ids:
         return {}
-    await go_by_indexes(connection)
+    await expect_lookups(connection)
     given = {"store_id": store_id, "link_id": link_id, "retailer_ids": sorted(retailer_ids)}
     found = {}
     for row in await connection.execute(LEDGER, given):
@@ -106,6 +106,7 @@ async def settle_findings(
         "differences": [_json(again.differences) if again else None for _, again in judged],
         **_as_shown([shown.get(finding.retailer_id) if again else None for finding, again in judged]),
     }
+    await expect_bulk(connection)
     await connection.execute(SETTLE_FINDINGS, given)
 
 

@@ -23,6 +23,7 @@ from meta_sync.core.lookups import go_by_indexes
 from meta_sync.core.queue import JobName, JobQueue
 from meta_sync.stores.audit import AuditAction, AuditTarget, first_ids, record_action
 from meta_sync.stores.repository import load_settings
+from meta_sync.sync.bulk import expect_bulk
 from meta_sync.sync.context import mapping_settings
 from meta_sync.sync.decide import decide, known_may_hold
 from meta_sync.sync.drain import database_time
@@ -73,7 +74,8 @@ _DISTURB = text(
         disturbed_at = clock_timestamp(), status = {status_case(Event.DISTURBED, "s.status")}, updated_at = now()
     FROM unnest(CAST(:variant_ids AS text[]), CAST(:retailer_ids AS text[]), CAST(:held AS text[]))
         AS u (variant_id, retailer_id, held)
-    WHERE s.link_id = :link_id AND s.variant_id = u.variant_id AND s.retailer_id = u.retailer_id
+    WHERE s.link_id = :link_id AND s.variant_id = ANY(CAST(:variant_ids AS text[])) AND s.variant_id = u.variant_id
+      AND s.retailer_id = u.retailer_id
     RETURNING s.variant_id
     """
 )
@@ -223,6 +225,7 @@ class RepairService:
                     "retailer_ids": [one.retailer_id for one in part],
                     "held": [",".join(sorted(held_fields(one.found or {}))) for one in part],
                 }
+                await expect_bulk(connection)
                 await connection.execute(_LOCK_IN_FLIGHT, given)
                 await write_intents(connection, store_id, variant_ids, [Lane.LIVE] * len(part))
                 disturbed = set((await connection.execute(_DISTURB, given)).scalars())

@@ -114,7 +114,8 @@ SETTLE_FINDINGS = text(
     FROM unnest(CAST(:retailer_ids AS text[]), CAST(:states AS text[]), CAST(:differences AS text[]),
         CAST(:found AS text[]), CAST(:meta_ids AS text[]), CAST(:feed_ids AS text[]))
         AS u (retailer_id, state, differences, found, meta_id, feed_id)
-    WHERE f.job_id = :job_id AND f.retailer_id = u.retailer_id AND f.state = 'suspected'
+    WHERE f.job_id = :job_id AND f.retailer_id = ANY(CAST(:retailer_ids AS text[])) AND f.retailer_id = u.retailer_id
+      AND f.state = 'suspected'
     """
 )
 AGREED = text(
