@@ -114,7 +114,7 @@ def kinds_of(decision: Decision, state: ItemState, *, now: datetime) -> int:
     if (
         state.confirmed_price is not None
         and shown.price is not None
-        and (shown.price != state.confirmed_price or _changes_sale(shown, state.confirmed_sale, now))
+        and (shown.price != state.confirmed_price or _changes_sale(shown, state, now))
     ):
         bits |= GuardKind.PRICE.bit
     return bits
@@ -149,13 +149,16 @@ def _instant(text: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def _changes_sale(shown: _Shown, confirmed_text: str | None, now: datetime) -> bool:
+def _changes_sale(shown: _Shown, state: ItemState, now: datetime) -> bool:
     """Whether a buyer sees another sale than the one Meta was told of: begun sooner, ended sooner, or of another price.
 
-    What begins or ends by the window that Meta confirmed is nothing new to Meta.
+    What begins or ends by the window that Meta confirmed is nothing new to Meta. Where Meta may hold a sale that was
+    never noted (it was confirmed before sales were, or its outcome is not known), nothing can be said.
     """
+    if state.confirmed_sale is None and "sale_price" in state.may_hold:
+        return False
     wanted = _sale(shown.sale_price, shown.sale_price_effective_date)
-    confirmed = _confirmed_sale(confirmed_text)
+    confirmed = _confirmed_sale(state.confirmed_sale)
     if confirmed is not None and confirmed.end <= now:
         confirmed = None
     if wanted is None or confirmed is None:

@@ -163,6 +163,13 @@ def test_what_meta_never_confirmed_changes_nothing() -> None:
     assert kinds_of(_decided(**_OUT, price=1), NEW_ITEM, now=NOW) == NOT_GUARDED
 
 
+def test_a_sale_that_nobody_noted_is_not_compared() -> None:
+    """Confirmed by a version that did not keep sales: an item that has one since then is not to be asked about."""
+    state = replace(_after(**_window(-5, 5)), confirmed_sale=None)
+    assert kinds_of(_decided(state, **_window(-5, 5), title="Another"), state, now=NOW) == NOT_GUARDED
+    assert kinds_of(_decided(state, **{**_window(-5, 5), "price": 2000}), state, now=NOW) == _PRICE
+
+
 def test_a_record_without_a_price_changes_none() -> None:
     state = _after(**_window(-1, 5), **_IN)
     decision = Decision(
