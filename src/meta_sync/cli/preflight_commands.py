@@ -21,10 +21,10 @@ from meta_sync.cli.options import JsonOutput, StoreId, read_settings
 from meta_sync.cli.progress import JobProgress
 from meta_sync.cli.running import run
 from meta_sync.cli.session import Session, open_session
+from meta_sync.cli.sync_commands import worker_runs
 from meta_sync.cli.tables import Column, as_it_is, show_rows
 from meta_sync.core.config import Settings
 from meta_sync.core.errors import ConflictError
-from meta_sync.factory import worker_id
 from meta_sync.stores.audit import COMMAND_LINE
 from meta_sync.sync.codes import entry_of
 from meta_sync.sync.preflight_reports import PreflightReport
@@ -82,7 +82,7 @@ def _preflight(
         async with open_session(settings) as session:
             await session.factory.stores().get(store)
             job_id = await _start_or_join(session, store, probe_images=probe_images)
-            await _work_until_over(session, store, job_id, quiet=json)
+            await _wait_until_over(session, store, job_id, quiet=json)
             return Preflight.of(await session.factory.preflight().get(store, job_id))
 
     report = run(look(read_settings()))
@@ -142,10 +142,11 @@ async def _start_or_join(session: Session, store_id: str, *, probe_images: bool)
         return running
 
 
-async def _work_until_over(session: Session, store_id: str, job_id: str, *, quiet: bool) -> None:
-    """Wait for the report, and make it here: it needs no worker, and any number may work on it."""
+async def _wait_until_over(session: Session, store_id: str, job_id: str, *, quiet: bool) -> None:
+    """Wait for the report, which a worker makes. Ctrl-C leaves it being made."""
     jobs = session.factory.jobs()
-    pipeline = session.factory.pipeline(owner=f"preflight-{worker_id()}")
+    if not await worker_runs(session.context.database):
+        console.note("No worker runs, so nothing will move. Start one with meta-sync up or meta-sync worker.")
     with JobProgress() if not quiet else nullcontext() as progress:
         while True:
             job = await jobs.get(store_id, job_id)
@@ -153,8 +154,7 @@ async def _work_until_over(session: Session, store_id: str, job_id: str, *, quie
                 progress.show(job)
             if job.is_over:
                 return
-            if not await pipeline.read_jobs_tick():
-                await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 # --- For people -----------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from meta_sync.sync.status import LastError, StoreStatus
 from meta_sync.sync.status_rules import PREVIEW
 from meta_sync.sync.tables import worker_heartbeats
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "worker_runs"]
 
 _MOST_STORES = 200
 _LOOK_SECONDS = 1.0
@@ -237,7 +237,7 @@ def _distrust(
 async def _watch(session: Session, store_id: str, job_id: str, *, quiet: bool) -> JobView:
     """Show the job until it is over."""
     jobs = session.factory.jobs()
-    if not await _worker_runs(session.context.database):
+    if not await worker_runs(session.context.database):
         console.note("No worker runs, so nothing will move. Start one with meta-sync up or meta-sync worker.")
     with JobProgress() if not quiet else nullcontext() as progress:
         try:
@@ -255,7 +255,8 @@ async def _watch(session: Session, store_id: str, job_id: str, *, quiet: bool) -
             raise
 
 
-async def _worker_runs(database: Database) -> bool:
+async def worker_runs(database: Database) -> bool:
+    """Whether any worker was seen in the last seconds."""
     recently = func.now() - text("interval '10 seconds'")
     statement = select(func.count()).where(worker_heartbeats.c.seen_at > recently)
     async with database.platform() as connection:
