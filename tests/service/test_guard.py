@@ -25,7 +25,7 @@ from meta_sync.sync.models import DecisionKind
 from meta_sync.sync.ticks import Pipeline
 from tests.support.pipeline import arm as misbehave
 from tests.support.pipeline import assert_tidy, execute, fetch, one
-from tests.support.world import World, open_world, variant
+from tests.support.world import World, open_world, product, variant
 
 _PRODUCTS, _EACH = 10, 10
 _TAKE_A_NUMBER = text("SELECT pg_current_xact_id()")
@@ -52,9 +52,11 @@ class Shop:
 
     async def put(self, *products: int, **fields: Any) -> None:
         """Put whole products, ten variants each; fields are those of the variants."""
-        for number in products:
-            ids = [f"p{number}-{index}" for index in range(_EACH)]
-            await self.world.put(f"p{number}", *(variant(one, **fields) for one in ids))
+        wanted = [
+            product(f"p{number}", *(variant(f"p{number}-{index}", **fields) for index in range(_EACH)))
+            for number in products
+        ]
+        await self.world.catalog.put_products(self.store_id, wanted)
 
     async def stock(self, *products: int, **inventory: Any) -> None:
         for number in products:
