@@ -287,6 +287,16 @@ async def test_a_walk_is_begun_anew_when_meta_loses_the_place(world: World) -> N
     assert await _keys(world) == 0
 
 
+async def test_a_list_that_leads_in_a_circle_is_left(world: World) -> None:
+    _small_pages(world)
+    job_id = await _start(world)
+    await world.pipeline().read_jobs_tick()
+    async with world.database.platform() as connection:
+        await connection.execute(text("UPDATE jobs SET looked_at = 20000 WHERE job_id = :id"), {"id": job_id})
+    found = await _to_the_end(world, job_id)
+    assert (found.job.status, found.job.error_code) == ("error", "reading_refused")
+
+
 async def test_a_page_that_is_too_much_is_halved(world: World) -> None:
     _small_pages(world, 40)
     _arm(world, FaultKind.REDUCE_DATA, edge="products", count=2)

@@ -314,7 +314,7 @@ def _drift(facts: StoreFacts) -> list[Check]:
             "drift",
             "warning",
             f"{last.drift_percent:g} % of the items were not at Meta as it confirmed them, {ago} ago.",
-            f"See and repair them with: meta-sync reconcile --store {facts.store_id} --watch --repair",
+            f"See and repair them with: meta-sync reconcile --repair --store {facts.store_id}",
         )
     ]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from math import inf
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -41,6 +42,9 @@ from meta_sync.sync.reconcile_second_read import SecondRead
 from meta_sync.sync.reconcile_statements import NOTE_COUNT, SEEN, UNSEEN
 
 __all__ = ["ReconcileHandler"]
+
+_MOST_ROUNDS = 6
+_ITEMS_TO_SPARE = 10_000
 
 _OURS_PER_PAGE = 2_000
 """Rows per page of the walk over our own items: some tens of milliseconds in one transaction."""
@@ -79,6 +83,8 @@ class ReconcileHandler:
         )
         await failpoint("reconcile.after_page")
         match answer:
+            case Read() if job.looked_at > _most_items(progress.product_count):
+                await self._ledger.endless(job)
             case Read(value=page, asked_at=asked_at) if _leads_on(page, job.cursor):
                 await retry_transaction(lambda: self._note_page(job, page, asked_at))
             case Refused() if job.cursor is None:
@@ -203,6 +209,11 @@ class ReconcileHandler:
             await advance(connection, job, stage=REREADING, cursor="", result=result, in_seconds=wait)
         else:
             await finish(connection, job, result)
+
+
+def _most_items(product_count: int | None) -> float:
+    """More than every walk that is begun anew can meet; whoever meets more is led in a circle."""
+    return inf if product_count is None else _MOST_ROUNDS * product_count + _ITEMS_TO_SPARE
 
 
 def _leads_on(page: ProductsPage, cursor: str | None) -> bool:

@@ -139,6 +139,12 @@ class Ledger:
             progress.tally = ReconcileTally()
             await advance(connection, job, stage=READING, cursor=None, result=progress.stored())
 
+    async def endless(self, job: ReadJob) -> None:
+        """End a walk that met many times as many items as there are."""
+        async with self._database.platform() as connection:
+            said = "Meta's list of items has no end: it leads in a circle."
+            await fail(connection, job, "reading_refused", message=said)
+
     async def ask_for_less(self, job: ReadJob, progress: Progress, until: datetime | None) -> None:
         """The same place again with the smaller question that the progress says."""
         async with self._database.platform() as connection:

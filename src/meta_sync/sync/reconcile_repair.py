@@ -229,8 +229,10 @@ class RepairService:
                 await connection.execute(_LOCK_IN_FLIGHT, given)
                 await write_intents(connection, store_id, variant_ids, [Lane.LIVE] * len(part))
                 disturbed = set((await connection.execute(_DISTURB, given)).scalars())
-                await connection.execute(_ACTED, given)
-                await connection.execute(_EVENTS, given)
+                done = [one for one in part if one.variant_id in disturbed]
+                acted = {"retailer_ids": [one.retailer_id for one in done], "variant_ids": sorted(disturbed)}
+                await connection.execute(_ACTED, {**given, **acted})
+                await connection.execute(_EVENTS, {**given, **acted})
                 await record_action(
                     connection,
                     store_id,

@@ -28,6 +28,7 @@ from meta_sync.sync.checkup_store import FeedFact, StoreFacts, WorkFact, judge_s
 from meta_sync.sync.codes import CODES
 from meta_sync.sync.item_queries import StateCounts
 from meta_sync.sync.models import Status
+from meta_sync.sync.reconcile_service import LastReconciliation
 from meta_sync.sync.status import LastError, StoreStatus
 
 NOW = datetime(2026, 5, 3, 12, tzinfo=UTC)
@@ -155,6 +156,8 @@ def test_a_store_in_order() -> None:
         (with_status(counts=counts(synced=95, failed=5)), {"items": "warning"}),
         (with_status(counts=counts(synced=90, failed=10)), {"items": "problem"}),
         (with_status(counts=counts(failed=1)), {"items": "warning"}),
+        (with_status(last_reconciliation=LastReconciliation("job", ago(hours=3), 0.0)), {}),
+        (with_status(last_reconciliation=LastReconciliation("job", ago(hours=3), 0.2)), {"drift": "warning"}),
         (replace(FACTS, jobs=(WorkFact("j", "sync", ago(minutes=4)),)), {}),
         (replace(FACTS, jobs=(WorkFact("j", "sync", ago(minutes=6)),)), {"jobs": "problem"}),
         (replace(FACTS, imports=(WorkFact("i", "import", ago(minutes=6)),)), {"imports": "problem"}),
