@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from meta_sync.catalog import working_set
 from meta_sync.core.clock import utc_now
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError
@@ -184,6 +185,16 @@ async def test_what_cannot_be_adopted_says_why(calm: World) -> None:
     }
     assert (result.done, result.remaining) == ([], False)
     assert set((await states_of(calm)).values()) == {"agreed"}
+
+
+async def test_a_group_that_is_full_takes_no_more(calm: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(working_set, "MAX_VARIANTS", 2)
+    items = [at_meta_item(one, item_group_id="shirt", color=one) for one in ("a", "b", "c")]
+    result = await _adopted(calm, *items)
+    assert (result.done, [(one.retailer_id, one.code.value) for one in result.not_done]) == (
+        ["a", "b"],
+        [("c", "group_full")],
+    )
 
 
 @pytest.mark.parametrize("state", ["suspected", "withdrawn", "repaired"])
