@@ -153,6 +153,7 @@ async def test_tombstones_that_were_never_sent_are_not_looked_at(world: World) -
     world.sandbox.catalog(DEMO_CATALOG_ID).items["foreign"] = {"id": "foreign", "price": "1.00 EUR"}
     await world.put("p", variant("foreign", None), variant("other", None))
     await world.connect()
+    await world.approve()
     await world.run()
     await world.catalog.delete_product(world.store_id, "p")
     await world.run()
