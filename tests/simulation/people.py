@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.queue import MemoryJobQueue
+from meta_sync.sync.guard_statements import DECIDED
 from meta_sync.sync.job_models import UNFINISHED, JobOrder
 from meta_sync.sync.job_statements import CANCEL
 from meta_sync.sync.jobs import JobService
@@ -67,6 +69,8 @@ class People:
             "batch_size": world.plan.batch_size,
             "handle_poll_max_age_minutes": 10 if world.plan.gives_up_soon else 30,
         }
+        if world.plan.guarded:
+            self.settings |= {"guard_min_items": 1, "guard_max_share": 0.4}
         self.catalog = CATALOGS[0]
 
     async def set_up(self) -> None:
@@ -98,6 +102,17 @@ class People:
         token = f"EAAB-simulated-{self.tokens}"
         self.world.meta.tokens.add(token)
         return token
+
+    async def release_holds(self) -> None:
+        """Release whatever is held, for ever; in a time of its own, so that nothing else is drawn otherwise."""
+        rng = random.Random(f"holds {self.world.plan.seed}")
+        while True:
+            await asyncio.sleep(rng.uniform(20, 400))
+            async with self.requests.platform() as connection:
+                for row in self.world.tables["holds"]:
+                    if row["state"] == "held":
+                        given = {"hold_id": row["hold_id"], "items": row["items"], "actor": "a person"}
+                        await connection.execute(DECIDED, {**given, "state": "released"})
 
     async def live(self) -> None:
         """Make the planned number of edits and actions, then stop."""

@@ -124,11 +124,14 @@ async def _history(world: SimulatedWorld) -> list[str]:
     people = People(world)
     await people.set_up()
     supervisor = asyncio.create_task(world.supervise(), name="supervisor")
+    deciding = asyncio.create_task(people.release_holds(), name="holds") if world.plan.guarded else None
     await people.live()
     await people.rest()
     began = world.loop.time()
     await _until_quiet(world, began)
     supervisor.cancel()
+    if deciding is not None:
+        deciding.cancel()
     for process in world.processes:
         process.cancel()
     wrong = [one.text for one in world.violations]

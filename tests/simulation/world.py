@@ -81,6 +81,8 @@ class Plan:
     poison: bool
     gives_up_soon: bool
     """Handles are given up after ten minutes, and many batches take longer, or nearly as long."""
+    guarded: bool = False
+    """The guard asks about every second item or so, and somebody releases what it holds, sooner or later."""
 
     @classmethod
     def drawn(cls, seed: int) -> Plan:
@@ -111,6 +113,8 @@ class Plan:
             gives_up_soon=gives_up_soon,
             refused=rng.random() < 0.4,
             poison=rng.random() < 0.1,
+            # Drawn apart, so that the histories of all other seeds stay as they are.
+            guarded=random.Random(f"guarded {seed}").random() < 0.25,
         )
 
 
@@ -357,6 +361,11 @@ class SimulatedWorld:
                     row["leased_until"] or self.now()
                     for row in self.tables["jobs"].rows.values()
                     if row["status"] in {"queued", "running", "cancelling"} and row["type"] not in READ_TYPES
+                ]
+                times += [
+                    row["leased_until"] or self.now()
+                    for row in self.tables["holds"].rows.values()
+                    if row["finished_at"] is None
                 ]
             case _:
                 times = self._sweep_times()

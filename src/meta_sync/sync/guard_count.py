@@ -239,10 +239,13 @@ class GuardRunner:
                 "most": _EVENTS_PAGE,
             }
             written, last = (await connection.execute(statements.EVENTS_OF_HOLD, asked)).one()
-            if written == _EVENTS_PAGE:
-                place = {"hold_id": hold.hold_id, "cursor": last, "in_flight": 0, "elsewhere": 0}
-                await connection.execute(statements.ADVANCE, place)
-                return True
+            is_last = written < _EVENTS_PAGE
+            place = {"hold_id": hold.hold_id, "cursor": None if is_last else last}
+            await connection.execute(statements.ADVANCE, {**place, "in_flight": 0, "elsewhere": 0})
+            if is_last:
+                # What was in flight when it was counted cannot be told from what is held now: it is given time to end.
+                await self._give_back(connection, hold, _RECOUNT_SECONDS)
+            return not is_last
         items, _, known_base = locked
         count = await self._count(connection, hold, context, base=known_base)
         if count.held != items:
