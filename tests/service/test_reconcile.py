@@ -230,6 +230,23 @@ async def test_what_moves_is_busy_and_not_a_finding(world: World) -> None:
     assert found.tally.compared == _ITEMS - 3
 
 
+async def test_what_was_sent_lately_is_not_even_suspected(world: World) -> None:
+    async with world.database.platform() as connection:
+        for table in ("sync_state", "variants"):
+            await connection.execute(text(f"UPDATE {table} SET updated_at = now() - interval '1 hour'"))
+        await connection.execute(
+            text("UPDATE sync_state SET last_pushed_at = updated_at, confirmed_at = updated_at")
+        )
+    # Meta shows the state before the push, and will for longer than a second read waits here.
+    _arm(world, FaultKind.READ_LAG, seconds=60)
+    await world.put("p00", variant("v00", price=7777))
+    await world.run()
+    _small_pages(world, reconcile_quiet_seconds=900.0)
+    found = await _reconcile(world)
+    assert await _findings(world, found) == []
+    assert (found.tally.busy, found.tally.agreeing) == (1, _ITEMS - 1)
+
+
 async def test_a_lagging_read_and_another_locale_make_no_drift(world: World) -> None:
     """Read-after-write lag shows the state before the last push for a while; prices come formatted for a locale."""
     _arm(world, FaultKind.READ_LAG, seconds=0.5)
