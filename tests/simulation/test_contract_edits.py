@@ -432,7 +432,10 @@ async def test_a_catalog_with_items_waits_until_it_is_approved(shop: _Shop) -> N
     assert held() == []
     await select(second, was_empty=False)
     assert held() == waits
-    assert [row["status"] for row in shop.rows("jobs") if row["type"] == "preflight"] == ["cancelled", "queued"]
+    assert [row["status"] for row in shop.rows("jobs") if row["type"] == "preflight"] == [
+        "cancelled",
+        "queued",
+    ]
     assert await approve()
     assert (held(), await approve()) == ([], False)
     approved = {row["catalog_id"]: row["first_run_approved_by"] for row in shop.rows("catalog_links")}
