@@ -139,7 +139,11 @@ class Pump:
             self._unnamed.append(self._feeds)
         # They wait for Meta, page after page: ordinary jobs, which only look at rows, do not wait with them.
         self._reads = TickLoop(
-            "read jobs", pipeline.read_jobs_tick, slots=_READ_SLOTS, idle_seconds=_JOBS_SECONDS, backoff=backoff
+            "read jobs",
+            pipeline.read_jobs_tick,
+            slots=_READ_SLOTS,
+            idle_seconds=_JOBS_SECONDS,
+            backoff=backoff,
         )
         self._unnamed.append(self._reads)
 
