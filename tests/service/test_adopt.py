@@ -11,9 +11,10 @@ from meta_sync.catalog import working_set
 from meta_sync.core.clock import utc_now
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError
-from meta_sync.sandbox.options import SandboxOptions
+from meta_sync.sandbox.options import DEMO_CATALOG_ID, SandboxOptions
 from meta_sync.sync.adopt import AdoptService
 from meta_sync.sync.adopt_models import ActResult, NotDoneCode
+from meta_sync.sync.reconcile_repair import RepairOrder
 from tests.support.findings import JOB, at_meta_item, find, put_at_meta, states_of
 from tests.support.pipeline import assert_sums, execute, fetch, one
 from tests.support.world import World, open_world, variant
@@ -239,6 +240,21 @@ async def test_another_catalog_than_the_one_that_was_read_adopts_nothing(calm: W
         await _adopt(calm)
 
 
+async def test_an_adopted_item_that_went_missing_is_put_back_by_a_repair(calm: World) -> None:
+    await _adopted(calm, at_meta_item("v", **_SALE))
+    await execute(
+        calm,
+        "INSERT INTO jobs (job_id, store_id, link_id, type, status) SELECT 'job_later', store_id, link_id,"
+        " 'reconciliation', 'success' FROM catalog_links WHERE active",
+    )
+    await find(calm, "missing", "v", job_id="job_later")
+    calm.sandbox.catalog(DEMO_CATALOG_ID).remove("v")
+    await calm.repairs.repair(calm.store_id, "job_later", RepairOrder(), actor="somebody")
+    await calm.run()
+    await calm.assert_right()
+    assert calm.at_meta().keys() == {"v"}
+
+
 async def test_it_is_noted_who_adopted_what(calm: World) -> None:
     await _adopted(calm, at_meta_item("v"))
     assert await fetch(
@@ -258,7 +274,7 @@ async def test_listed_foreign_items_are_deleted_and_those_of_a_feed_refused(worl
     put_at_meta(world, at_meta_item("fed"), feed_id="77")
     await find(world, "foreign", "old", "kept", "fed")
     service = AdoptService(world.database, world.queue, utc_now)
-    asked = {"retailer_ids": ["old", "fed"], "actor": "somebody"}
+    asked: Any = {"retailer_ids": ["old", "fed"], "actor": "somebody"}
     dry: Any = await service.delete_foreign(world.store_id, JOB, dry_run=True, **asked)
     assert (dry.done, await fetch(world, "SELECT 1 FROM variants")) == (["old"], [])
     result = await service.delete_foreign(world.store_id, JOB, **asked)

@@ -66,9 +66,11 @@ _LOCK_IN_FLIGHT = text(
     ) AS locked
     """
 )
+# What a person discarded stays discarded. An adopted item is left alone by the same column, as long as it is at Meta.
 _DISTURB = text(
     f"""
     UPDATE sync_state AS s SET
+        discarded_hash = CASE WHEN s.discarded_hash = s.confirmed_hash THEN NULL ELSE s.discarded_hash END,
         confirmed_hash = NULL, rejected_hash = NULL, batch_limit = NULL, retry_at = NULL, presence = 'maybe',
         may_hold = ARRAY(SELECT DISTINCT h.name FROM unnest(s.may_hold || string_to_array(u.held, ',')) AS h (name) ORDER BY 1),
         disturbed_at = clock_timestamp(), status = {status_case(Event.DISTURBED, "s.status")}, updated_at = now()
