@@ -47,7 +47,9 @@ async def hold_first_run(connection: AsyncConnection, link: ActiveLink) -> None:
     await insert_job(connection, link.store_id, link.link_id, PREFLIGHT, requested_by=None)
 
 
-async def approve_first_run(connection: AsyncConnection, link: ActiveLink, job_id: str, *, actor: str) -> bool:
+async def approve_first_run(
+    connection: AsyncConnection, link: ActiveLink, job_id: str, *, actor: str
+) -> bool:
     """Let the store send into its catalog; whether that was news. The store's row must be locked.
 
     Parameters
