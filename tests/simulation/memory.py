@@ -144,7 +144,7 @@ class Table:
         self._stamps = 0
         self.dirty: list[Table] = []
         """The tables with something to undo; one list for all tables of a database."""
-        self.watch: Callable[[str, Row | None, Row | None], None] | None = None
+        self.watchers: list[Callable[[str, Row | None, Row | None], None]] = []
         """Told of each change as it is made, before it is known whether it is committed."""
 
     def __iter__(self) -> Iterator[Row]:
@@ -201,8 +201,8 @@ class Table:
             self._index.setdefault(row[self._index_column], {})[key] = None
 
     def _note(self, key: tuple[Any, ...], earlier: Row | None, later: Row | None = None) -> None:
-        if self.watch is not None:
-            self.watch(self.name, earlier, later)
+        for watcher in self.watchers:
+            watcher(self.name, earlier, later)
         if not self._undo:
             self.dirty.append(self)
         self._undo.append((key, earlier))

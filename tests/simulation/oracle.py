@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from meta_sync.sync.context import StoreContext, load_context
 from meta_sync.sync.mapping import MappedItem, Mapper
-from meta_sync.sync.models import DELETE_HASH
+from meta_sync.sync.models import DELETE_HASH, GRACE_HASH
 from meta_sync.sync.reading import read_items
 from tests.simulation.people import FOREIGN_TITLES
 from tests.simulation.world import STORE, SimulatedWorld
@@ -121,6 +123,11 @@ async def judge(world: SimulatedWorld) -> list[str]:
         retailer_id = state.retailer_id or (wanted or {}).get("id") or item.variant_id
         expected.add(retailer_id)
         row = world.tables["sync_state"].get(context.link.link_id, item.variant_id)
+        if row is not None and _is_discarded(row, mapped):
+            found += [
+                f"{item.variant_id}: {one}" for one in _judge_discarded(world, row, at_meta.get(retailer_id))
+            ]
+            continue
         found += [
             f"{item.variant_id}: {one}"
             for one in _judge_item(world, row, wanted, at_meta.get(retailer_id), mapped)
@@ -130,6 +137,29 @@ async def judge(world: SimulatedWorld) -> list[str]:
         if at_meta[retailer_id].get("title") not in FOREIGN_TITLES:
             found.append(f"{retailer_id} is at Meta and nobody's")
     return found
+
+
+def _is_discarded(row: Mapping[str, Any], mapped: Any) -> bool:
+    """Whether a person wants the item to stay as it is, and the store still wants what was discarded then."""
+    if not isinstance(mapped, MappedItem):
+        is_there = row["retailer_id"] is not None and row["presence"] != "absent"
+        return is_there and row["discarded_hash"] in {DELETE_HASH, GRACE_HASH}
+    return bool(row["discarded_hash"] == mapped.hash)
+
+
+def _judge_discarded(
+    world: SimulatedWorld, row: Mapping[str, Any], shown: Mapping[str, Any] | None
+) -> Iterator[str]:
+    """It is at Meta as Meta confirmed it last. What nobody knew of when it was discarded, nobody can say now."""
+    if row["confirmed_hash"] in {None, GRACE_HASH}:
+        return
+    kept = world.tables["item_payloads"].get(row["link_id"], row["variant_id"])
+    confirmed = orjson.loads(kept["payload"]) if kept is not None else {}
+    confirmed = {name: value for name, value in confirmed.items() if value not in ("", [], None)}
+    if shown != confirmed:
+        yield f"was discarded and is not as it was confirmed: {dict(shown or {})} instead of {confirmed}"
+    if row["status"] != "synced":
+        yield f"was discarded, is confirmed, and is {row['status']}"
 
 
 def _judge_item(

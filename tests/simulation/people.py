@@ -103,8 +103,8 @@ class People:
         self.world.meta.tokens.add(token)
         return token
 
-    async def release_holds(self) -> None:
-        """Release whatever is held, for ever; in a time of its own, so that nothing else is drawn otherwise."""
+    async def decide_holds(self) -> None:
+        """Release or discard whatever is held, for ever; in a time of its own, so that nothing else is drawn otherwise."""
         rng = random.Random(f"holds {self.world.plan.seed}")
         while True:
             await asyncio.sleep(rng.uniform(20, 400))
@@ -112,7 +112,8 @@ class People:
                 for row in self.world.tables["holds"]:
                     if row["state"] == "held":
                         given = {"hold_id": row["hold_id"], "items": row["items"], "actor": "a person"}
-                        await connection.execute(DECIDED, {**given, "state": "released"})
+                        state = rng.choice(["released", "released", "discarded"])
+                        await connection.execute(DECIDED, {**given, "state": state})
 
     async def live(self) -> None:
         """Make the planned number of edits and actions, then stop."""

@@ -92,7 +92,7 @@ def run_seed(
         if trace:
             world.trace = []
             for name in _WATCHED:
-                tables[name].watch = world.log_row
+                tables[name].watchers.append(world.log_row)
         if plan.refused:
             world.meta.unwanted = _unwanted
         if plan.poison:
@@ -124,7 +124,7 @@ async def _history(world: SimulatedWorld) -> list[str]:
     people = People(world)
     await people.set_up()
     supervisor = asyncio.create_task(world.supervise(), name="supervisor")
-    deciding = asyncio.create_task(people.release_holds(), name="holds") if world.plan.guarded else None
+    deciding = asyncio.create_task(people.decide_holds(), name="holds") if world.plan.guarded else None
     await people.live()
     await people.rest()
     began = world.loop.time()

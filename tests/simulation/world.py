@@ -27,6 +27,7 @@ from tests.simulation.clock import EPOCH, VirtualLoop
 from tests.simulation.memory import MemoryDatabase, Table
 from tests.simulation.meta import SimulatedMeta
 from tests.simulation.process import Process
+from tests.simulation.watch import watch_attempts
 
 __all__ = ["HOST", "STORE", "TIMING", "Plan", "SimulatedWorld", "Violation"]
 
@@ -82,7 +83,7 @@ class Plan:
     gives_up_soon: bool
     """Handles are given up after ten minutes, and many batches take longer, or nearly as long."""
     guarded: bool = False
-    """The guard asks about every second item or so, and somebody releases what it holds, sooner or later."""
+    """The guard asks about every second item or so, and somebody decides about what it holds, sooner or later."""
 
     @classmethod
     def drawn(cls, seed: int) -> Plan:
@@ -153,7 +154,8 @@ class SimulatedWorld:
         self.meta = SimulatedMeta(self.rng, self.plan.adversity, self._known_handles)
         self.meta.log = self.log
         self.meta.on_call = self._check_call
-        self.tables["item_payloads"].watch = self._check_confirmed
+        self.tables["item_payloads"].watchers.append(self._check_confirmed)
+        watch_attempts(self.tables, self.violate)
         self.processes: list[Process] = []
         self.database_away_until = 0.0
         self.thawed_at = -10.0
