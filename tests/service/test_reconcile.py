@@ -326,6 +326,30 @@ async def test_a_page_that_is_too_much_is_halved(world: World) -> None:
         assert (await connection.execute(text("SELECT count(*) FROM store_pauses"))).scalar_one() == 0
 
 
+async def test_what_was_asked_for_in_small_pieces_is_asked_for_in_larger_ones_again(world: World) -> None:
+    """Meta was slow for a minute, or does not take one id: a large catalog is not read ten by ten for that."""
+    _small_pages(world, 40)
+    for number in range(30):
+        _catalog(world).store(f"x{number:02d}", {"id": f"x{number:02d}", "title": "Mug"})
+    _arm(world, FaultKind.REDUCE_DATA, edge="products", count=2)
+    job_id = await _start(world)
+
+    async def waits() -> bool:
+        return await _stage(world, job_id) == "rereading"
+
+    await _tick(world, waits)
+    walked = (await world.reconciliations.get(world.store_id, job_id)).job.result
+    assert walked is not None
+    assert walked["pageItems"] > 10
+    # A hundred, fifty, twenty-five and so on, until the one item is left that it is about.
+    _arm(world, FaultKind.GRAPH_ERROR, edge="products", count=7, code=100, status=400, message="No filter")
+    before = len(world.sandbox.requests)
+    found = await _to_the_end(world, job_id)
+    assert (found.job.status, found.tally.foreign) == ("success", 29)
+    # Seven refusals; then 2, 4, 8, 16 items at a time.
+    assert len(world.sandbox.requests) - before == 7 + 4
+
+
 # --- waits and interruptions --------------------------------------------------------------------------------------------
 
 

@@ -111,6 +111,7 @@ class ReconcileHandler:
                 if page.total_count is not None:
                     await connection.execute(NOTE_COUNT, said)
             await self._compare_page(connection, job, progress, link=link, page=page, asked_at=asked_at)
+            progress.page_was_read(self._timing)
             await advance(
                 connection,
                 job,

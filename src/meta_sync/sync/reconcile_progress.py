@@ -81,6 +81,18 @@ class Progress:
             "productCount": self.product_count,
         }
 
+    def page_was_read(self, timing: ReconcileTiming) -> None:
+        """A page that was answered: the next may be a little larger, up to what was asked for at first.
+
+        What made them small may have been a bad minute of Meta's. Where it was not, one question in eight is for nothing.
+        """
+        larger = self.page_items + max(1, self.page_items // 10)
+        self.page_items = max(self.page_items, min(timing.reconcile_page_items, larger))
+
+    def chunk_was_read(self) -> None:
+        """The item that a small chunk was about is behind us: the next is twice as large."""
+        self.chunk_items = min(_CHUNK, 2 * self.chunk_items)
+
     @property
     def seen_kind(self) -> str:
         """Under which name the items of this walk are remembered; those of one that was begun anew say nothing."""

@@ -89,6 +89,7 @@ class SecondRead:
             if len(chunk) < progress.chunk_items:
                 await self._end(connection, job, progress)
                 return
+            progress.chunk_was_read()
             await advance(
                 connection,
                 job,
