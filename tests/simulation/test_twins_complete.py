@@ -49,6 +49,8 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.adopt.FINDING_DONE": _DECIDED,
     "meta_sync.sync.adopt.GIVE_UP_STATES": _DECIDED,
     "meta_sync.sync.adopt.LEDGER_IDS": _DECIDED,
+    "meta_sync.sync.adopt.RELEASE_DELETES": _DECIDED,
+    "meta_sync.sync.adopt_statements.CHANGED_SINCE": _DECIDED,
     "meta_sync.sync.adopt_statements.LOCK_IN_FLIGHT": _DECIDED,
     "meta_sync.sync.adopt_statements.LOOK_AGAIN": _DECIDED,
     "meta_sync.sync.adopt_statements.NEW_STATES": _DECIDED,

@@ -37,12 +37,14 @@ from meta_sync.sync.adopt_statements import (
     FINDINGS_AFTER,
     GIVE_UP_STATES,
     LEDGER_IDS,
+    RELEASE_DELETES,
 )
 from meta_sync.sync.context import mapping_settings
 from meta_sync.sync.decide import KeptCode, is_as_adopted
+from meta_sync.sync.guard import GuardKind
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.mapping_fields import MANAGED_FIELDS
-from meta_sync.sync.models import ADOPTED_HASH
+from meta_sync.sync.models import ADOPTED_HASH, GRACE_OVER
 from meta_sync.sync.outbox import OutboxSink
 from meta_sync.sync.reading import read_chosen
 from meta_sync.sync.reconcile_models import Verdict
@@ -202,8 +204,11 @@ class _Page:
         for retailer_id in ids:
             working.delete(retailer_id)
         await save_working_set(self.connection, self.store_id, working, OutboxSink())
+        released = {"store_id": self.store_id, "variant_ids": ids, "kinds": GuardKind.DELETE.bit}
+        await self.connection.execute(RELEASE_DELETES, released)
         given = {"link_id": self.link.link_id, "variant_ids": ids, "epoch": self.link.epoch}
-        states = await self.connection.execute(GIVE_UP_STATES, {**given, "managed": sorted(MANAGED_FIELDS)})
+        given |= {"managed": sorted(MANAGED_FIELDS), "grace_over": GRACE_OVER}
+        states = await self.connection.execute(GIVE_UP_STATES, given)
         if set(states.scalars()) != set(ids):
             raise ConcurrentWriteError
         await self._finish("deleted", {one: one for one in ids})

@@ -21,7 +21,7 @@ from meta_sync.sync.mapping_money import PriceFormat
 from meta_sync.sync.mapping_sale import OPEN_END, OPEN_START
 from meta_sync.sync.mapping_words import AVAILABILITIES as AVAILABILITY_WORDS
 from meta_sync.sync.mapping_words import fold, option_field
-from meta_sync.sync.reconcile_compare import READ_NAMES, price_readings
+from meta_sync.sync.reconcile_compare import CUT, READ_NAMES, price_readings
 
 __all__ = ["adopted_product", "field_values", "price_subunits", "shown_options"]
 
@@ -43,6 +43,7 @@ def adopted_product(found: Mapping[str, Any], *, currency: str) -> ProductInput:
     UnreadableItemError
         The price, its currency or a value of it cannot be taken over.
     """
+    _require_whole(found)
     retailer_id = str(found["retailer_id"])
     price, sale = _prices(found, currency)
     start, end = _window(found)
@@ -82,7 +83,13 @@ def field_values(found: Mapping[str, Any], *, currency: str) -> dict[str, Any]:
     """By field, under the names and in the form we write, what Meta shows; ``None`` for what it shows nothing of.
 
     Fields that cannot be read for certain are left out.
+
+    Raises
+    ------
+    UnreadableItemError
+        What was kept of the item is not whole.
     """
+    _require_whole(found)
     values: dict[str, Any] = {}
     for name, read_name in READ_NAMES.items():
         shown = found.get(read_name)
@@ -107,6 +114,12 @@ def field_values(found: Mapping[str, Any], *, currency: str) -> dict[str, Any]:
         values["sale_price"] = None if sale is None else money.text(money.amount(sale))
         values["sale_price_effective_date"] = _window_text(found) if sale is not None else None
     return {name: value for name, value in values.items() if name in MANAGED_FIELDS - _NOT_KEPT}
+
+
+def _require_whole(found: Mapping[str, Any]) -> None:
+    """Refuse what was cut to be kept: half a text, or a field that only seems to be empty, is nobody's value."""
+    if CUT in found:
+        raise UnreadableItemError(NotDoneCode.NOT_STORABLE)
 
 
 def price_subunits(shown: str, currency: str) -> int:

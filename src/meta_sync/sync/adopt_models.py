@@ -35,6 +35,8 @@ class NotDoneCode(StrEnum):
     """A feed put the item there, and would again."""
     NOTHING_CHOSEN = "nothing_chosen"
     """None of the fields that were chosen can be taken or pinned."""
+    CHANGED_SINCE = "changed_since"
+    """It was sent, or changed in the store, since Meta was read."""
     STOCK_DECIDES = "stock_decides"
     """The availability follows from the stock."""
 

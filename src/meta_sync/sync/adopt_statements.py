@@ -10,6 +10,7 @@ from meta_sync.sync.states import Event, status_case
 __all__ = [
     "ADOPT_STATES",
     "AS_ADOPTED",
+    "CHANGED_SINCE",
     "EVENTS",
     "FINDINGS",
     "FINDINGS_AFTER",
@@ -21,9 +22,12 @@ __all__ = [
     "NEW_STATES",
     "PIN",
     "PINNED",
+    "RELEASE_DELETES",
 ]
 
-_COLUMNS = "retailer_id, link_id, variant_id, product_id, verdict, differences, found, feed_id"
+_COLUMNS = (
+    "retailer_id, link_id, variant_id, product_id, verdict, differences, found, feed_id, second_read_at"
+)
 FINDINGS = text(
     f"""
     SELECT {_COLUMNS} FROM reconcile_findings
@@ -49,10 +53,23 @@ FINDING_DONE = text(
     WHERE f.job_id = :job_id AND f.retailer_id = u.retailer_id AND f.state = 'agreed'
     """
 )
+# Ids that the link has sent items under, and those of variants that it has sent under another id.
 LEDGER_IDS = text(
     """
     SELECT retailer_id FROM sync_state
     WHERE link_id = :link_id AND retailer_id = ANY(CAST(:retailer_ids AS text[]))
+    UNION
+    SELECT variant_id FROM sync_state
+    WHERE link_id = :link_id AND variant_id = ANY(CAST(:retailer_ids AS text[])) AND retailer_id IS NOT NULL
+    """
+)
+# What Meta showed is older than what was sent since, or than what the store made of the variant since.
+CHANGED_SINCE = text(
+    """
+    SELECT s.in_flight IS NOT NULL OR s.last_pushed_at > CAST(:read_at AS timestamptz)
+        OR v.updated_at > CAST(:read_at AS timestamptz)
+    FROM sync_state AS s JOIN variants AS v ON v.store_id = s.store_id AND v.variant_id = s.variant_id
+    WHERE s.link_id = :link_id AND s.variant_id = :variant_id AND v.store_id = :store_id
     """
 )
 # As at Meta and as the store has it at once: nothing is sent until the row wants something else, and then whatever Meta
@@ -85,15 +102,22 @@ AS_ADOPTED = text(
       AND s.in_flight IS NULL AND s.discarded_hash = s.confirmed_hash
     """
 )
-# Asked for by name, like an exclusion: no grace, and not for the guard to hold.
+# Asked for by name: its grace is over. It is not excluded, so that the store may sell something under the id.
 GIVE_UP_STATES = text(
     f"""
     UPDATE sync_state SET retailer_id = variant_id, presence = 'maybe', confirmed_epoch = :epoch, confirmed_hash = NULL,
-        may_hold = CAST(:managed AS text[]), excluded_at = now(), status = {status_case(Event.DISTURBED)},
+        may_hold = CAST(:managed AS text[]), grace_until = :grace_over, status = {status_case(Event.DISTURBED)},
         updated_at = now()
     WHERE link_id = :link_id AND variant_id = ANY(CAST(:variant_ids AS text[])) AND retailer_id IS NULL
       AND in_flight IS NULL
     RETURNING variant_id
+    """
+)
+# A person named them: nothing for the guard to hold.
+RELEASE_DELETES = text(
+    """
+    UPDATE intents SET released_kinds = released_kinds | CAST(:kinds AS smallint)
+    WHERE store_id = :store_id AND variant_id = ANY(CAST(:variant_ids AS text[]))
     """
 )
 EVENTS = text(

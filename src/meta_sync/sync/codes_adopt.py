@@ -57,6 +57,11 @@ ADOPT = table(
             "Choose fields among those that the finding names.",
         ),
         (
+            "changed_since",
+            "The item was sent to Meta, or changed in the store, after Meta was read.",
+            "Start a new reconciliation and decide about what it finds.",
+        ),
+        (
             "stock_decides",
             "The availability follows from the stock that the store tracks.",
             "Correct the stock in the store.",

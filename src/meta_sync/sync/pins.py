@@ -28,6 +28,7 @@ from meta_sync.stores.repository import load_settings
 from meta_sync.sync.adopt_mapping import field_values
 from meta_sync.sync.adopt_models import ActResult, NotDoneCode, UnreadableItemError
 from meta_sync.sync.adopt_statements import (
+    CHANGED_SINCE,
     EVENTS,
     FINDING_DONE,
     FINDINGS,
@@ -226,6 +227,9 @@ async def _item(connection: AsyncConnection, store_id: str, job_id: str, retaile
         raise UnreadableItemError(NotDoneCode.NOT_AMONG_FINDINGS)
     if finding.link_id != link.link_id:
         raise ConflictError("The reconciliation was of another catalog than the selected one.")
+    asked_of = {"store_id": store_id, "link_id": link.link_id, "variant_id": finding.variant_id}
+    if await connection.scalar(CHANGED_SINCE, {**asked_of, "read_at": finding.second_read_at}):
+        raise UnreadableItemError(NotDoneCode.CHANGED_SINCE)
     return _Item(connection, store_id, link, settings.currency, finding)
 
 

@@ -23,6 +23,7 @@ from meta_sync.sync.mapping_money import WHOLE_UNIT_CURRENCIES
 from meta_sync.sync.mapping_sale import OPEN_END, OPEN_START
 
 __all__ = [
+    "CUT",
     "MAX_FOUND_BYTES",
     "READ_FIELDS",
     "READ_NAMES",
@@ -76,8 +77,11 @@ READ_FIELDS = (
 )
 """What a walk asks for."""
 
-MAX_FOUND_BYTES = 20_000
-"""Of what Meta showed of one item, as it is kept."""
+MAX_FOUND_BYTES = 120_000
+"""Of what Meta showed of one item, as it is kept: room for every text and every address that an item may have."""
+
+CUT = "_cut"
+"""Stands with an item that is not kept whole: what is left of it says nothing for certain."""
 
 _CUT_CHARACTERS = 500
 
@@ -132,7 +136,9 @@ def compare(payload: Mapping[str, Any], shown: Mapping[str, Any]) -> Comparison:
 
 
 def held_fields(shown: Mapping[str, Any]) -> frozenset[str]:
-    """The fields we manage that Meta shows a value of, under the names we write."""
+    """The fields we manage that Meta shows a value of, under the names we write; all, where that was not kept whole."""
+    if CUT in shown:
+        return MANAGED_FIELDS
     held = {name for name, read in READ_NAMES.items() if not _is_empty(shown.get(read))}
     if _shown_window(shown):
         held.add("sale_price_effective_date")
@@ -143,7 +149,7 @@ def bounded(shown: Mapping[str, Any]) -> dict[str, Any]:
     """What Meta showed, short enough to be kept: long texts are cut, and lists left out, only where it is too much."""
     if len(orjson.dumps(dict(shown), default=str)) <= MAX_FOUND_BYTES:
         return dict(shown)
-    kept = {name: _cut(value) for name, value in shown.items()}
+    kept = {CUT: True, **{name: _cut(value) for name, value in shown.items()}}
     while kept and len(orjson.dumps(kept, default=str)) > MAX_FOUND_BYTES:
         # The longest goes first; ids are never the longest.
         del kept[max(kept, key=lambda name: len(orjson.dumps(kept[name], default=str)))]

@@ -122,8 +122,21 @@ def _as_shown(shown: Sequence[Mapping[str, Any] | None]) -> dict[str, list[str |
 
 
 def _json(value: Any) -> str:
-    # PostgreSQL keeps no NUL in a text.
-    return orjson.dumps(value, default=str).decode().replace("\\u0000", "")
+    encoded = orjson.dumps(value, default=str).decode()
+    # PostgreSQL keeps no NUL in a text. A text that only tells of one looks alike once it is encoded.
+    return orjson.dumps(_without_nul(value), default=str).decode() if "\\u0000" in encoded else encoded
+
+
+def _without_nul(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\x00", "")
+        case Mapping():
+            return {_without_nul(name): _without_nul(one) for name, one in value.items()}
+        case list() | tuple():
+            return [_without_nul(one) for one in value]
+        case _:
+            return value
 
 
 def _text(value: Any) -> str | None:

@@ -25,7 +25,7 @@ from meta_sync.stores.audit import AuditAction, AuditTarget, first_ids, record_a
 from meta_sync.stores.repository import load_settings
 from meta_sync.sync.bulk import expect_bulk
 from meta_sync.sync.context import mapping_settings
-from meta_sync.sync.decide import decide, known_may_hold
+from meta_sync.sync.decide import decide, is_as_adopted, known_may_hold
 from meta_sync.sync.drain import database_time
 from meta_sync.sync.mapping import Mapper
 from meta_sync.sync.models import Decision, DecisionKind, Link, Presence
@@ -185,6 +185,7 @@ class RepairService:
                 state,
                 confirmed_hash=None,
                 rejected_hash=None,
+                discarded_hash=None if is_as_adopted(state) else state.discarded_hash,
                 presence=Presence.MAYBE,
                 may_hold=known_may_hold(state, seen_as) | held_fields(finding.found or {}),
             )
@@ -235,15 +236,16 @@ class RepairService:
                 acted = {"retailer_ids": [one.retailer_id for one in done], "variant_ids": sorted(disturbed)}
                 await connection.execute(_ACTED, {**given, **acted})
                 await connection.execute(_EVENTS, {**given, **acted})
-                await record_action(
-                    connection,
-                    store_id,
-                    actor=actor,
-                    action=AuditAction.ITEMS_REPAIRED,
-                    target_type=AuditTarget.JOB,
-                    target_id=job_id,
-                    after={"items": len(part), "variantIds": first_ids(variant_ids)},
-                )
+                if done:
+                    await record_action(
+                        connection,
+                        store_id,
+                        actor=actor,
+                        action=AuditAction.ITEMS_REPAIRED,
+                        target_type=AuditTarget.JOB,
+                        target_id=job_id,
+                        after={"items": len(done), "variantIds": first_ids(acted["variant_ids"])},
+                    )
                 await mark_due(connection, store_id)
                 return disturbed
 

@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meta_sync.core.currency import CURRENCIES, minor_unit_exponent
+from meta_sync.sync.adopt_mapping import adopted_product, field_values
+from meta_sync.sync.adopt_models import UnreadableItemError
 from meta_sync.sync.mapping_fields import MANAGED_FIELDS
 from meta_sync.sync.mapping_money import WHOLE_UNIT_CURRENCIES, PriceFormat
 from meta_sync.sync.reconcile_compare import (
+    CUT,
     MAX_FOUND_BYTES,
     READ_FIELDS,
     READ_NAMES,
@@ -242,12 +245,26 @@ def test_whatever_stands_for_a_price_is_read(shown: str, currency: str) -> None:
 def test_what_is_kept_is_bounded() -> None:
     small = {"id": "1", "name": "A", "description": "b" * 9000}
     assert bounded(small) == small
+    # Every text and address that an item may have at once.
+    legal = {
+        "id": "1",
+        "description": "\u0926" * 9_999,
+        "additional_image_urls": ["https://a/" + "c" * 2000] * 20,
+    }
+    assert bounded(legal) == legal
     large = {
         "id": "1",
-        "description": "b" * 30_000,
-        "additional_image_urls": ["https://a/" + "c" * 2000] * 20,
+        "description": "b" * 130_000,
+        "additional_image_urls": ["https://a/" + "c" * 2000] * 80,
     }
     kept = bounded(large)
     assert len(orjson.dumps(kept)) <= MAX_FOUND_BYTES
     assert kept["id"] == "1"
     assert kept["description"] == "b" * 500
+    # What is not whole is nobody's value, and may stand for any.
+    assert kept[CUT] is True
+    assert held_fields(kept) == MANAGED_FIELDS
+    with pytest.raises(UnreadableItemError):
+        field_values(kept, currency="EUR")
+    with pytest.raises(UnreadableItemError):
+        adopted_product(kept, currency="EUR")
