@@ -133,6 +133,7 @@ def _create_tables() -> None:
         sa.Column("items", sa.BigInteger, nullable=False),
         sa.Column("recent_items", sa.BigInteger, nullable=False),
         sa.Column("base_items", sa.BigInteger, nullable=False),
+        sa.Column("elsewhere_items", sa.BigInteger, nullable=False, server_default=sa.text("0")),
         sa.PrimaryKeyConstraint("link_id", "kind"),
     )
     # Few batches change what the guard counts, and each turn asks for those of the last hour.

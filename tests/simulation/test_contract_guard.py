@@ -257,9 +257,44 @@ async def test_the_end_of_counting(shop: Shop, bench: Bench) -> None:
     )
     assert shop.row(other)["held_at"] is None
     counted = {"epoch": 1, "mapping_epoch": 2, "watermark": 3, "items": 4, "recent": 5, "base": 6}
-    for items in (4, 7):
-        note = {**shop.given, "kind": "price", **counted, "items": items}
+    for items, elsewhere in ((4, 1), (7, 0)):
+        note = {**shop.given, "kind": "price", **counted, "items": items, "elsewhere": elsewhere}
         assert await bench.count(guard.NOTE_COUNT, **note) == 1
+
+
+async def test_what_another_hold_may_have_freed(shop: Shop, bench: Bench) -> None:
+    asked = {**shop.given, "hold_id": shop.hold(state="counting", created_at=bench.clock.now)}
+    shop.hold(state="held", kind="price")
+    shop.hold(state="dissolved", kind="price", finished_at=bench.clock.after(-1))
+    shop.hold(state="released", link_id=shop.link_id + 1_000_000)
+    assert await bench.ask(guard.OTHERS_FREE, **asked) == [(False,)]
+    released = shop.hold(state="released", kind="price")
+    assert await bench.ask(guard.OTHERS_FREE, **asked) == [(True,)]
+    bench.clock.move(2)
+    await bench.count(guard.FINISH, hold_id=released)
+    assert await bench.ask(guard.OTHERS_FREE, **asked) == [(True,)]
+    later = {**shop.given, "hold_id": shop.hold(state="dissolved", created_at=bench.clock.after(1))}
+    assert await bench.ask(guard.OTHERS_FREE, **later) == [(False,)]
+    assert await bench.ask(guard.OTHERS_FREE, **{**later, "link_id": 0}) == [(False,)]
+
+
+async def test_counts_that_left_something_out_are_forgotten(shop: Shop, bench: Bench) -> None:
+    counted = {"epoch": 1, "mapping_epoch": 2, "watermark": 3, "items": 4, "recent": 5, "base": 6}
+    for kind, elsewhere in (("price", 1), ("delete", 2), ("out_of_stock", 0)):
+        await bench.count(guard.NOTE_COUNT, **shop.given, kind=kind, **counted, elsewhere=elsewhere)
+    given = {"link_id": shop.link_id, "kind": "delete"}
+    assert [await bench.count(guard.FORGET_COUNTS, **given) for _ in range(2)] == [1, 0]
+
+
+async def test_all_open_holds_of_a_store_are_dissolved(shop: Shop, bench: Bench) -> None:
+    holds = [shop.hold(cursor="v"), shop.hold(kind="price", state="counting"), shop.hold(state="released")]
+    assert await bench.count(guard.DISSOLVE_OPEN, store_id=shop.store_id) == 2
+    rows = [shop.row(one) for one in holds]
+    assert [row["state"] for row in rows] == ["dissolved", "dissolved", "released"]
+    assert [(row["cursor"], row["leased_until"]) for row in rows[:2]] == [(None, None)] * 2
+    # Nobody leases them in the tests after.
+    for one in holds:
+        await bench.count(guard.FINISH, hold_id=one)
 
 
 async def test_what_is_held_is_told_and_freed_by_pages(shop: Shop, bench: Bench) -> None:

@@ -79,6 +79,8 @@ guard_counts = Table(
     # Of them, those that had gone out within the hour; and what was at Meta when it began.
     Column("recent_items", BigInteger, nullable=False),
     Column("base_items", BigInteger, nullable=False),
+    # Under other holds, and so in none of these numbers: freed from there, they have to be counted.
+    Column("elsewhere_items", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("link_id", "kind"),
 )
 

@@ -150,10 +150,11 @@ def _absent(
 
 def _taken_away(state: ItemState, link: Link, reason: str, now: datetime, *, is_job_only: bool) -> Decision:
     """Delete what this link has sent; where the store grants a grace, show it as out of stock until that is over."""
-    if state.discarded_hash in _LEFT:
-        return Decision(DecisionKind.KEEP, reason, state.retailer_id)
     until = state.grace_until
     is_asked = state.is_excluded or link.is_emptied
+    # Whoever asks for it by name, or for everything, asks for what was discarded too.
+    if state.discarded_hash in _LEFT and not is_asked:
+        return Decision(DecisionKind.KEEP, reason, state.retailer_id)
     has_grace = link.delete_grace_days > 0 and not is_asked and (until is None or now < until)
     if not has_grace:
         if is_job_only and state.rejected_hash == DELETE_HASH:

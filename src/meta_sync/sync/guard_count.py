@@ -161,7 +161,8 @@ class GuardRunner:
     ) -> bool:
         """The end of counting: held, or dissolved with a count that spares the next turns another one.
 
-        What other holds keep back may come to this kind later; it is in the count, but is no reason to hold the rest.
+        What other holds keep back may come to this kind later: whoever frees it has this count forgotten. It is no
+        reason to hold the rest, nor to count it again at every turn.
         """
         count = await self._count(connection, hold, context, base=None)
         total = count.held + count.recent + in_flight
@@ -169,22 +170,8 @@ class GuardRunner:
         await self._write(connection, hold, count, is_held=is_held, cursor="", seconds=0.0)
         if is_held:
             await mark_due(connection, hold.store_id)
-        else:
-            link = context.access.link
-            await connection.execute(
-                statements.NOTE_COUNT,
-                {
-                    "link_id": hold.link_id,
-                    "kind": hold.kind.value,
-                    "store_id": hold.store_id,
-                    "epoch": link.epoch,
-                    "mapping_epoch": context.mapping_epoch,
-                    "watermark": hold.watermark,
-                    "items": total + elsewhere,
-                    "recent": count.recent,
-                    "base": count.base,
-                },
-            )
+        elif not elsewhere or not await self._others_free(connection, hold):
+            await self._keep_count(connection, hold, context, count, total=total, elsewhere=elsewhere)
         _logger.log(
             30 if is_held else 20,
             "Changes are held until a person decides." if is_held else "What was counted may go out.",
@@ -198,6 +185,36 @@ class GuardRunner:
             threshold=count.threshold,
         )
         return True
+
+    async def _others_free(self, connection: AsyncConnection, hold: LeasedHold) -> bool:
+        asked = {"store_id": hold.store_id, "link_id": hold.link_id, "hold_id": hold.hold_id}
+        return bool(await connection.scalar(statements.OTHERS_FREE, asked))
+
+    async def _keep_count(
+        self,
+        connection: AsyncConnection,
+        hold: LeasedHold,
+        context: StoreContext,
+        count: _Count,
+        *,
+        total: int,
+        elsewhere: int,
+    ) -> None:
+        await connection.execute(
+            statements.NOTE_COUNT,
+            {
+                "link_id": hold.link_id,
+                "kind": hold.kind.value,
+                "store_id": hold.store_id,
+                "epoch": context.access.link.epoch,
+                "mapping_epoch": context.mapping_epoch,
+                "watermark": hold.watermark,
+                "items": total,
+                "recent": count.recent,
+                "base": count.base,
+                "elsewhere": elsewhere,
+            },
+        )
 
     async def _write(
         self,
@@ -254,7 +271,3 @@ class GuardRunner:
         is_held = count.held > 0 and count.held + count.recent > count.threshold
         await self._write(connection, hold, count, is_held=is_held, cursor=None, seconds=_RECOUNT_SECONDS)
         return not is_held
-
-
-def _identity(hold: LeasedHold) -> dict[str, object]:
-    return {"hold_id": hold.hold_id, "fence": hold.fence, "state": hold.state}

@@ -30,6 +30,7 @@ async def free_page(connection: AsyncConnection, hold: LeasedHold, *, kinds: int
     given = {"hold_id": hold.hold_id, "store_id": hold.store_id, "kinds": kinds, "most": _FREED_AT_ONCE}
     freed = await connection.scalar(statements.FREE, given)
     if freed:
+        await connection.execute(statements.FORGET_COUNTS, _own(hold))
         await mark_due(connection, hold.store_id)
         await _give_back(connection, hold, 0.0)
         return True
@@ -60,6 +61,7 @@ async def discard_page(connection: AsyncConnection, hold: LeasedHold, context: S
         await _discard(connection, hold, discarded)
     if freed:
         await connection.execute(statements.FREE_ROWS, {"row_ids": freed})
+        await connection.execute(statements.FORGET_COUNTS, _own(hold))
         await mark_due(connection, hold.store_id)
     await _give_back(connection, hold, 0.0 if locked else _BUSY_SECONDS)
     return bool(locked)
@@ -99,6 +101,10 @@ async def _discard(
             "codes": [HeldCode.DISCARDED.value] * len(discarded),
         },
     )
+
+
+def _own(hold: LeasedHold) -> dict[str, object]:
+    return {"link_id": hold.link_id, "kind": hold.kind.value}
 
 
 async def _give_back(connection: AsyncConnection, hold: LeasedHold, seconds: float) -> None:

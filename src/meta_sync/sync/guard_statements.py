@@ -14,8 +14,10 @@ __all__ = [
     "COUNTED",
     "DECIDED",
     "DISCARD",
+    "DISSOLVE_OPEN",
     "EVENTS_OF_HOLD",
     "FINISH",
+    "FORGET_COUNTS",
     "FREE",
     "FREE_ROWS",
     "GIVE_BACK",
@@ -26,6 +28,7 @@ __all__ = [
     "LOOK",
     "NOTE_COUNT",
     "OPEN",
+    "OTHERS_FREE",
     "PARK_UNDER",
 ]
 
@@ -172,12 +175,30 @@ COUNTED = text(
 NOTE_COUNT = text(
     """
     INSERT INTO guard_counts (link_id, kind, store_id, link_epoch, mapping_epoch, watermark, counted_at, items,
-        recent_items, base_items)
-    VALUES (:link_id, :kind, :store_id, :epoch, :mapping_epoch, :watermark, now(), :items, :recent, :base)
+        recent_items, base_items, elsewhere_items)
+    VALUES (:link_id, :kind, :store_id, :epoch, :mapping_epoch, :watermark, now(), :items, :recent, :base, :elsewhere)
     ON CONFLICT (link_id, kind) DO UPDATE SET link_epoch = excluded.link_epoch,
         mapping_epoch = excluded.mapping_epoch, watermark = excluded.watermark, counted_at = excluded.counted_at,
-        items = excluded.items, recent_items = excluded.recent_items, base_items = excluded.base_items
+        items = excluded.items, recent_items = excluded.recent_items, base_items = excluded.base_items,
+        elsewhere_items = excluded.elsewhere_items
     """
+)
+# Whether what was met under other holds may have come free since the count began. Those that are open stay so until the
+# count is kept, so that whoever frees something from them later finds it.
+OTHERS_FREE = text(
+    """
+    SELECT COALESCE(bool_or(state NOT IN ('counting', 'held')), false) FROM (
+        SELECT h.state FROM holds AS h
+        WHERE h.store_id = :store_id AND h.link_id = :link_id AND h.hold_id <> :hold_id
+          AND (h.finished_at IS NULL
+               OR h.finished_at >= (SELECT own.created_at FROM holds AS own WHERE own.hold_id = :hold_id))
+        ORDER BY h.hold_id FOR SHARE
+    ) AS others
+    """
+)
+# The hold's own kind has just counted what it frees.
+FORGET_COUNTS = text(
+    "DELETE FROM guard_counts WHERE link_id = :link_id AND kind <> :kind AND elsewhere_items > 0"
 )
 EVENTS_OF_HOLD = text(
     """
@@ -221,6 +242,13 @@ DISCARD = text(
     FROM unnest(CAST(:variant_ids AS text[]), CAST(:payload_hashes AS bytea[])) AS u (variant_id, payload_hash)
     WHERE s.link_id = :link_id AND s.variant_id = ANY(CAST(:variant_ids AS text[]))
       AND s.variant_id = u.variant_id AND s.in_flight IS NULL
+    """
+)
+# What they were opened for does not stand any more: their intents come free, and are counted anew where that is due.
+DISSOLVE_OPEN = text(
+    """
+    UPDATE holds SET state = 'dissolved', leased_until = NULL, cursor = NULL
+    WHERE store_id = :store_id AND state IN ('counting', 'held')
     """
 )
 DECIDED = text(

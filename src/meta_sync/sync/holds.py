@@ -34,6 +34,7 @@ from meta_sync.sync.reading import read_held
 __all__ = ["HeldItem", "HeldItemPage", "Hold", "HoldPage", "HoldState", "HoldsService"]
 
 _MOST_ID = 2**63 - 1
+_MOST_DIGITS = len(str(_MOST_ID))
 
 
 class HoldState(StrEnum):
@@ -316,8 +317,7 @@ class HoldsService:
         mapping = mapping_settings(settings, link.business_name)
         if mapping is None:
             return None
-        seen = Link(link.link_id, link.epoch, link.was_empty, settings.delete_grace_days)
-        return KindOf(seen, mapping, self._clock())
+        return KindOf(Link.of(link, settings.delete_grace_days), mapping, self._clock())
 
     def _place(self, scope: str, cursor: str | None, page: int, limit: int) -> tuple[Any, int]:
         """What the page lies beyond, or how many rows it skips."""
@@ -328,7 +328,8 @@ class HoldsService:
 
 
 async def _one(connection: AsyncConnection, store_id: str, hold_id: str) -> tuple[Hold, int]:
-    number = int(hold_id) if hold_id.isascii() and hold_id.isdecimal() else _MOST_ID + 1
+    is_number = hold_id.isascii() and hold_id.isdecimal() and len(hold_id) <= _MOST_DIGITS
+    number = int(hold_id) if is_number else _MOST_ID + 1
     row = None
     if number <= _MOST_ID:
         row = (await connection.execute(_ONE, {"store_id": store_id, "hold_id": number})).one_or_none()

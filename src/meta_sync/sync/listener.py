@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from meta_sync.connection.models import ActiveLink
 from meta_sync.connection.repository import active_link
 from meta_sync.sync.first_run import hold_first_run
+from meta_sync.sync.guard_statements import DISSOLVE_OPEN
 from meta_sync.sync.job_statements import DROP_PAGES, THE_CLOCK
 from meta_sync.sync.jobs import insert_job
 from meta_sync.sync.mapping import MAPPER_VERSION
@@ -92,6 +93,8 @@ class PipelineListener:
         if mapping_changed:
             link = await active_link(connection, store_id)
             if link is not None:
+                # What was held for a setting that is put right by now would never be looked at again.
+                await connection.execute(DISSOLVE_OPEN, {"store_id": store_id})
                 await self._look_at_everything(connection, store_id, link.link_id)
         if access_changed:
             await end_access_pauses(connection, store_id)

@@ -14,6 +14,7 @@ from meta_sync.connection.repository import active_link
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError, ErrorDetail
 from meta_sync.core.queue import JobName, JobQueue
+from meta_sync.sync.guard_statements import DISSOLVE_OPEN
 from meta_sync.sync.job_audit import record_start
 from meta_sync.sync.job_models import JobOrder, OrderedJob, StartedJob
 from meta_sync.sync.job_statements import RUNNING
@@ -62,6 +63,8 @@ class RemovalService:
                 await connection.execute(
                     _BEGIN, {"store_id": store_id, "link_id": link.link_id, "job_id": started.job_id}
                 )
+                # Whatever they keep back is to go now, and a person has said so.
+                await connection.execute(DISSOLVE_OPEN, {"store_id": store_id})
         except IntegrityError:
             async with self._database.store(store_id) as connection:
                 running = await connection.scalar(RUNNING, {"store_id": store_id, "type": REMOVAL})

@@ -249,6 +249,7 @@ def note_count(t: Transaction, p: Mapping[str, Any]) -> Rows:
         "items": p["items"],
         "recent_items": p["recent"],
         "base_items": p["base"],
+        "elsewhere_items": p["elsewhere"],
     }
     row = t.guard_counts.get(p["link_id"], p["kind"])
     if row is None:
@@ -256,6 +257,40 @@ def note_count(t: Transaction, p: Mapping[str, Any]) -> Rows:
     else:
         t.guard_counts.update(row, **values)
     return Rows(rowcount=1)
+
+
+@twin(guard.OTHERS_FREE)
+def others_free(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    own = t.holds.get(p["hold_id"])
+    others = [
+        row
+        for row in t.holds
+        if row["store_id"] == p["store_id"]
+        and row["link_id"] == p["link_id"]
+        and row["hold_id"] != p["hold_id"]
+        and (row["finished_at"] is None or (own is not None and row["finished_at"] >= own["created_at"]))
+    ]
+    return Rows([(any(row["state"] not in _OPEN for row in others),)])
+
+
+@twin(guard.FORGET_COUNTS)
+def forget_counts(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    doubted = [
+        row
+        for row in t.guard_counts
+        if row["link_id"] == p["link_id"] and row["kind"] != p["kind"] and row["elsewhere_items"] > 0
+    ]
+    for row in doubted:
+        t.guard_counts.delete(row)
+    return Rows(rowcount=len(doubted))
+
+
+@twin(guard.DISSOLVE_OPEN)
+def dissolve_open(t: Transaction, p: Mapping[str, Any]) -> Rows:
+    opened = [row for row in t.holds if row["store_id"] == p["store_id"] and row["state"] in _OPEN]
+    for row in opened:
+        t.holds.update(row, state="dissolved", leased_until=None, cursor=None)
+    return Rows(rowcount=len(opened))
 
 
 @twin(guard.EVENTS_OF_HOLD)
