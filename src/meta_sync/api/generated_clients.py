@@ -69,6 +69,10 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ProductStatus": ("Only active products are sent.", ("draft", "active", "archived")),
     "ProductVisibility": ("Only public products are sent.", ("public", "private")),
     "QuantityPolicy": ("How exactly Meta is told a stock.", get_args(QuantityPolicy)),
+    "RepairableVerdict": (
+        "What a repair may act on: drift of what is the store's.",
+        ("missing", "different", "orphan"),
+    ),
     "SyncJobStatus": (
         "How far a job is. `partial`: it is over, and some items failed.",
         get_args(JobStatus),
@@ -89,6 +93,10 @@ _OBJECTS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "OptionValues": (
         "What a variant is of its product, by the option's name.",
         (("VariantBody", "options"),),
+    ),
+    "ShownItem": (
+        "An item as Meta shows it, under Meta's names.",
+        (("ReconciledItem", "shown"),),
     ),
 }
 """Objects without fields of their own that are one of several choices: name, description, and where they stand."""

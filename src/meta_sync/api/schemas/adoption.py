@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from meta_sync.api.schemas.base import Answer, Body, View
 from meta_sync.sync.adopt_models import ActResult, NotDone
@@ -32,6 +32,21 @@ _Fields = Annotated[list[_Field], Field(min_length=1, max_length=50)]
 
 class AdoptBody(Body):
     """Which of the items that only Meta has are taken into the catalog: named ones, or all."""
+
+    # Told by what it may not be: makers of clients leave that out, and make a class of each of several choices.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "anyOf": [
+                    {
+                        "required": ["retailerIds", "all"],
+                        "properties": {"retailerIds": {"type": "array"}, "all": {"const": True}},
+                    },
+                    {"properties": {"retailerIds": {"type": "null"}, "all": {"const": False}}},
+                ]
+            }
+        }
+    )
 
     retailer_ids: RetailerIds | None = Field(default=None, description="The items with these ids.")
     all: StrictBool = Field(default=False, description="All of them, at most 5,000 by one call.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StringConstraints, model_validator
 
 from meta_sync.api.path_ids import href
 from meta_sync.api.schemas.adoption import ChosenFields, DecidedItem, RetailerIds, UndecidedItem
@@ -164,6 +164,15 @@ class ReconciledItem(View):
 
 class RepairBody(Body):
     """What to repair. Without a choice: everything that two reads agree on and that is the store's own."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "required": ["variantIds", "retailerIds"],
+                "properties": {"variantIds": {"type": "array"}, "retailerIds": {"type": "array"}},
+            }
+        }
+    )
 
     verdicts: Annotated[list[RepairableVerdict], Field(min_length=1)] | None = Field(
         default=None, description="Only items of these verdicts."
