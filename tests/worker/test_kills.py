@@ -13,6 +13,9 @@ from meta_sync.access.service import AccessService
 from meta_sync.catalog.ingest.imports import ImportService
 from meta_sync.core.db import Database
 from meta_sync.core.failpoints import FAILPOINTS
+from meta_sync.sandbox.options import DEMO_CATALOG_ID
+from tests.support.findings import states_of
+from tests.support.pipeline import execute, fetch
 from tests.support.processes import WorkerProcess, let_leases_run_out, open_real_world, until, until_quiet
 from tests.support.world import World, product, variant
 
@@ -97,6 +100,46 @@ async def test_an_import_is_ended_by_another_worker(world: World) -> None:
         await world.assert_right()
     view = await service.get(world.store_id, import_id)
     assert view.counts["created"] == len(world.at_meta()) == 2500
+
+
+_AGED = """
+    UPDATE sync_state SET updated_at = t.at, last_pushed_at = t.at, confirmed_at = t.at
+    FROM (SELECT now() - interval '1 hour' AS at) AS t
+"""
+
+
+async def test_a_reconciliation_is_ended_by_another_worker(world: World) -> None:
+    """Killed between Meta's answer and the transaction that writes it: nothing is counted twice, or believed too early."""
+    await world.connect()
+    await _fill(world, 1000)
+    await world.run()
+    await execute(world, _AGED)
+    await execute(world, "UPDATE variants SET updated_at = now() - interval '1 hour'")
+    catalog = world.sandbox.catalog(DEMO_CATALOG_ID)
+    catalog.remove("p1-a")
+    catalog.store("other", {"id": "other", "title": "Mug"})
+    job_id = await world.reconciliations.start(world.store_id, actor="somebody")
+
+    async def stage() -> str:
+        return (await world.reconciliations.get(world.store_id, job_id)).job.stage
+
+    async def status() -> str:
+        return (await world.reconciliations.get(world.store_id, job_id)).job.status
+
+    with WorkerProcess(world, failpoints="reconcile.after_second_read=kill") as victim:
+        await until(stage, "rereading", victim)
+        # A quarter of an hour has passed.
+        await execute(world, "UPDATE jobs SET leased_until = now()")
+        assert await victim.wait() == -signal.SIGKILL, victim.log()
+    assert set((await states_of(world)).values()) == {"suspected"}
+    await let_leases_run_out(world)
+    with WorkerProcess(world) as worker:
+        await until(status, "success", worker)
+    found = await world.reconciliations.get(world.store_id, job_id)
+    assert (found.tally.missing, found.tally.foreign, found.tally.busy) == (1, 1, 0)
+    assert (found.tally.compared, found.job.looked_at) == (2 * _PRODUCTS - 1, 2 * _PRODUCTS)
+    assert await states_of(world) == {"other": "agreed", "p1-a": "agreed"}
+    assert await fetch(world, "SELECT 1 FROM job_keys") == []
 
 
 @pytest.mark.parametrize("name", ["catalog.before_commit", "catalog.after_commit"])
