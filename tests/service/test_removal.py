@@ -85,13 +85,16 @@ async def test_a_removal_that_is_cancelled_lets_items_be_sent_again(world: World
     await world.jobs.start_bootstrap(world.store_id, requested_by="somebody")
     await world.run()
     await world.assert_right()
-    assert not await _removal(world).undo(world.store_id)
+    assert not await _removal(world).undo(world.store_id, actor="somebody")
+    assert await fetch(world, "SELECT 1 FROM audit_log WHERE action = 'removal_undone'") == []
 
 
 async def test_a_removal_that_ended_can_be_undone(world: World) -> None:
     await _removal(world).start(world.store_id, actor="somebody")
     await world.run()
-    assert await _removal(world).undo(world.store_id)
+    assert await _removal(world).undo(world.store_id, actor="somebody")
+    told = "SELECT actor, target_id FROM audit_log WHERE action = 'removal_undone'"
+    assert await fetch(world, told) == [("somebody", world.store_id)]
     await world.jobs.start_bootstrap(world.store_id, requested_by="somebody")
     await world.run()
     await world.assert_right()

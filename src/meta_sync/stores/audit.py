@@ -55,6 +55,7 @@ class AuditAction(StrEnum):
     JOB_CANCELLED = "job_cancelled"
     JOB_STARTED = "job_started"
     LINK_DISTRUSTED = "link_distrusted"
+    REMOVAL_UNDONE = "removal_undone"
     SETTINGS_CHANGED = "settings_changed"
     STORE_CREATED = "store_created"
     STORE_RENAMED = "store_renamed"

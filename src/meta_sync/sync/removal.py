@@ -14,6 +14,7 @@ from meta_sync.connection.repository import active_link
 from meta_sync.core.db import Database
 from meta_sync.core.errors import ConflictError, ErrorDetail
 from meta_sync.core.queue import JobName, JobQueue
+from meta_sync.stores.audit import AuditAction, AuditTarget, record_action
 from meta_sync.sync.guard_statements import DISSOLVE_OPEN
 from meta_sync.sync.job_audit import record_start
 from meta_sync.sync.job_models import JobOrder, OrderedJob, StartedJob
@@ -75,7 +76,17 @@ class RemovalService:
         await self._queue.wake(JobName.JOBS)
         return started
 
-    async def undo(self, store_id: str) -> bool:
-        """Let items be sent again after a removal that ended; whether there was one. A full sync sends them."""
+    async def undo(self, store_id: str, *, actor: str) -> bool:
+        """Let items be sent again after a removal; whether there was one. A full sync sends them."""
         async with self._database.store(store_id) as connection:
-            return await end_removal(connection, store_id, None)
+            if not await end_removal(connection, store_id, None):
+                return False
+            await record_action(
+                connection,
+                store_id,
+                actor=actor,
+                action=AuditAction.REMOVAL_UNDONE,
+                target_type=AuditTarget.STORE,
+                target_id=store_id,
+            )
+        return True
