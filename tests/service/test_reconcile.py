@@ -304,12 +304,17 @@ async def test_a_walk_is_begun_anew_when_meta_loses_the_place(world: World) -> N
     assert await _keys(world) == 0
 
 
-async def test_a_list_that_leads_in_a_circle_is_left(world: World) -> None:
+@pytest.mark.parametrize(
+    ("change", "looked_at"), [("result", 20_000), ("result || '{\"productCount\": null}'", 50_000_000)]
+)
+async def test_a_list_that_leads_in_a_circle_is_left(world: World, change: str, looked_at: int) -> None:
+    """Also where Meta does not tell how many items there are."""
     _small_pages(world)
     job_id = await _start(world)
     await world.pipeline().read_jobs_tick()
     async with world.database.platform() as connection:
-        await connection.execute(text("UPDATE jobs SET looked_at = 20000 WHERE job_id = :id"), {"id": job_id})
+        moved = f"UPDATE jobs SET looked_at = {looked_at}, result = {change} WHERE job_id = :id"
+        await connection.execute(text(moved), {"id": job_id})
     found = await _to_the_end(world, job_id)
     assert (found.job.status, found.job.error_code) == ("error", "reading_refused")
 
@@ -584,3 +589,14 @@ async def test_what_is_old_goes(world: World) -> None:
         await connection.execute(text("UPDATE jobs SET finished_at = now() - interval '31 days'"))
         await purge(connection)
         assert (await connection.execute(text("SELECT count(*) FROM reconcile_findings"))).scalar_one() == 0
+
+
+async def test_only_the_newest_keep_lists_of_what_may_be_the_whole_catalog(world: World) -> None:
+    _catalog(world).store("other", {"id": "other", "title": "Mug"})
+    _catalog(world).remove("v00")
+    jobs = [(await _reconcile(world)).job.job_id for _ in range(3)]
+    async with world.database.platform() as connection:
+        await purge(connection)
+        rows = await connection.execute(text("SELECT job_id, verdict FROM reconcile_findings"))
+        kept = {tuple(row) for row in rows}
+    assert kept == {(one, "missing") for one in jobs} | {(one, "foreign") for one in jobs[1:]}

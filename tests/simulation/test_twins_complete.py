@@ -32,8 +32,6 @@ _HOLDS = "of a person's decision about a hold, which ends in a statement that ha
 
 _DRY = "of a dry run, which sends nothing"
 
-_RECONCILE = "of reading Meta back, which the simulated workers do not do"
-
 _CHECKUP = "of a check-up, which reads and writes nothing"
 
 _DECIDED = "of a decision about what Meta shows, which the simulated people do not make"
@@ -110,7 +108,6 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.job_reading._LIST_AFTER": _READ_BY_THE_API,
     "meta_sync.sync.job_reading._MANY": _READ_BY_THE_API,
     "meta_sync.sync.job_reading._NOW": _READ_BY_THE_API,
-    "meta_sync.sync.job_reading._ONE": _READ_BY_THE_API,
     "meta_sync.sync.job_reading._TOKEN": _READ_BY_THE_API,
     "meta_sync.sync.job_reading.IMPORT_COLUMNS": "columns of statements that the API reads",
     "meta_sync.sync.job_runner.FAIL": _DRY,
@@ -137,29 +134,6 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.status._FAILED_ITEM": _READ_BY_THE_API,
     "meta_sync.sync.status._PAUSED_SINCE": _READ_BY_THE_API,
     "meta_sync.sync.status._TOKEN": _READ_BY_THE_API,
-    "meta_sync.sync.read_jobs._ADVANCE": _RECONCILE,
-    "meta_sync.sync.read_jobs._DROP_KEYS": _RECONCILE,
-    "meta_sync.sync.read_jobs._END": _RECONCILE,
-    "meta_sync.sync.read_jobs._GIVE_BACK": _RECONCILE,
-    "meta_sync.sync.read_jobs._INSERT": _RECONCILE,
-    "meta_sync.sync.read_jobs._IS_OURS": _RECONCILE,
-    "meta_sync.sync.read_jobs._LEASE": _RECONCILE,
-    "meta_sync.sync.reconcile.NOTE_COUNT": _RECONCILE,
-    "meta_sync.sync.reconcile.SEEN": _RECONCILE,
-    "meta_sync.sync.reconcile.UNSEEN": _RECONCILE,
-    "meta_sync.sync.reconcile_findings.CHUNK": _RECONCILE,
-    "meta_sync.sync.reconcile_findings.INSERT_FINDINGS": _RECONCILE,
-    "meta_sync.sync.reconcile_findings.LEDGER": _RECONCILE,
-    "meta_sync.sync.reconcile_findings.SETTLE_FINDINGS": _RECONCILE,
-    "meta_sync.sync.reconcile_repair._ACTED": _RECONCILE,
-    "meta_sync.sync.reconcile_repair._COUNT": _RECONCILE,
-    "meta_sync.sync.reconcile_repair._DISTURB": _RECONCILE,
-    "meta_sync.sync.reconcile_repair._EVENTS": _RECONCILE,
-    "meta_sync.sync.reconcile_repair._FIND": _RECONCILE,
-    "meta_sync.sync.reconcile_repair._LINK_OF_JOB": _RECONCILE,
-    "meta_sync.sync.reconcile_repair._LOCK_IN_FLIGHT": _RECONCILE,
-    "meta_sync.sync.reconcile_schedule.DUE_STORES": _RECONCILE,
-    "meta_sync.sync.reconcile_second_read.AGREED": _RECONCILE,
     "meta_sync.sync.reconcile_service._COUNT": _READ_BY_THE_API,
     "meta_sync.sync.reconcile_service._FINDINGS": _READ_BY_THE_API,
     "meta_sync.sync.reconcile_service._LAST": _READ_BY_THE_API,
@@ -173,6 +147,7 @@ _WITHOUT_TWIN = {
     "meta_sync.sync.sweep._OLD_KEYS": _PURGE,
     "meta_sync.sync.sweep._OLD_RECEIPTS": _PURGE,
     "meta_sync.sync.sweep._OLD_RECONCILED": _PURGE,
+    "meta_sync.sync.sweep._SUPERSEDED": _PURGE,
     "meta_sync.sync.sweep._OLD_ROWS": _PURGE,
     "meta_sync.sync.sweep._OLD_SEEN": _PURGE,
     "meta_sync.sync.sweep._PARTITIONS": _PARTITIONS,

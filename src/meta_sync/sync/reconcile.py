@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from math import inf
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -45,6 +44,8 @@ __all__ = ["ReconcileHandler"]
 
 _MOST_ROUNDS = 6
 _ITEMS_TO_SPARE = 10_000
+_ITEMS_UNTOLD = 5_000_000
+"""How many there are at most, where Meta does not tell."""
 
 _OURS_PER_PAGE = 2_000
 """Rows per page of the walk over our own items: some tens of milliseconds in one transaction."""
@@ -212,9 +213,10 @@ class ReconcileHandler:
             await finish(connection, job, result)
 
 
-def _most_items(product_count: int | None) -> float:
+def _most_items(product_count: int | None) -> int:
     """More than every walk that is begun anew can meet; whoever meets more is led in a circle."""
-    return inf if product_count is None else _MOST_ROUNDS * product_count + _ITEMS_TO_SPARE
+    told = _ITEMS_UNTOLD if product_count is None else product_count
+    return _MOST_ROUNDS * told + _ITEMS_TO_SPARE
 
 
 def _leads_on(page: ProductsPage, cursor: str | None) -> bool:

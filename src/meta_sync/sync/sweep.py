@@ -158,6 +158,23 @@ _OLD_RECONCILED = text(
     DELETE FROM reconcile_findings AS f USING old WHERE f.job_id = old.job_id AND f.retailer_id = old.retailer_id
     """
 )
+# Every item of a catalog may be one of these, every day. Newer reads say the same, and nobody acts on an old one.
+_SUPERSEDED = text(
+    """
+    WITH old AS (
+        SELECT f.job_id, f.retailer_id FROM jobs AS j JOIN reconcile_findings AS f ON f.job_id = j.job_id
+        WHERE j.type = 'reconciliation' AND j.finished_at IS NOT NULL AND f.verdict IN ('foreign', 'unverifiable')
+          AND f.state IN ('suspected', 'agreed', 'withdrawn')
+          AND 2 = (SELECT count(*) FROM (
+              SELECT FROM jobs AS n
+              WHERE n.store_id = j.store_id AND n.created_at > j.created_at AND n.link_id = j.link_id
+                AND n.type = 'reconciliation' AND n.status = 'success' LIMIT 2
+          ) AS newer)
+        LIMIT :most
+    )
+    DELETE FROM reconcile_findings AS f USING old WHERE f.job_id = old.job_id AND f.retailer_id = old.retailer_id
+    """
+)
 _OLD_KEYS = text(
     """
     WITH old AS (
@@ -295,6 +312,7 @@ async def purge(connection: AsyncConnection) -> bool:
         (_OLD_FINDINGS, _ROWS_AT_ONCE),
         (_OLD_RECEIPTS, _ROWS_AT_ONCE),
         (_OLD_RECONCILED, _ROWS_AT_ONCE),
+        (_SUPERSEDED, _ROWS_AT_ONCE),
         (_OLD_KEYS, _ROWS_AT_ONCE),
         (_OLD_CHUNKS, _CHUNKS_AT_ONCE),
         (_OLD_AUDIT, _ROWS_AT_ONCE),
