@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from meta_sync.core.db import Database
 from meta_sync.core.errors import NotFoundError
+from meta_sync.sync import guard_decide
+from meta_sync.sync.decide import decide
 from meta_sync.sync.guard import GuardKind
 from meta_sync.sync.holds import HoldState
 from meta_sync.sync.models import DecisionKind
@@ -110,6 +114,48 @@ async def test_the_dry_run_of_a_release_knows_of_a_removal(shop: Shop) -> None:
     await execute(shop.world, "UPDATE catalog_links SET removal_job_id = 'job'")
     found = await shop.holds.items(shop.store_id, str(hold.hold_id), limit=1)
     assert found.items[0].decision is DecisionKind.DELETE
+
+
+async def test_what_meta_never_had_is_not_decided_about_to_be_counted(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Live prices wait for the count, and a first sync may have a million items still to go."""
+    decided: list[str] = []
+
+    def watched(item: Any, *given: Any, **more: Any) -> Any:
+        decided.append(item.variant_id)
+        return decide(item, *given, **more)
+
+    monkeypatch.setattr(guard_decide, "decide", watched)
+    await shop.world.stores.patch_settings(shop.store_id, {"batchSize": 5})
+    await shop.put(*range(10, 15))
+    await shop.put(0, price=2500)
+    await shop.run()
+    assert {one["price"] for one in shop.world.at_meta().values()} == {"19.99 EUR", "25.00 EUR"}
+    assert decided and {one.split("-")[0] for one in decided} == {"p0"}
+
+
+async def test_another_store_knows_nothing_of_a_hold(shop: Shop) -> None:
+    await shop.delete(*range(6))
+    await shop.run()
+    hold_id = str((await shop.only()).hold_id)
+    other = (
+        await shop.world.stores.create("Other", currency="EUR", storefront_base_url="https://o.example")
+    ).store_id
+    assert (await shop.holds.list(other)).holds == []
+    for ask in (
+        shop.holds.get(other, hold_id),
+        shop.holds.items(other, hold_id),
+        shop.holds.release(other, hold_id, actor="me"),
+        shop.holds.discard(other, hold_id, actor="me"),
+    ):
+        with pytest.raises(NotFoundError):
+            await ask
+    async with shop.world.database.store(other) as connection:
+        for table in ("holds", "guard_counts", "intents", "audit_log", "job_keys", "reconcile_findings"):
+            seen = f"SELECT count(*) FROM {table} WHERE store_id <> '{other}'"
+            assert await connection.scalar(text(seen)) == 0
+    assert (await shop.only()).state is HoldState.HELD
 
 
 @pytest.mark.parametrize("hold_id", ["9" * 19, "9" * 5000, "0" * 5000, "-1", "²", ""])

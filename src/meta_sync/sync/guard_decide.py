@@ -9,7 +9,7 @@ from meta_sync.sync.decide import decide
 from meta_sync.sync.guard import NOT_GUARDED, GuardKind, kinds_of
 from meta_sync.sync.mapping import Mapper
 from meta_sync.sync.mapping_settings import MappingSettings
-from meta_sync.sync.models import Decision, Link, ReadyIntent
+from meta_sync.sync.models import Decision, ItemState, Link, ReadyIntent
 
 __all__ = ["KindOf", "LeasedHold"]
 
@@ -61,5 +61,14 @@ class KindOf:
         return kinds_of(decision, intent.state, now=self._now) & ~intent.released_kinds
 
     def has(self, intent: ReadyIntent, kind: GuardKind) -> bool:
-        """Whether it is of the kind."""
+        """Whether it is of the kind. What Meta never had is not even looked at: a first sync is nearly nothing else."""
+        if not _may_be(intent.state, kind):
+            return False
         return bool(self.kinds(intent, self.decision(intent)) & kind.bit)
+
+
+def _may_be(state: ItemState, kind: GuardKind) -> bool:
+    """Whether anything that is decided about the item can be of the kind, as far as that can be told without deciding."""
+    if kind is GuardKind.DELETE:
+        return state.retailer_id is not None
+    return state.confirmed_price is not None or state.confirmed_availability is not None
