@@ -16,7 +16,7 @@ from meta_sync.sync.guard import GuardKind
 from meta_sync.sync.holds import HoldState
 from meta_sync.sync.models import DecisionKind
 from meta_sync.sync.removal import RemovalService
-from tests.service.test_guard import _OUT, Shop
+from tests.service.test_guard import _IN, _OUT, Shop
 from tests.support.pipeline import assert_tidy, execute, fetch, one
 from tests.support.world import open_world, product, variant
 
@@ -55,6 +55,39 @@ async def test_a_little_of_a_kind_goes_out_beside_many_that_another_hold_keeps_b
     await shop.settle(await shop.release(held))
     second = (await shop.holds.list(shop.store_id)).holds[0]
     assert (second.kind, second.state, second.items) == (GuardKind.PRICE, HoldState.HELD, 60)
+
+
+async def test_little_of_two_kinds_at_once_is_counted_once_for_each(shop: Shop) -> None:
+    """Each kind meets items that wait under the count of the other; neither may doubt the other for ever."""
+    await shop.world.stores.patch_settings(shop.store_id, {"batchSize": 5})
+    await shop.stock(0, 1, **_OUT)
+    await shop.put(0, 1, price=2500)
+    await shop.stock(*range(2, 10), **_IN)
+    await shop.run()
+    at_meta = shop.world.at_meta().values()
+    assert sum(one["price"] == "25.00 EUR" for one in at_meta) == 20
+    assert sum(one["availability"] == "out of stock" for one in at_meta) == 20
+    assert (await shop.holds.list(shop.store_id)).holds == []
+    counts = await fetch(shop.world, "SELECT kind, count(*) FROM holds GROUP BY 1")
+    assert {kind for kind, _ in counts} == {"price", "out_of_stock"}
+    assert all(times <= 3 for _, times in counts), counts
+    await assert_tidy(shop.world)
+
+
+async def test_what_a_released_hold_frees_is_counted_by_the_other_kind(shop: Shop) -> None:
+    """Also where that was counted, and found to be little, while the first hold had it."""
+    await shop.stock(*range(6), **_OUT)
+    await shop.put(*range(6), price=1)
+    await shop.run()
+    first = await shop.only()
+    kept = await fetch(shop.world, "SELECT kind, items, elsewhere_items FROM guard_counts")
+    assert kept == [("price", 0, 60)]
+    await shop.settle(await shop.release(first))
+    assert {one["price"] for one in shop.world.at_meta().values()} == {"19.99 EUR"}
+    assert {hold.kind for hold in (await shop.holds.list(shop.store_id)).holds} == {
+        GuardKind.PRICE,
+        GuardKind.OUT_OF_STOCK,
+    }
 
 
 async def test_a_hold_ends_when_the_setting_that_made_it_is_put_right(shop: Shop) -> None:
