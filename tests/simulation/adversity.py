@@ -44,6 +44,10 @@ class Adversity:
     no_total: float = 0.0
     question_fails: float = 0.0
     read_lag_seconds: float = 0.0
+    lost_cursor: float = 0.0
+    """A walk over all items is asked to begin anew."""
+    wavers: float = 0.0
+    """Of the items of a walk: not shown, or shown as they once were."""
     slow_seconds: tuple[float, float] = (60.0, 1500.0)
     late_seconds: tuple[float, float] = (1900.0, 3 * 3600.0)
 
@@ -52,7 +56,7 @@ class Adversity:
         """Some of it, never all: what is always there would hide the rest."""
         adversity = cls()
         for name in cls.__dataclass_fields__:
-            if name.endswith("_seconds") or name == "crossed":
+            if name.endswith("_seconds") or name in {"crossed", "lost_cursor", "wavers"}:
                 continue
             if rng.random() < 0.45:
                 setattr(adversity, name, rng.choice([0.05, 0.15, 0.35]))

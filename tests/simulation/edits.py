@@ -118,7 +118,7 @@ _NEW_LINK = text(
 _REPORT = text(
     """
     UPDATE jobs SET status = 'success', finished_at = now()
-    WHERE store_id = :store_id AND type = 'preflight' AND status = 'queued'
+    WHERE store_id = :store_id AND type = 'preflight' AND status IN ('queued', 'running')
     RETURNING job_id
     """
 )

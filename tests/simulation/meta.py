@@ -23,9 +23,10 @@ from meta_sync.graph.errors import ErrorFacts, NoAnswerError, NotConnectedError,
 from meta_sync.graph.tolerant import UNREADABLE
 from meta_sync.graph.usage import Usage, parse_usage
 from meta_sync.graph.wire import Answer
+from meta_sync.sync.reconcile_compare import READ_NAMES
 from tests.simulation.adversity import Adversity, Work
 
-__all__ = ["SimulatedMeta"]
+__all__ = ["SimulatedMeta", "readable"]
 
 _LOST_ENDS_WITHIN_SECONDS = 165.0
 """The latest effect of a call whose handle nobody knows; the hold is 180 seconds."""
@@ -33,7 +34,8 @@ _LOST_ENDS_WITHIN_SECONDS = 165.0
 _CROSSES_FOR_SECONDS = 570.0
 """A batch waits for the end of an older one no longer than its handle is asked for, which is ten minutes at least."""
 
-_READ_NAMES = {"name": "title", "url": "link", "description": "description", "availability": "availability"}
+_ITEMS_PER_PAGE = 2
+"""Of a walk; short, so that there are several pages."""
 
 
 class SimulatedMeta:
@@ -69,6 +71,22 @@ class SimulatedMeta:
         self.questions = 0
         self.posted = 0
         self.log: Callable[..., None] = lambda *_: None
+
+    def put(self, catalog_id: str, retailer_id: str, item: dict[str, Any] | None) -> None:
+        """Somebody at Meta's own screens makes an item be like this, or be no more."""
+        items = self.items.setdefault(catalog_id, {})
+        if item is None:
+            items.pop(retailer_id, None)
+        else:
+            items[retailer_id] = item
+        self._remember(catalog_id, retailer_id)
+        self.log("by hand", catalog_id, retailer_id, item)
+
+    def shown_since(self, catalog_id: str, retailer_id: str, at: float) -> list[dict[str, Any] | None]:
+        """What Meta had of an item at that time, and everything that it had since."""
+        versions = self._history.get((catalog_id, retailer_id), [])
+        before = [data for when, data in versions if when <= at]
+        return [before[-1] if before else None, *(data for when, data in versions if when > at)]
 
     # --- what happens on our side -----------------------------------------------------------------------------------
 
@@ -310,7 +328,9 @@ class SimulatedMeta:
         if path[-1] == "check_batch_request_status":
             return self._status(path[0], params)
         if path[-1] == "products":
-            return self._products(path[0], json.loads(params["filter"])["retailer_id"]["is_any"])
+            if "filter" in params:
+                return self._products(path[0], json.loads(params["filter"])["retailer_id"]["is_any"])
+            return self._walk(path[0], int(params.get("after", "0")))
         return _answer(200, {"id": path[0], "name": "Catalog", "vertical": "commerce", "product_count": 1})
 
     def _refusal(
@@ -393,8 +413,32 @@ class SimulatedMeta:
                 if catalog == catalog_id and one.lower() == retailer_id.lower():
                     shown = self._as_of(catalog_id, one, seen_at)
                     if shown is not None:
-                        found.append(_readable(one, shown))
+                        found.append(readable(one, shown))
         return _answer(200, {"data": found})
+
+    def _walk(self, catalog_id: str, start: int) -> Answer:
+        """A page of all items, from a copy that may be older and may waver: an item is not there, or is as it once was."""
+        if start and self._fate(("lost_cursor", self.adversity.lost_cursor)):
+            return _answer(400, _envelope(100, "(#100) Invalid cursor"))
+        seen_at = asyncio.get_running_loop().time() - self.adversity.read_lag_seconds * (not self.calm)
+        shown = []
+        for catalog, one in sorted(self._history):
+            if catalog != catalog_id:
+                continue
+            item = self._as_of(catalog_id, one, seen_at)
+            if self._fate(("wavers", self.adversity.wavers)):
+                older = [data for when, data in self._history[catalog, one] if when <= seen_at]
+                item = self.rng.choice([None, *older])
+            if item is not None:
+                shown.append(readable(one, item))
+        page = shown[start : start + _ITEMS_PER_PAGE]
+        answer: dict[str, Any] = {"data": page, "summary": {"total_count": len(shown)}}
+        if start + _ITEMS_PER_PAGE < len(shown):
+            answer["paging"] = {
+                "cursors": {"after": str(start + _ITEMS_PER_PAGE)},
+                "next": "there is more",
+            }
+        return _answer(200, answer)
 
     def _as_of(self, catalog_id: str, retailer_id: str, at: float) -> dict[str, Any] | None:
         shown = None
@@ -404,14 +448,23 @@ class SimulatedMeta:
         return shown
 
 
-def _readable(retailer_id: str, shown: Mapping[str, Any]) -> dict[str, Any]:
+def readable(retailer_id: str, shown: Mapping[str, Any]) -> dict[str, Any]:
     """An item under the names that Meta reads with."""
+    start, _, end = (shown.get("sale_price_effective_date") or "").partition("/")
+    attributes = (one.partition(":") for one in (shown.get("additional_variant_attribute") or "").split(","))
     return {
         "id": f"7{retailer_id}",
         "retailer_id": retailer_id,
-        **{read: shown.get(written) for read, written in _READ_NAMES.items()},
+        **{read: shown.get(written) for written, read in READ_NAMES.items()},
         "price": _formatted(shown.get("price")),
         "sale_price": _formatted(shown.get("sale_price")),
+        "sale_price_start_date": start or None,
+        "sale_price_end_date": end or None,
+        "additional_variant_attributes": [
+            {"key": key, "value": value} for key, _, value in attributes if key
+        ],
+        "currency": "EUR",
+        "visibility": "published",
     }
 
 

@@ -13,7 +13,7 @@ from meta_sync.sync.context import StoreContext, load_context
 from meta_sync.sync.mapping import MappedItem, Mapper
 from meta_sync.sync.models import DELETE_HASH, GRACE_HASH
 from meta_sync.sync.reading import read_items
-from tests.simulation.people import FOREIGN_TITLES
+from tests.simulation.hands import FOREIGN_TITLES, STRANGE_FIELD
 from tests.simulation.world import STORE, SimulatedWorld
 
 __all__ = ["is_quiet", "judge"]
@@ -109,7 +109,11 @@ async def judge(world: SimulatedWorld) -> list[str]:
     ):
         found.append(f"the store stands still: {context.standstill()}")
     mapper = Mapper(context.mapping)
-    at_meta = world.meta.items.get(context.access.link.catalog_id, {})
+    catalog_id = context.access.link.catalog_id
+    at_meta = world.meta.items.get(catalog_id, {})
+    for (catalog, foreign), as_put in world.hands.foreign.items():
+        if world.meta.items[catalog].get(foreign) != as_put:
+            found.append(f"{foreign} is somebody else's, and is not as it was")
     expected: set[str] = set()
     for item, state in page:
         mapped = mapper.evaluate(
@@ -123,15 +127,19 @@ async def judge(world: SimulatedWorld) -> list[str]:
         retailer_id = state.retailer_id or (wanted or {}).get("id") or item.variant_id
         expected.add(retailer_id)
         row = world.tables["sync_state"].get(context.link.link_id, item.variant_id)
+        shown = at_meta.get(retailer_id)
+        is_touched = (catalog_id, retailer_id) in world.hands.touched
         if row is not None and _is_discarded(row, mapped):
-            found += [
-                f"{item.variant_id}: {one}" for one in _judge_discarded(world, row, at_meta.get(retailer_id))
-            ]
-            continue
-        found += [
-            f"{item.variant_id}: {one}"
-            for one in _judge_item(world, row, wanted, at_meta.get(retailer_id), mapped)
-        ]
+            # Nobody puts right what is to be left alone.
+            about = [] if is_touched else list(_judge_discarded(world, row, shown))
+        elif is_touched and row is not None and row["code"] == "not_saved":
+            # Changed by hand while it was read back for another reason.
+            about = []
+        else:
+            if (catalog_id, retailer_id) in world.hands.strange and shown is not None:
+                shown = {name: value for name, value in shown.items() if name != STRANGE_FIELD}
+            about = list(_judge_item(world, row, wanted, shown, mapped))
+        found += [f"{item.variant_id}: {one}" for one in about]
     for retailer_id in sorted(at_meta.keys() - expected):
         # Somebody else's item is left alone, also under the id of a variant that was never sent.
         if at_meta[retailer_id].get("title") not in FOREIGN_TITLES:

@@ -16,13 +16,16 @@ from meta_sync.sync.job_models import UNFINISHED, JobOrder
 from meta_sync.sync.job_statements import CANCEL
 from meta_sync.sync.jobs import JobService
 from meta_sync.sync.operations import OperationsService
+from meta_sync.sync.reconcile_models import RECONCILIATION
+from meta_sync.sync.reconcile_repair import RepairOrder, RepairService
+from meta_sync.sync.reconcile_service import ReconcileService
 from tests.simulation import edits
 from tests.simulation.world import HOST, STORE, SimulatedWorld
 
-__all__ = ["CATALOGS", "FOREIGN_TITLES", "People"]
+__all__ = ["CATALOGS", "People"]
 
 CATALOGS = ("900000000000001", "900000000000002")
-FOREIGN_TITLES = ("Old", "Not ours")
+_MOST_READS = 3
 _SETTINGS = {
     "sync_enabled": True,
     "currency": "EUR",
@@ -60,6 +63,8 @@ class People:
         self.jobs = JobService(database, MemoryJobQueue())
         self.was_called_off = False
         self.operations = OperationsService(database, MemoryJobQueue())
+        self.reconciliations = ReconcileService(database, MemoryJobQueue(), cast("Any", None))
+        self.repairs = RepairService(database, MemoryJobQueue())
         self.variants = [f"v{number}" for number in range(world.plan.variants)]
         self.products = ["p0", "p1"] if world.plan.variants > 1 else ["p0"]
         self.home = {one: self.rng.choice(self.products) for one in self.variants}
@@ -92,10 +97,9 @@ class People:
 
     def _put_foreign_items(self) -> None:
         """Items of somebody else: one under the id of a variant, with a sale that never ends."""
-        self.world.meta.items[self.catalog] = {
-            "v0": {"id": "v0", "title": "Old", "price": "1.00 EUR", "sale_price": "0.50 EUR", "color": "red"},
-            "foreign": {"id": "foreign", "title": "Not ours", "price": "1.00 EUR"},
-        }
+        own = {"id": "v0", "title": "Old", "price": "1.00 EUR", "sale_price": "0.50 EUR", "color": "red"}
+        self.world.meta.put(self.catalog, "v0", own)
+        self.world.hands.add_foreign(self.catalog)
 
     def _new_token(self) -> str:
         self.tokens += 1
@@ -114,6 +118,68 @@ class People:
                         given = {"hold_id": row["hold_id"], "items": row["items"], "actor": "a person"}
                         state = rng.choice(["released", "released", "discarded"])
                         await connection.execute(DECIDED, {**given, "state": state})
+
+    async def read_back(self) -> None:
+        """Somebody changes things at Meta, and others read it back and repair, for ever, in a time of their own."""
+        rng = random.Random(f"reading back {self.world.plan.seed}")
+        while True:
+            await asyncio.sleep(rng.uniform(10, 300))
+            link = self._link()
+            kind = rng.choice(["hands", "hands", "foreign", "start", "start", "repair", "repair"])
+            if link is None:
+                continue
+            if kind == "hands":
+                self.world.hands.meddle(link)
+            elif kind == "foreign":
+                self.world.hands.add_foreign(link["catalog_id"])
+            elif kind == "start":
+                await self._start_reading()
+            else:
+                await self._repair()
+
+    def _link(self) -> Any:
+        return next((row for row in self.world.tables["catalog_links"] if row["active"]), None)
+
+    async def _start_reading(self) -> None:
+        try:
+            await self.reconciliations.start(STORE, actor="somebody")
+        except ConflictError:
+            self.world.log("one is running")
+
+    async def _repair(self) -> None:
+        """Repair what the newest reconciliation of the catalog found, or, as one may, an older one."""
+        link = self._link()
+        jobs = [
+            row["job_id"]
+            for row in self.world.tables["jobs"]
+            if row["type"] == RECONCILIATION and row["status"] == "success"
+            if row["link_id"] == link["link_id"]
+        ]
+        if jobs:
+            plan = await self.repairs.repair(STORE, jobs[-1], RepairOrder(), actor="somebody")
+            self.world.log("repaired", [(one.retailer_id, one.verdict.value) for one in plan.steps])
+
+    async def put_drift_right(self) -> None:
+        """At rest: something is done at Meta, Meta is read back as often as that takes, and repaired."""
+        world = self.world
+        link = self._link()
+        for _ in range(3):
+            world.hands.meddle(link, at_rest=True)
+        for _ in range(_MOST_READS):
+            await self._until_read()
+            before = len(world.tables["jobs"].rows)
+            await self._start_reading()
+            await self._until_read()
+            newest = list(world.tables["jobs"])[-1]
+            if len(world.tables["jobs"].rows) > before and newest["status"] == "success":
+                await self._repair()
+                return
+        world.violate("Meta could not be read back though nothing was in the way")
+
+    async def _until_read(self) -> None:
+        jobs = self.world.tables["jobs"]
+        while any(row["type"] == RECONCILIATION and row["status"] in UNFINISHED for row in jobs):  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(60)
 
     async def live(self) -> None:
         """Make the planned number of edits and actions, then stop."""
@@ -289,12 +355,12 @@ class People:
         running = {
             row["job_id"]: row["type"]
             for row in self.world.tables["jobs"]
-            if row["status"] in UNFINISHED and row["type"] != "reevaluation"
+            if row["status"] in UNFINISHED and row["type"] not in {"reevaluation", "preflight"}
         }
         if running:
             job_id = self.rng.choice(sorted(running))
             # What nobody but a sync asked for, Meta has already.
-            self.was_called_off = self.was_called_off or running[job_id] != "sync"
+            self.was_called_off = self.was_called_off or running[job_id] not in {"sync", RECONCILIATION}
             async with self.requests.platform() as connection:
                 await connection.execute(CANCEL, {"store_id": STORE, "job_id": job_id})
 

@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy.exc import DBAPIError
 
 from meta_sync.core.queue import MemoryJobQueue
+from meta_sync.sync.catalog_reader import CatalogReader
+from meta_sync.sync.first_run import PREFLIGHT
+from meta_sync.sync.read_jobs import ReadJob, ReadJobHandler, give_back
+from meta_sync.sync.reconcile import ReconcileHandler
+from meta_sync.sync.reconcile_models import RECONCILIATION
 from meta_sync.sync.ticks import Pipeline
 from tests.simulation.graph import SimulatedGraph
 from tests.simulation.memory import MemoryConnection, MemoryDatabase, Rows
@@ -57,6 +62,7 @@ class Process:
             owner=name,
             timing=world.timing,
             jitter=world.rng.random,
+            read_jobs=self._readers(cast("Any", database)) if world.plan.reconciles else None,
         )
         loops: dict[str, Callable[[], Awaitable[Any]]] = {
             "drain": self.pipeline.drain_tick,
@@ -65,12 +71,25 @@ class Process:
             "jobs": self.pipeline.jobs_tick,
             "sweep": self.pipeline.sweep_tick,
         }
+        if world.plan.reconciles:
+            loops["reading"] = self.pipeline.read_jobs_tick
         self.tasks = [
             asyncio.create_task(self._run(kind, tick), name=f"{name}-{kind}") for kind, tick in loops.items()
         ]
         self._heart: asyncio.Task[None] | None = None
         for task in self.tasks:
             task.add_done_callback(self._ended)
+
+    def _readers(self, database: Any) -> dict[str, ReadJobHandler]:
+        world = self.world
+        graph = cast("Any", SimulatedGraph(world.meta, self.pause, world.rng, world.loop.time))
+        reader = CatalogReader(
+            database, graph, world.cipher, world.settings, timing=world.timing, jitter=world.rng.random
+        )
+        return {
+            RECONCILIATION: ReconcileHandler(database, reader, timing=world.timing),
+            PREFLIGHT: _LeftToPeople(database),
+        }
 
     def kill(self) -> None:
         """kill -9."""
@@ -162,6 +181,17 @@ class Process:
 
     def _holds_lease(self) -> bool:
         return any(row["lease_owner"] == self.name for row in self.world.tables["store_queue"].rows.values())
+
+
+class _LeftToPeople:
+    """A report before a first run is there when somebody asks for it: reading for it has tests of its own."""
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+
+    async def step(self, job: ReadJob) -> None:
+        async with self._database.platform() as connection:
+            await give_back(connection, job, in_seconds=1e8)
 
 
 class ProcessDatabase:

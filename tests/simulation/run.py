@@ -19,7 +19,7 @@ import orjson
 
 from meta_sync.stores import repository
 from meta_sync.stores.settings import StoreSettings, settings_from_stored
-from meta_sync.sync import jobs, ticks
+from meta_sync.sync import jobs, read_jobs, ticks
 from tests.simulation.clock import VirtualLoop, run_virtual
 from tests.simulation.memory import MemoryDatabase
 from tests.simulation.oracle import is_quiet, judge
@@ -39,6 +39,7 @@ _WATCHED = (
     "split_parts",
     "store_pauses",
     "jobs",
+    "reconcile_findings",
 )
 
 _LONGEST_REST_SECONDS = 30 * 3600.0
@@ -125,10 +126,15 @@ async def _history(world: SimulatedWorld) -> list[str]:
     await people.set_up()
     supervisor = asyncio.create_task(world.supervise(), name="supervisor")
     deciding = asyncio.create_task(people.decide_holds(), name="holds") if world.plan.guarded else None
+    reading = asyncio.create_task(people.read_back(), name="reading") if world.plan.reconciles else None
     await people.live()
+    if reading is not None:
+        reading.cancel()
     await people.rest()
-    began = world.loop.time()
-    await _until_quiet(world, began)
+    await _until_quiet(world, world.loop.time())
+    if reading is not None and is_quiet(world):
+        await people.put_drift_right()
+        await _until_quiet(world, world.loop.time())
     supervisor.cancel()
     if deciding is not None:
         deciding.cancel()
@@ -175,6 +181,7 @@ def _surroundings(seed: int) -> Iterator[None]:
 
     with (
         patch.object(jobs, "new_id", lambda prefix: f"{prefix}_{next(numbers):06}"),
+        patch.object(read_jobs, "new_id", lambda prefix: f"{prefix}_{next(numbers):06}"),
         patch.object(ticks, "fold_counters", nothing),
         patch.object(ticks, "keep_partitions", nothing),
         patch.object(ticks, "purge", nothing),

@@ -70,6 +70,8 @@ _NAMES = (
     "worker_heartbeats",
     "holds",
     "guard_counts",
+    "reconcile_findings",
+    "job_keys",
 )
 
 COLUMNS = {name: tuple(column.name for column in metadata.tables[name].columns) for name in _NAMES}

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from meta_sync.catalog.models import META_SOURCE
-from tests.simulation.memory import Table
+import orjson
 
-__all__ = ["watch_attempts"]
+from meta_sync.catalog.models import META_SOURCE
+from meta_sync.sync.reconcile_compare import Match, compare
+from tests.simulation.clock import EPOCH
+from tests.simulation.memory import Table
+from tests.simulation.meta import SimulatedMeta, readable
+
+__all__ = ["watch_attempts", "watch_findings"]
 
 Row = Mapping[str, Any]
 
@@ -38,6 +43,37 @@ def watch_attempts(tables: Mapping[str, Table], violate: Callable[[str], None]) 
 
     tables["sync_state"].watchers.append(taken)
     tables["batch_items"].watchers.append(sent)
+
+
+def watch_findings(tables: Mapping[str, Table], meta: SimulatedMeta, violate: Callable[[str], None]) -> None:
+    """Have said what is taken for drift though Meta has had the item as it was confirmed all the time."""
+
+    def agreed(_: str, earlier: Row | None, later: Row | None) -> None:
+        if later is None or later["state"] != "agreed" or (earlier or {}).get("state") == "agreed":
+            return
+        read_at = later["second_read_at"] or later["first_read_at"]
+        since = (read_at - EPOCH).total_seconds() - meta.adversity.read_lag_seconds - 1
+        catalog_id = tables["catalog_links"].rows[later["link_id"],]["catalog_id"]
+        versions = meta.shown_since(catalog_id, later["retailer_id"], since)
+        if not any(_is_found(tables, later, version) for version in versions):
+            violate(f"{later['retailer_id']} is taken for {later['verdict']}, which it is not")
+
+    tables["reconcile_findings"].watchers.append(agreed)
+
+
+def _is_found(tables: Mapping[str, Table], finding: Row, version: Row | None) -> bool:
+    """Whether the finding is true of what Meta had."""
+    if version is None:
+        return bool(finding["verdict"] == "missing")
+    if finding["verdict"] == "missing":
+        return False
+    if finding["verdict"] != "different":
+        return True
+    kept = tables["item_payloads"].get(finding["link_id"], finding["variant_id"])
+    if kept is None:
+        return False
+    shown = readable(finding["retailer_id"], version)
+    return bool(compare(orjson.loads(kept["payload"]), shown).match is Match.DIFFERENT)
 
 
 def _product(tables: Mapping[str, Table], state: Row) -> tuple[Row | None, Row | None]:

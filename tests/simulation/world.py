@@ -24,10 +24,11 @@ from meta_sync.sync.job_models import READ_TYPES
 from meta_sync.sync.resend import MAX_CALLS
 from tests.simulation.adversity import Adversity
 from tests.simulation.clock import EPOCH, VirtualLoop
+from tests.simulation.hands import Hands
 from tests.simulation.memory import MemoryDatabase, Table
 from tests.simulation.meta import SimulatedMeta
 from tests.simulation.process import Process
-from tests.simulation.watch import watch_attempts
+from tests.simulation.watch import watch_attempts, watch_findings
 
 __all__ = ["HOST", "STORE", "TIMING", "Plan", "SimulatedWorld", "Violation"]
 
@@ -43,8 +44,9 @@ _NOT_SHOWN = {
     "graph_host",
 }
 
-TIMING = Timing(job_look_seconds=60.0)
-"""The product's own waits; but a job that waits for its batches looks at them less often, and decides nothing by it."""
+TIMING = Timing(job_look_seconds=60.0, reconcile_quiet_seconds=400.0, reconcile_second_read_seconds=200.0)
+"""The product's own waits; but a job that waits for its batches looks at them less often, and decides nothing by it, and
+Meta is read back twice within a life, though never sooner than it shows what it has saved."""
 
 HOST = "graph.simulated"
 STORE = "store_1"
@@ -82,6 +84,8 @@ class Plan:
     poison: bool
     gives_up_soon: bool
     """Handles are given up after ten minutes, and many batches take longer, or nearly as long."""
+    reconciles: bool = False
+    """People read Meta back and repair, and somebody at Meta changes and deletes items by hand."""
     guarded: bool = False
     """The guard asks about every second item or so, and somebody decides about what it holds, sooner or later."""
 
@@ -98,7 +102,7 @@ class Plan:
             adversity.late, adversity.late_seconds = 0.4, (610.0, 2400.0)
             adversity.slow, adversity.slow_seconds = 0.4, (60.0, 590.0)
             adversity.crossed = random.Random(f"crossed {seed}").choice([0.0, 0.0, 0.5, 1.0])
-        return cls(
+        plan = cls(
             seed=seed,
             workers=rng.choice([1, 2, 2]),
             variants=rng.choice([1, 1, 2, 3, 5]),
@@ -117,6 +121,13 @@ class Plan:
             # Drawn apart, so that the histories of all other seeds stay as they are.
             guarded=random.Random(f"guarded {seed}").random() < 0.25,
         )
+        apart = random.Random(f"reconciles {seed}")
+        # Where Meta refuses every call for one item's sake the store pauses, and reads nothing either.
+        plan.reconciles = apart.random() < 0.25 and not plan.poison
+        if plan.reconciles and not is_calm:
+            adversity.wavers = apart.choice([0.0, 0.2, 0.4])
+            adversity.lost_cursor = apart.choice([0.0, 0.1])
+        return plan
 
 
 @dataclass
@@ -156,6 +167,8 @@ class SimulatedWorld:
         self.meta.on_call = self._check_call
         self.tables["item_payloads"].watchers.append(self._check_confirmed)
         watch_attempts(self.tables, self.violate)
+        watch_findings(self.tables, self.meta, self.violate)
+        self.hands = Hands(self, random.Random(f"hands {self.plan.seed}"))
         self.processes: list[Process] = []
         self.database_away_until = 0.0
         self.thawed_at = -10.0
@@ -368,6 +381,12 @@ class SimulatedWorld:
                     row["leased_until"] or self.now()
                     for row in self.tables["holds"].rows.values()
                     if row["finished_at"] is None
+                ]
+            case "reading":
+                times = [
+                    row["leased_until"] or self.now()
+                    for row in self.tables["jobs"].rows.values()
+                    if row["status"] in {"queued", "running", "cancelling"} and row["type"] in READ_TYPES
                 ]
             case _:
                 times = self._sweep_times()

@@ -126,7 +126,9 @@ def report(t: Transaction, p: Mapping[str, Any]) -> Rows:
     return Rows(
         (t.jobs.update(row, status="success", finished_at=t.now)["job_id"],)
         for row in t.jobs
-        if row["store_id"] == p["store_id"] and row["type"] == "preflight" and row["status"] == "queued"
+        if row["store_id"] == p["store_id"]
+        and row["type"] == "preflight"
+        and row["status"] in {"queued", "running"}
     )
 
 
