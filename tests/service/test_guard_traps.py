@@ -12,6 +12,7 @@ from meta_sync.core.db import Database
 from meta_sync.core.errors import NotFoundError
 from meta_sync.sync import guard_decide
 from meta_sync.sync.decide import decide
+from meta_sync.sync.distrust import DistrustService
 from meta_sync.sync.guard import GuardKind
 from meta_sync.sync.holds import HoldState
 from meta_sync.sync.models import DecisionKind
@@ -112,6 +113,21 @@ async def test_a_hold_ends_when_the_setting_that_made_it_is_put_right(shop: Shop
     assert (await shop.only()).state is HoldState.DISSOLVED
     await assert_tidy(shop.world)
     assert shop.world.at_meta() == before
+
+
+async def test_what_is_gone_from_meta_is_not_held_when_all_is_doubted(shop: Shop) -> None:
+    """Deleting once more what Meta confirmed as deleted changes nothing there, and every store has much of it in time."""
+    await shop.world.stores.patch_settings(shop.store_id, {"guardMaxShare": 1.0})
+    await shop.delete(*range(6))
+    await shop.run()
+    await shop.world.stores.patch_settings(shop.store_id, {"guardMaxShare": 0.3})
+    await execute(shop.world, "UPDATE batches SET created_at = created_at - interval '2 hours'")
+    await execute(shop.world, "UPDATE sync_state SET confirmed_at = confirmed_at - interval '2 hours'")
+    await DistrustService(shop.world.database, shop.world.queue).distrust(shop.store_id, requested_by="me")
+    await shop.run()
+    assert await fetch(shop.world, "SELECT 1 FROM holds") == []
+    assert await one(shop.world, "SELECT count(*) FROM batch_items WHERE method = 'DELETE'") == 120
+    await assert_tidy(shop.world)
 
 
 async def test_another_setting_leaves_what_is_held_where_it_is(shop: Shop) -> None:

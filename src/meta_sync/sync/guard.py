@@ -14,7 +14,7 @@ from enum import StrEnum
 import msgspec
 
 from meta_sync.sync.mapping_sale import OPEN_END, OPEN_START
-from meta_sync.sync.models import Decision, DecisionKind, ItemState
+from meta_sync.sync.models import Decision, DecisionKind, ItemState, Presence
 
 __all__ = [
     "NOT_GUARDED",
@@ -97,11 +97,13 @@ def first_kind(bits: int) -> GuardKind:
 def kinds_of(decision: Decision, state: ItemState, *, now: datetime) -> int:
     """The kinds of what a decision would change at Meta, as bits.
 
-    A delete counts unless a person excluded the item. Everything else is measured against what Meta confirmed last, so
+    A delete counts unless a person excluded the item, or Meta has confirmed it before and only an older epoch of the
+    link has it asked for once more. Everything else is measured against what Meta confirmed last, so
     an item that Meta never confirmed changes nothing.
     """
     if decision.kind is DecisionKind.DELETE:
-        return NOT_GUARDED if decision.reason in _ASKED_FOR else GuardKind.DELETE.bit
+        is_told = decision.reason in _ASKED_FOR or state.presence is Presence.ABSENT
+        return NOT_GUARDED if is_told else GuardKind.DELETE.bit
     if decision.kind is not DecisionKind.UPSERT:
         return NOT_GUARDED
     if state.confirmed_availability is None and state.confirmed_price is None:
@@ -187,8 +189,11 @@ def allowed_items(base: int, *, max_share: float, min_items: int) -> int:
 
 
 def trips(count: int, base: int, *, max_share: float, min_items: int) -> bool:
-    """Whether so many items are more than the share of the base and at least the least number."""
-    return count > allowed_items(base, max_share=max_share, min_items=min_items)
+    """Whether so many items are more than the share of the base and at least the least number.
+
+    A share of 1 lets everything go, without its being counted.
+    """
+    return max_share < 1 and count > allowed_items(base, max_share=max_share, min_items=min_items)
 
 
 def is_within_shown(held: int, shown: int) -> bool:

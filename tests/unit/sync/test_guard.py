@@ -156,7 +156,13 @@ def test_sale_windows_that_meta_knows(before: dict[str, Any], after: dict[str, A
 )
 def test_deletes_but_for_those_a_person_asked_for(reason: str, kinds: int) -> None:
     decision = Decision(DecisionKind.DELETE, reason, "v1", b"{}", DELETE_HASH)
-    assert kinds_of(decision, NEW_ITEM, now=NOW) == kinds
+    for presence in (Presence.PRESENT, Presence.MAYBE):
+        assert kinds_of(decision, replace(NEW_ITEM, presence=presence), now=NOW) == kinds
+
+
+def test_what_meta_has_deleted_before_is_not_counted_again() -> None:
+    decision = Decision(DecisionKind.DELETE, "product_deleted", "v1", b"{}", DELETE_HASH)
+    assert kinds_of(decision, replace(NEW_ITEM, presence=Presence.ABSENT), now=NOW) == NOT_GUARDED
 
 
 def test_what_meta_never_confirmed_changes_nothing() -> None:
