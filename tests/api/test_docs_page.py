@@ -86,7 +86,7 @@ def test_a_person_finds_every_operation_and_every_code(
     address: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     text = _shown(address, str(tmp_path_factory.mktemp("browser")), opened="#createSyncJob")
-    assert "could not be read" not in text
+    assert "The document could not be read" not in text
     assert "undefined" not in text
     assert [route.path for route in api_routes() if route.include_in_schema and route.path not in text] == []
     for entry in CODES.values():

@@ -108,7 +108,7 @@ async def test_one_item_in_full(world: World, store: Caller) -> None:
     assert leaving["eligibility"]["nextStep"]
     assert leaving["mappedItemData"] is None
     assert leaving["nextRequest"] == {
-        "decision": "delete", "reason": "product_not_active", "method": "DELETE", "data": {"id": "v1"}
+        "decision": "delete", "reason": "product_not_active", "method": "DELETE", "data": {"id": "v1"}, "heldBy": None
     }  # fmt: skip
     assert (leaving["syncStatus"], leaving["pendingIntent"]) == ("synced", True)
 

@@ -241,6 +241,7 @@ async def test_a_row_the_mapper_breaks_on_is_shown_and_the_others_go(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """17"""
+    await world.stores.patch_settings(world.store_id, {"guardMaxShare": 1.0})
     evaluate = Mapper.evaluate
 
     def breaks(self: Mapper, item: Any, **more: Any) -> Any:

@@ -83,6 +83,7 @@ async def test_a_long_transaction_elsewhere_makes_no_claim_slow(
     products = [product(f"p{number}", variant(f"v{number}")) for number in range(200)]
     await world.catalog.put_products(world.store_id, products)
     await world.connect()
+    await world.stores.patch_settings(world.store_id, {"guardMaxShare": 1.0})
     own_postgres.sql("ANALYZE")
     await world.run()
     # A single connection, so that it can be told to hand in its figures.
