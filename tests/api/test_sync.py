@@ -30,7 +30,7 @@ STATUS_FIELDS = {
 }  # fmt: skip
 COUNT_FIELDS = {
     "synced", "submitted", "pending", "failed", "skipped", "deleted", "outboxPending", "handlesPending", "neverSynced",
-    "total",
+    "total", "held",
 }  # fmt: skip
 
 

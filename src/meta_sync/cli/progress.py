@@ -34,11 +34,11 @@ _WORDS = (
 
 
 def is_settled(status: dict[str, Any]) -> bool:
-    """Whether nothing is under way: no item waits, none is at Meta, no intent is left."""
+    """Whether nothing is under way: no item waits but for a person, none is at Meta, no other intent is left."""
     counts = status["counts"]
-    return not any(
-        counts[name] for name in ("submitted", "pending", "neverSynced", "outboxPending", "handlesPending")
-    )
+    if any(counts[name] for name in ("submitted", "neverSynced", "handlesPending")):
+        return False
+    return bool(max(counts["pending"], counts["outboxPending"]) <= counts["held"])
 
 
 def _sentence(counts: dict[str, Any]) -> str:

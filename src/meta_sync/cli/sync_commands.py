@@ -35,7 +35,7 @@ _MOST_STORES = 200
 _LOOK_SECONDS = 1.0
 _STATUS_COLUMNS = (
     Column("name", may_be_cut=True),
-    *map(Column, ("store", "connection", "last sync", "synced", "waiting", "failed", "skipped")),
+    *map(Column, ("store", "connection", "last sync", "synced", "waiting", "held", "failed", "skipped")),
 )
 
 
@@ -299,6 +299,7 @@ def _as_json(status: StoreStatus) -> dict[str, Any]:
             "deleted": by_status.get(Status.DELETED, 0),
             "neverSynced": by_status.get(Status.NEVER_SYNCED, 0),
             "outboxPending": status.counts.intents,
+            "held": status.counts.held,
             "handlesPending": status.handles_pending,
             "total": status.counts.total,
         },
@@ -332,7 +333,8 @@ def _show_stores(stores: list[tuple[dict[str, Any], LastError | None]]) -> None:
         # An item that Meta has, with a change that cannot go out, has an intent and no status of its own.
         unsettled = sum(counts[name] for name in ("submitted", "pending", "neverSynced"))
         waiting = max(unsettled, counts["outboxPending"])
-        figures = (counts["synced"], waiting, counts["failed"], counts["skipped"])
+        held = counts["held"]
+        figures = (counts["synced"], max(0, waiting - held), held, counts["failed"], counts["skipped"])
         shown.append(
             (
                 row["name"],
@@ -346,3 +348,8 @@ def _show_stores(stores: list[tuple[dict[str, Any], LastError | None]]) -> None:
     for row, error in stores:
         if reason := _standstill(row, error):
             console.say(f"{as_it_is(row['name'])} ({row['storeId']}): {reason}")
+        if held := row["counts"]["held"]:
+            console.say(
+                f"{as_it_is(row['name'])} ({row['storeId']}): {held:,} items are held until a person decides."
+                f" Look at them with: meta-sync holds list --store {row['storeId']}"
+            )

@@ -102,6 +102,7 @@ def judge_store(facts: StoreFacts) -> list[Check]:
         *_token(facts),
         _settings(facts),
         *_sending(facts),
+        *_held(facts),
         *_waiting(facts),
         _batches(facts),
         *_retries(facts),
@@ -210,6 +211,14 @@ def _sending(facts: StoreFacts) -> list[Check]:
         is_problem = entry_of(reason).severity == "error"
         checks.append(facts.check("sending", "problem" if is_problem else "warning", sentence, action, code))
     return checks
+
+
+def _held(facts: StoreFacts) -> list[Check]:
+    held = facts.status.counts.held
+    if not held:
+        return []
+    sentence = f"{held:,} items are held, because too much would change at once."
+    return [facts.check("held", "warning", sentence, "Look at the holds, and release or discard them.")]
 
 
 def _waiting(facts: StoreFacts) -> list[Check]:

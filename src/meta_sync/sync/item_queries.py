@@ -241,6 +241,8 @@ class StateCounts:
     """Live products."""
     unwritten: int
     """Live variants without a state row."""
+    held: int = 0
+    """Items that holds keep back, as they were last counted: within the minute."""
 
 
 # Counters are exact only together with the deltas not yet folded into them; one statement, so that a fold cannot come
@@ -259,8 +261,11 @@ _TOMBSTONES = """
         )) ORDER BY s.variant_id
     ) AS t
 """
+_HELD = (
+    "SELECT 'held', 0, items FROM holds WHERE store_id = :store_id AND link_id = :link_id AND state = 'held'"
+)
 _STATE_COUNTS = text(
-    f"SELECT name, link_id, sum(value)::bigint FROM ({_COUNTERS} UNION ALL {_TOMBSTONES}) AS counted"
+    f"SELECT name, link_id, sum(value)::bigint FROM ({_COUNTERS} UNION ALL {_TOMBSTONES} UNION ALL {_HELD}) AS counted"
     " GROUP BY name, link_id"
 )
 _STATUS_COUNT = text(
@@ -309,4 +314,5 @@ async def state_counts(connection: AsyncConnection, store_id: str, link_id: int)
         variants=live,
         products=int(counted.get(("products", 0), 0)),
         unwritten=unwritten,
+        held=int(counted.get(("held", 0), 0)),
     )

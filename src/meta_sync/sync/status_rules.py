@@ -111,12 +111,14 @@ def sync_outcome(
 ) -> SyncOutcome:
     """How the last sync ended, or that one is under way. ``is_working``: nothing keeps the store from sending.
 
-    What has been sent is followed to its end also while nothing new may be sent; what waits is under way only while it may.
+    What has been sent is followed to its end also while nothing new may be sent; what waits is under way only while it may,
+    and while nobody is asked about it.
     """
     of = counts.by_status
-    if of[Status.SUBMITTED] or handles or (is_working and (counts.intents or of[Status.PENDING])):
+    is_waiting = max(counts.intents, of[Status.PENDING]) > counts.held
+    if of[Status.SUBMITTED] or handles or (is_working and is_waiting):
         return "syncing"
     done = of[Status.SYNCED] + of[Status.DELETED]
-    if of[Status.FAILED]:
+    if of[Status.FAILED] or counts.held:
         return "partial" if done else "error"
     return "success" if done or last_sync_at is not None else "never"

@@ -120,6 +120,9 @@ class StatusCounts(View):
     never_synced: int = Field(description="Not looked at yet.")
     total: int = Field(description="All items; the sum of the counts above.")
     outbox_pending: int = Field(description="Items that wait to be looked at, whatever their status.")
+    held: int = Field(
+        description="Of those, items that holds keep back until a person decides; counted within the last minute."
+    )
     handles_pending: int = Field(description="Batches whose outcome is not known yet.")
 
 
@@ -273,6 +276,7 @@ def _counts(status: StoreStatus) -> StatusCounts:
         never_synced=by_status[Status.NEVER_SYNCED],
         total=status.counts.total,
         outbox_pending=status.counts.intents,
+        held=status.counts.held,
         handles_pending=status.handles_pending,
     )
 
