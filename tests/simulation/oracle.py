@@ -86,8 +86,8 @@ def _leftovers(world: SimulatedWorld) -> Iterator[str]:
     for row in tables["splits"].rows.values():
         if row["state"] != "over":
             yield f"split {row['split_id']} is {row['state']}"
-    swept_to = next(iter(tables["store_queue"].rows.values()))["sales_swept_to"]
     for row in tables["variants"].rows.values():
+        swept_to = tables["store_queue"].rows[row["store_id"],]["sales_swept_to"]
         end = row["special_price_end"]
         if end is not None and end <= world.now() and (swept_to is None or end >= swept_to):
             yield f"the sale of {row['variant_id']} has ended and nobody has looked"
@@ -99,11 +99,18 @@ def _leftovers(world: SimulatedWorld) -> Iterator[str]:
 async def judge(world: SimulatedWorld) -> list[str]:
     """Everything that is wrong at the end, in sentences."""
     found = [f"left: {one}" for one in _leftovers(world)]
+    for store_id in sorted(row["store_id"] for row in world.tables["stores"]):
+        found += await _judge_store(world, store_id)
+    return found
+
+
+async def _judge_store(world: SimulatedWorld, store_id: str) -> list[str]:
+    found: list[str] = []
     async with world.database.platform() as connection:
-        context = await load_context(connection, STORE, world.cipher, world.settings)
+        context = await load_context(connection, store_id, world.cipher, world.settings)
         if not isinstance(context, StoreContext):
             return [*found, f"the store stands still: {context}"]
-        page = await read_items(connection, STORE, context.link.link_id, after=None, limit=_MOST_ITEMS)
+        page = await read_items(connection, store_id, context.link.link_id, after=None, limit=_MOST_ITEMS)
     if context.standstill() is not None and not any(
         _stays_unnamed(world, row["variant_id"]) for row in world.tables["intents"]
     ):

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, cast
 
+from sqlalchemy.exc import IntegrityError
+
 from meta_sync.core.errors import ConflictError, NotFoundError
 from meta_sync.core.queue import MemoryJobQueue
 from meta_sync.sync.guard_statements import DECIDED
@@ -20,11 +22,13 @@ from meta_sync.sync.reconcile_models import RECONCILIATION
 from meta_sync.sync.reconcile_repair import RepairOrder, RepairService
 from meta_sync.sync.reconcile_service import ReconcileService
 from tests.simulation import edits
-from tests.simulation.world import HOST, STORE, SimulatedWorld
+from tests.simulation.world import HOST, OTHER_STORE, STORE, SimulatedWorld
 
-__all__ = ["CATALOGS", "People"]
+__all__ = ["CATALOGS", "OTHER_CATALOGS", "People"]
 
 CATALOGS = ("900000000000001", "900000000000002")
+OTHER_CATALOGS = ("900000000000003",)
+"""Of the second store, where there is one."""
 _MOST_READS = 3
 _SETTINGS = {
     "sync_enabled": True,
@@ -53,11 +57,14 @@ class _Requests:
 
 
 class People:
-    """Everybody outside the pipeline. Draws from the world's seed."""
+    """Everybody around one store, outside the pipeline. Draws from the world's seed."""
 
-    def __init__(self, world: SimulatedWorld) -> None:
+    def __init__(self, world: SimulatedWorld, *, is_other: bool = False) -> None:
         self.world = world
-        self.rng = world.rng
+        self.store_id = OTHER_STORE if is_other else STORE
+        # In a time of its own: the first store's people live as they would without the second.
+        self.rng = random.Random(f"other store {world.plan.seed}") if is_other else world.rng
+        self.catalogs = OTHER_CATALOGS if is_other else CATALOGS
         self.requests = _Requests(world)
         database = cast("Any", self.requests)
         self.jobs = JobService(database, MemoryJobQueue())
@@ -68,15 +75,16 @@ class People:
         self.variants = [f"v{number}" for number in range(world.plan.variants)]
         self.products = ["p0", "p1"] if world.plan.variants > 1 else ["p0"]
         self.home = {one: self.rng.choice(self.products) for one in self.variants}
-        self.tokens = 0
+        self.tokens: list[str] = []
         self.settings: dict[str, Any] = {
             **_SETTINGS,
+            "storefront_base_url": f"https://{self.store_id.replace('_', '-')}.example",
             "batch_size": world.plan.batch_size,
             "handle_poll_max_age_minutes": 10 if world.plan.gives_up_soon else 30,
         }
         if world.plan.guarded:
             self.settings |= {"guard_min_items": 1, "guard_max_share": 0.4}
-        self.catalog = CATALOGS[0]
+        self.catalog = self.catalogs[0]
 
     async def set_up(self) -> None:
         """Create the store, its token and its catalog, and some products."""
@@ -85,11 +93,11 @@ class People:
         if not was_empty:
             self._put_foreign_items()
         async with self.requests.platform() as connection:
-            await edits.create_store(connection, STORE, self.settings)
-            await edits.replace_token(connection, world.cipher, STORE, self._new_token())
-            await edits.select_catalog(connection, STORE, HOST, self.catalog, was_empty=was_empty)
+            await edits.create_store(connection, self.store_id, self.settings)
+            await edits.replace_token(connection, world.cipher, self.store_id, self._new_token())
+            await edits.select_catalog(connection, self.store_id, HOST, self.catalog, was_empty=was_empty)
             for product_id in self.products:
-                await edits.put_product(connection, STORE, product_id, **_product(product_id))
+                await edits.put_product(connection, self.store_id, product_id, **_product(product_id))
             for variant_id in self.variants:
                 if self.rng.random() < 0.8:
                     await self._put_variant(connection, variant_id, price=1999)
@@ -102,8 +110,8 @@ class People:
         self.world.hands.add_foreign(self.catalog)
 
     def _new_token(self) -> str:
-        self.tokens += 1
-        token = f"EAAB-simulated-{self.tokens}"
+        token = f"EAAB-simulated-{self.store_id}-{len(self.tokens)}"
+        self.tokens.append(token)
         self.world.meta.tokens.add(token)
         return token
 
@@ -138,11 +146,12 @@ class People:
                 await self._repair()
 
     def _link(self) -> Any:
-        return next((row for row in self.world.tables["catalog_links"] if row["active"]), None)
+        links = self.world.tables["catalog_links"]
+        return next((row for row in links if row["active"] and row["store_id"] == self.store_id), None)
 
     async def _start_reading(self) -> None:
         try:
-            await self.reconciliations.start(STORE, actor="somebody")
+            await self.reconciliations.start(self.store_id, actor="somebody")
         except ConflictError:
             self.world.log("one is running")
 
@@ -152,11 +161,12 @@ class People:
         jobs = [
             row["job_id"]
             for row in self.world.tables["jobs"]
-            if row["type"] == RECONCILIATION and row["status"] == "success"
-            if row["link_id"] == link["link_id"]
+            if row["type"] == RECONCILIATION
+            and row["status"] == "success"
+            and row["link_id"] == link["link_id"]
         ]
         if jobs:
-            plan = await self.repairs.repair(STORE, jobs[-1], RepairOrder(), actor="somebody")
+            plan = await self.repairs.repair(self.store_id, jobs[-1], RepairOrder(), actor="somebody")
             self.world.log("repaired", [(one.retailer_id, one.verdict.value) for one in plan.steps])
 
     async def put_drift_right(self) -> None:
@@ -198,7 +208,7 @@ class People:
             await self._switch()
         if self.settings.get("feed_mode", "live") != "live":
             await self._preview()
-        if not self.world.meta.tokens:
+        if self.world.meta.tokens.isdisjoint(self.tokens):
             await self._bring_token()
         await self._approve()
 
@@ -208,8 +218,10 @@ class People:
         world.meta.calm = True
         self.settings |= {"sync_enabled": True, "feed_mode": "live"}
         async with self.requests.platform() as connection:
-            await edits.replace_token(connection, world.cipher, STORE, self._new_token())
-            await edits.change_settings(connection, STORE, self.settings, mapping_changed=self.was_called_off)
+            await edits.replace_token(connection, world.cipher, self.store_id, self._new_token())
+            await edits.change_settings(
+                connection, self.store_id, self.settings, mapping_changed=self.was_called_off
+            )
         await self._approve()
 
     # --- edits ------------------------------------------------------------------------------------------------------
@@ -232,12 +244,12 @@ class People:
             await kind(connection, variant_id)
 
     def _is_live(self, variant_id: str) -> bool:
-        row = self.world.tables["variants"].get(STORE, variant_id)
+        row = self.world.tables["variants"].get(self.store_id, variant_id)
         return row is not None and row["deleted_at"] is None
 
     async def _put_variant(self, connection: Any, variant_id: str, **fields: Any) -> None:
         values = {"sku": f"SKU-{variant_id}", "thumbnail": "https://shop.example/i.jpg", **fields}
-        await edits.put_variant(connection, STORE, self.home[variant_id], variant_id, **values)
+        await edits.put_variant(connection, self.store_id, self.home[variant_id], variant_id, **values)
 
     async def _price(self, connection: Any, variant_id: str) -> None:
         # Few prices, so that they come back; .13 is one that Meta will not have.
@@ -267,7 +279,7 @@ class People:
         if self._is_live(variant_id):
             await edits.set_inventory(
                 connection,
-                STORE,
+                self.store_id,
                 variant_id,
                 track_inventory=self.rng.random() < 0.9,
                 quantity_on_hand=self.rng.choice([0, 1, 7]),
@@ -276,14 +288,14 @@ class People:
     async def _delete_or_put_back(self, connection: Any, variant_id: str) -> None:
         if self._is_live(variant_id):
             if self.rng.random() < 0.2:
-                await edits.delete_product(connection, STORE, self.home[variant_id])
+                await edits.delete_product(connection, self.store_id, self.home[variant_id])
             else:
-                await edits.delete_variant(connection, STORE, variant_id)
+                await edits.delete_variant(connection, self.store_id, variant_id)
         else:
-            product = self.world.tables["products"].get(STORE, self.home[variant_id])
+            product = self.world.tables["products"].get(self.store_id, self.home[variant_id])
             if product is None or product["deleted_at"] is not None:
                 await edits.put_product(
-                    connection, STORE, self.home[variant_id], **_product(self.home[variant_id])
+                    connection, self.store_id, self.home[variant_id], **_product(self.home[variant_id])
                 )
             await self._put_variant(connection, variant_id, price=1999)
 
@@ -291,12 +303,12 @@ class People:
         words = ["Chair", "Table", "Lamp"] + (["poison"] if self.world.plan.poison else [])
         product_id = self.home[variant_id]
         product = _product(product_id) | {"title": f"{self.rng.choice(words)} {product_id}"}
-        await edits.put_product(connection, STORE, product_id, **product)
+        await edits.put_product(connection, self.store_id, product_id, **product)
 
     async def _status(self, connection: Any, variant_id: str) -> None:
         product_id = self.home[variant_id]
         product = _product(product_id) | {"status": self.rng.choice(["active", "draft"])}
-        await edits.put_product(connection, STORE, product_id, **product)
+        await edits.put_product(connection, self.store_id, product_id, **product)
 
     async def _move(self, connection: Any, variant_id: str) -> None:
         if self._is_live(variant_id):
@@ -336,17 +348,19 @@ class People:
 
     async def _store_settings(self, *, mapping_changed: bool = False) -> None:
         async with self.requests.platform() as connection:
-            await edits.change_settings(connection, STORE, self.settings, mapping_changed=mapping_changed)
+            await edits.change_settings(
+                connection, self.store_id, self.settings, mapping_changed=mapping_changed
+            )
 
     async def _bootstrap(self) -> None:
         try:
-            await self.jobs.start_bootstrap(STORE, requested_by=None)
+            await self.jobs.start_bootstrap(self.store_id, requested_by=None)
         except ConflictError:
             self.world.log("one is running")
 
     async def _sync(self) -> None:
         try:
-            await self.jobs.start(STORE, JobOrder("sync"))
+            await self.jobs.start(self.store_id, JobOrder("sync"))
         except ConflictError:
             self.world.log("one is running")
 
@@ -355,19 +369,21 @@ class People:
         running = {
             row["job_id"]: row["type"]
             for row in self.world.tables["jobs"]
-            if row["status"] in UNFINISHED and row["type"] not in {"reevaluation", "preflight"}
+            if row["store_id"] == self.store_id
+            and row["status"] in UNFINISHED
+            and row["type"] not in {"reevaluation", "preflight"}
         }
         if running:
             job_id = self.rng.choice(sorted(running))
             # What nobody but a sync asked for, Meta has already.
             self.was_called_off = self.was_called_off or running[job_id] not in {"sync", RECONCILIATION}
             async with self.requests.platform() as connection:
-                await connection.execute(CANCEL, {"store_id": STORE, "job_id": job_id})
+                await connection.execute(CANCEL, {"store_id": self.store_id, "job_id": job_id})
 
     async def _resync(self) -> None:
         try:
             await self.operations.resync(
-                STORE,
+                self.store_id,
                 self.rng.choice(self.variants),
                 force=self.rng.random() < 0.7,
                 refresh_images=self.rng.random() < 0.2,
@@ -378,7 +394,7 @@ class People:
 
     async def _exclude(self) -> None:
         try:
-            await self.operations.exclude(STORE, self.rng.choice(self.variants), actor="somebody")
+            await self.operations.exclude(self.store_id, self.rng.choice(self.variants), actor="somebody")
         except NotFoundError:
             self.world.log("no such variant")
 
@@ -393,22 +409,45 @@ class People:
         await self._store_settings()
 
     async def _lose_token(self) -> None:
-        self.world.meta.tokens.clear()
+        self.world.meta.tokens.difference_update(self.tokens)
 
     async def _bring_token(self) -> None:
         async with self.requests.platform() as connection:
-            await edits.replace_token(connection, self.world.cipher, STORE, self._new_token())
+            await edits.replace_token(connection, self.world.cipher, self.store_id, self._new_token())
 
     async def _other_catalog(self) -> None:
         before = self.catalog
-        self.catalog = CATALOGS[1 - CATALOGS.index(before)]
+        if len(self.catalogs) == 1 or (self.world.plan.two_stores and self.rng.random() < 0.5):
+            await self._catalog_of_another()
+            return
+        self.catalog = self.catalogs[1 - self.catalogs.index(before)]
         is_empty = not self.world.meta.items.get(self.catalog)
         async with self.requests.platform() as connection:
-            link_id = await edits.select_catalog(connection, STORE, HOST, self.catalog, was_empty=is_empty)
+            link_id = await edits.select_catalog(
+                connection, self.store_id, HOST, self.catalog, was_empty=is_empty
+            )
         if link_id is None:
             self.world.log("there is no token that works")
             self.catalog = before
         await self._perhaps_approve()
+
+    async def _catalog_of_another(self) -> None:
+        """Select what another store uses: that must be refused."""
+        taken = [
+            row["catalog_id"]
+            for row in self.world.tables["catalog_links"]
+            if row["active"] and row["store_id"] != self.store_id
+        ]
+        try:
+            async with self.requests.platform() as connection:
+                link_id = await edits.select_catalog(
+                    connection, self.store_id, HOST, taken[0], was_empty=False
+                )
+        except IntegrityError:
+            self.world.log("another store has it")
+            return
+        if link_id is not None:
+            self.world.violate(f"{self.store_id} has selected a catalog of another store")
 
     async def _perhaps_approve(self) -> None:
         """Somebody may be there who approves a first run at once; else it is noticed later."""
@@ -418,14 +457,17 @@ class People:
     async def _approve(self) -> None:
         if self._is_held():
             async with self.requests.platform() as connection:
-                await edits.approve(connection, STORE)
+                await edits.approve(connection, self.store_id)
 
     def _is_held(self) -> bool:
-        return any(row["reason"] == "held" for row in self.world.tables["store_pauses"])
+        return any(
+            row["reason"] == "held" and row["store_id"] == self.store_id
+            for row in self.world.tables["store_pauses"]
+        )
 
     async def _distrust(self) -> None:
         async with self.requests.platform() as connection:
-            await edits.distrust(connection, STORE)
+            await edits.distrust(connection, self.store_id)
 
     async def _outage(self) -> None:
         self.world.database_away_until = self.world.loop.time() + self.rng.choice([5, 60, 600])

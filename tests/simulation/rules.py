@@ -20,6 +20,7 @@ from meta_sync.sync import (
     claim_statements,
     decide,
     drain,
+    guard_claim,
     listener,
     operations,
     outcome,
@@ -27,11 +28,15 @@ from meta_sync.sync import (
     reading,
     record,
     record_statements,
+    reconcile_repair,
+    reconcile_second_read,
     sale_windows,
     settle,
     settle_statements,
 )
+from meta_sync.sync.guard import Bounds, trips
 from meta_sync.sync.models import Presence
+from meta_sync.sync.reconcile_models import Finding, Judged
 from tests.simulation import memory, world
 from tests.simulation.memory import Rows, Transaction, Twin
 from tests.simulation.twins import load
@@ -210,6 +215,28 @@ async def _drop_handle(*_: Any, **__: Any) -> bool:
     return False
 
 
+def _trips_by_itself(bounds: Bounds, **limits: Any) -> bool:
+    """What waits is measured alone, whatever went out before."""
+    return trips(bounds.pending, bounds.base, **limits)
+
+
+def _believe(finding: Finding, *_: Any) -> Judged:
+    """What one read found is agreed to, whatever a second one says."""
+    return Judged(finding.verdict, differences=finding.differences)
+
+
+def _repair_as_absent(twin: Twin) -> Twin:
+    def run(t: Transaction, p: Mapping[str, Any]) -> Rows:
+        rows = twin(t, p)
+        for (variant_id,) in rows:
+            state = t.sync_state.get(p["link_id"], variant_id)
+            assert state is not None
+            t.sync_state.update(state, presence="absent")
+        return rows
+
+    return run
+
+
 def _timing(**changes: Any) -> Patches:
     return [patch.object(world, "TIMING", replace(world.TIMING, **changes))]
 
@@ -322,6 +349,18 @@ RULES: dict[str, Rule] = {
     "restart of the re-evaluation": Rule(
         "Another change of the settings sends the running re-evaluation back to its first row.",
         lambda: [_instead(listener._RESTART, _keeps_its_place)],
+    ),
+    "guard over an hour": Rule(
+        "The guard counts what waits together with what went out in the last hour.",
+        lambda: [patch.object(guard_claim, "may_trip", _trips_by_itself)],
+    ),
+    "second read": Rule(
+        "Drift is believed when a second read finds it too.",
+        lambda: [patch.object(reconcile_second_read, "_judged_again", _believe)],
+    ),
+    "repair says maybe": Rule(
+        "An item that is repaired may be at Meta, and counts as being there when it is to go.",
+        lambda: [_instead(reconcile_repair._DISTURB, _repair_as_absent)],
     ),
 }
 

@@ -124,13 +124,19 @@ def _poisonous(data: Any) -> bool:
 async def _history(world: SimulatedWorld) -> list[str]:
     people = People(world)
     await people.set_up()
+    others = [People(world, is_other=True)] if world.plan.two_stores else []
+    for other in others:
+        # Whoever of two has waited as long comes first by chance.
+        await asyncio.sleep(0.1)
+        await other.set_up()
     supervisor = asyncio.create_task(world.supervise(), name="supervisor")
     deciding = asyncio.create_task(people.decide_holds(), name="holds") if world.plan.guarded else None
     reading = asyncio.create_task(people.read_back(), name="reading") if world.plan.reconciles else None
-    await people.live()
+    await asyncio.gather(*(one.live() for one in (people, *others)))
     if reading is not None:
         reading.cancel()
-    await people.rest()
+    for somebody in (people, *others):
+        await somebody.rest()
     await _until_quiet(world, world.loop.time())
     if reading is not None and is_quiet(world):
         await people.put_drift_right()

@@ -14,7 +14,7 @@ from tests.simulation.mirror import MirrorDatabase, mirroring
 from tests.simulation.run import run_seed
 
 
-@pytest.mark.parametrize("seed", [5, 8, 9, 10, 21, 44, 73, 98])
+@pytest.mark.parametrize("seed", [5, 8, 9, 10, 21, 44, 73, 98, 111])
 def test_a_seed_on_both(seed: int, database_url: str) -> None:
     mirrors: list[MirrorDatabase] = []
 

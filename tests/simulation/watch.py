@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from meta_sync.catalog.models import META_SOURCE
+from meta_sync.sync.guard import kinds_in, trips
 from meta_sync.sync.reconcile_compare import Match, compare
 from tests.simulation.clock import EPOCH
 from tests.simulation.memory import Table
 from tests.simulation.meta import SimulatedMeta, readable
 
-__all__ = ["watch_attempts", "watch_findings"]
+__all__ = ["watch_attempts", "watch_findings", "watch_guard"]
 
 Row = Mapping[str, Any]
 
@@ -59,6 +61,48 @@ def watch_findings(tables: Mapping[str, Table], meta: SimulatedMeta, violate: Ca
             violate(f"{later['retailer_id']} is taken for {later['verdict']}, which it is not")
 
     tables["reconcile_findings"].watchers.append(agreed)
+
+
+def watch_guard(
+    tables: Mapping[str, Table], now: Callable[[], datetime], violate: Callable[[str], None]
+) -> None:
+    """Have said what goes out of a kind beyond what may within an hour, unless a person released it."""
+    batch_items = tables["batch_items"]
+
+    def sent(_: str, earlier: Row | None, later: Row | None) -> None:
+        if earlier is not None or later is None or not later["guarded"]:
+            return
+        settings = tables["stores"].rows[later["store_id"],]["settings"]
+        link_id, since = later["link_id"], now() - timedelta(hours=1)
+        begun = {
+            row["batch_id"]
+            for row in tables["batches"]
+            if row["link_id"] == link_id
+            and row["created_at"] > since
+            and (row["state"] != "over" or row["accepted"] or row["unknown"])
+        }
+        base = sum(
+            row["link_id"] == link_id
+            and (
+                row["presence"] != "absent"
+                or (row["confirmed_at"] is not None and row["confirmed_at"] > since)
+            )
+            for row in tables["sync_state"]
+        )
+        for kind in kinds_in(later["guarded"]):
+            changed = {later["variant_id"]} | {
+                row["variant_id"]
+                for batch_id in begun
+                for row in batch_items.by_index(batch_id)
+                if row["guarded"] & kind.bit and row["outcome"] != "rejected"
+            }
+            limits = settings.get("guard_max_share", 0.3), settings.get("guard_min_items", 50)
+            if trips(len(changed), base, max_share=limits[0], min_items=limits[1]):
+                violate(
+                    f"{len(changed)} of {base} items changed ({kind.value}) within an hour, and nobody was asked"
+                )
+
+    batch_items.watchers.append(sent)
 
 
 def _is_found(tables: Mapping[str, Table], finding: Row, version: Row | None) -> bool:

@@ -28,9 +28,9 @@ from tests.simulation.hands import Hands
 from tests.simulation.memory import MemoryDatabase, Table
 from tests.simulation.meta import SimulatedMeta
 from tests.simulation.process import Process
-from tests.simulation.watch import watch_attempts, watch_findings
+from tests.simulation.watch import watch_attempts, watch_findings, watch_guard
 
-__all__ = ["HOST", "STORE", "TIMING", "Plan", "SimulatedWorld", "Violation"]
+__all__ = ["HOST", "OTHER_STORE", "STORE", "TIMING", "Plan", "SimulatedWorld", "Violation"]
 
 _NOT_SHOWN = {
     "ctid",
@@ -50,6 +50,7 @@ Meta is read back twice within a life, though never sooner than it shows what it
 
 HOST = "graph.simulated"
 STORE = "store_1"
+OTHER_STORE = "store_2"
 _KEY = "c2ltdWxhdGVkLWtleS1vZi0zMi1ieXRlcy1mb3ItYWw="
 
 
@@ -84,6 +85,8 @@ class Plan:
     poison: bool
     gives_up_soon: bool
     """Handles are given up after ten minutes, and many batches take longer, or nearly as long."""
+    two_stores: bool = False
+    """Another store lives in the same installation, with items of the same ids and a catalog of its own."""
     reconciles: bool = False
     """People read Meta back and repair, and somebody at Meta changes and deletes items by hand."""
     guarded: bool = False
@@ -124,6 +127,7 @@ class Plan:
         apart = random.Random(f"reconciles {seed}")
         # Where Meta refuses every call for one item's sake the store pauses, and reads nothing either.
         plan.reconciles = apart.random() < 0.25 and not plan.poison
+        plan.two_stores = random.Random(f"two stores {seed}").random() < 0.12 and not plan.poison
         if plan.reconciles and not is_calm:
             adversity.wavers = apart.choice([0.0, 0.2, 0.4])
             adversity.lost_cursor = apart.choice([0.0, 0.1])
@@ -167,6 +171,7 @@ class SimulatedWorld:
         self.meta.on_call = self._check_call
         self.tables["item_payloads"].watchers.append(self._check_confirmed)
         watch_attempts(self.tables, self.violate)
+        watch_guard(self.tables, self.now, self.violate)
         watch_findings(self.tables, self.meta, self.violate)
         self.hands = Hands(self, random.Random(f"hands {self.plan.seed}"))
         self.processes: list[Process] = []
@@ -216,14 +221,21 @@ class SimulatedWorld:
         # A process that stood still between its last look and the call did not see what happened meanwhile.
         seconds = 2.0 if self.loop.time() > self.thawed_at + 2 else 1000.0
         moment = self.now() - timedelta(seconds=seconds)
-        store = self.tables["stores"].rows[STORE,]
+        store_id = next(
+            row["store_id"] for row in self.tables["catalog_links"] if row["catalog_id"] == catalog_id
+        )
+        store = self.tables["stores"].rows[store_id,]
+        own = store["settings"]["storefront_base_url"]
+        if any("link" in data and not data["link"].startswith(own) for _, data in records):
+            self.violate("an item of one store went into the catalog of another")
         if store["updated_at"] < moment:
             if not store["settings"].get("sync_enabled"):
                 self.violate("a call was made though sync is off")
             if store["settings"].get("feed_mode", "live") != "live":
                 self.violate("a call was made in preview")
         for row in self.tables["catalog_links"]:
-            if row["active"] and row["selected_at"] < moment and row["catalog_id"] != catalog_id:
+            is_of_store = row["store_id"] == store_id and row["active"]
+            if is_of_store and row["selected_at"] < moment and row["catalog_id"] != catalog_id:
                 self.violate("a call was made to a catalog that the store has left")
             blocked = row["calls_blocked_until"]
             is_known = self.meta.throttled_at < self.loop.time() - seconds
@@ -409,19 +421,24 @@ class SimulatedWorld:
         now = self.now()
         times: list[datetime | None] = [row["retry_at"] for row in self.tables["sync_state"].rows.values()]
         for queue in self.tables["store_queue"].rows.values():
+            store_id = queue["store_id"]
             swept = queue.get("sales_swept_to")
             ends = [
                 row["special_price_end"]
                 for row in self.tables["variants"].rows.values()
-                if row["special_price_end"] is not None
+                if row["store_id"] == store_id
+                and row["special_price_end"] is not None
                 and (swept is None or row["special_price_end"] > swept)
             ]
             delay = timedelta(seconds=self.timing.sale_delay_seconds + 0.001)
             schedule = self.tables["schedules"].get("sale_windows")
             earliest = now if schedule is None else max(now, schedule["next_at"])
             times += [max(one + delay, earliest) for one in ends]
-            if queue["due_at"] is None and not self._stands_still():
-                ready = any(row["parked_by"] is None for row in self.tables["intents"].rows.values())
+            if queue["due_at"] is None and not self._stands_still(store_id):
+                ready = any(
+                    row["parked_by"] is None and row["store_id"] == store_id
+                    for row in self.tables["intents"].rows.values()
+                )
                 times += [now + timedelta(seconds=1)] if ready else []
                 epochs = {
                     row["link_id"]: row["epoch"] for row in self.tables["catalog_links"] if row["active"]
@@ -429,21 +446,24 @@ class SimulatedWorld:
                 times += [
                     row["due_at"]
                     for row in self.tables["batches"].rows.values()
-                    if row["state"] == "unknown"
+                    if row["store_id"] == store_id
+                    and row["state"] == "unknown"
                     and row["calls"] < MAX_CALLS
                     and epochs.get(row["link_id"]) == row["link_epoch"]
                 ]
         # A forgotten store is looked for every second; here at once, or when it becomes one.
         return [now if one is not None and one <= now + timedelta(seconds=1) else one for one in times]
 
-    def _stands_still(self) -> bool:
-        settings: Mapping[str, Any] = self.tables["stores"].rows[STORE,]["settings"]
+    def _stands_still(self, store_id: str) -> bool:
+        settings: Mapping[str, Any] = self.tables["stores"].rows[store_id,]["settings"]
         if not settings.get("sync_enabled") or settings.get("feed_mode", "live") != "live":
             return True
-        if any(row["until"] is None for row in self.tables["store_pauses"].rows.values()):
+        pauses = self.tables["store_pauses"].rows.values()
+        if any(row["until"] is None and row["store_id"] == store_id for row in pauses):
             return True
         return any(
-            row["active"] and row["dead_at"] is not None for row in self.tables["credentials"].rows.values()
+            row["active"] and row["dead_at"] is not None and row["store_id"] == store_id
+            for row in self.tables["credentials"].rows.values()
         )
 
 
