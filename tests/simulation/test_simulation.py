@@ -28,6 +28,7 @@ KEPT = (
     1275,  # as 12, with a delete
     2481,  # as 12, after server errors
     25208,  # what a late answer refused was confirmed by the report of its handle, which is silent about it
+    317,  # what left its hold by wanting something else was in none of the guard's bounds
     28555,  # as 25208
     98325,  # the oracle did not wait for a deletion that had been blamed for a refusal
     31359,  # a refusal that came after its batch was over paused the store and halved what had gone on without it

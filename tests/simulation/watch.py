@@ -90,19 +90,9 @@ def watch_guard(
             for row in tables["sync_state"]
         )
         for kind in kinds_in(later["guarded"]):
-            counted = tables["guard_counts"].get(link_id, kind.value)
-            # Seed 317: what was held when it was counted, and had gone out in the hour before, is in the count as held
-            # alone. Whoever leaves the hold by wanting something else is then missed by the bounds.
-            unsure = {
-                batch_id
-                for batch_id in begun
-                if counted is not None
-                and counted["items"] > counted["recent_items"]
-                and tables["batches"].rows[batch_id,]["created_at"] <= counted["counted_at"]
-            }
             changed = {later["variant_id"]} | {
                 row["variant_id"]
-                for batch_id in begun - unsure
+                for batch_id in begun
                 for row in batch_items.by_index(batch_id)
                 if row["guarded"] & kind.bit and row["outcome"] != "rejected"
             }

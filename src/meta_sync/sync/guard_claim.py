@@ -113,7 +113,7 @@ class _Known:
     asked_since: int | None
     """Intents written since, of all stores."""
     recent_items: int | None
-    """Of the counted items, those that had gone out."""
+    """Items that had gone out within the hour before the count, whether or not they were held again."""
     sent_since: int
     counted_base: int | None
 

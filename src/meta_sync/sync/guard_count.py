@@ -49,6 +49,9 @@ _WAIT_SECONDS = 0.2
 class _Count:
     held: int
     recent: int
+    """Gone out within the hour and not held again."""
+    sent: int
+    """Gone out within the hour. What is held may come free by wanting something else, and counts then for what it sent."""
     base: int
     threshold: int
 
@@ -143,12 +146,12 @@ class GuardRunner:
             "store_id": hold.store_id,
             "kinds": hold.kind.bit,
         }
-        held, recent = (await connection.execute(statements.COUNT, asked)).one()
+        held, recent, sent = (await connection.execute(statements.COUNT, asked)).one()
         if base is None:
             base = int(await connection.scalar(statements.BASE, {"link_id": hold.link_id}) or 0)
         settings = context.settings
         limits = {"max_share": settings.guard_max_share, "min_items": settings.guard_min_items}
-        return _Count(held, recent, base, allowed_items(base, **limits))  # type: ignore[arg-type]  # by name
+        return _Count(held, recent, sent, base, allowed_items(base, **limits))  # type: ignore[arg-type]  # by name
 
     async def _decide(
         self,
@@ -210,7 +213,7 @@ class GuardRunner:
                 "mapping_epoch": context.mapping_epoch,
                 "watermark": hold.watermark,
                 "items": total,
-                "recent": count.recent,
+                "recent": count.sent,
                 "base": count.base,
                 "elsewhere": elsewhere,
             },

@@ -140,20 +140,24 @@ ADVANCE = text(
     WHERE hold_id = :hold_id
     """
 )
-# What went out within the hour and is held again counts once. Each batch's attempts are found by their key.
+# What went out within the hour, with and without what is held again, which counts once. Each batch's attempts are found
+# by their key.
 COUNT = text(
     f"""
     SELECT (SELECT count(*) FROM intents WHERE held_by = :hold_id) AS held,
-        (SELECT count(DISTINCT a.variant_id) FROM batches AS b CROSS JOIN LATERAL (
-             SELECT i.variant_id FROM batch_items AS i
-             WHERE i.created_on = b.created_on AND i.batch_id = b.batch_id
-               AND i.created_on >= ((now() - interval '1 hour') AT TIME ZONE 'UTC')::date
-               AND i.guarded & CAST(:kinds AS smallint) > 0 AND i.outcome IS DISTINCT FROM 'rejected'
-             OFFSET 0
-         ) AS a
-         WHERE {_SENT_LATELY}
-           AND NOT EXISTS (SELECT FROM intents AS x WHERE x.held_by = :hold_id AND x.variant_id = a.variant_id)
-        ) AS recent
+        count(*) FILTER (WHERE NOT gone.is_held) AS recent, count(*) AS sent
+    FROM (
+        SELECT DISTINCT a.variant_id, EXISTS (
+            SELECT FROM intents AS x WHERE x.held_by = :hold_id AND x.variant_id = a.variant_id) AS is_held
+        FROM batches AS b CROSS JOIN LATERAL (
+            SELECT i.variant_id FROM batch_items AS i
+            WHERE i.created_on = b.created_on AND i.batch_id = b.batch_id
+              AND i.created_on >= ((now() - interval '1 hour') AT TIME ZONE 'UTC')::date
+              AND i.guarded & CAST(:kinds AS smallint) > 0 AND i.outcome IS DISTINCT FROM 'rejected'
+            OFFSET 0
+        ) AS a
+        WHERE {_SENT_LATELY}
+    ) AS gone
     """
 )
 # Whatever was at Meta when the hour began: what is there now, and what was taken away since.

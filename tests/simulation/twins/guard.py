@@ -198,7 +198,7 @@ def count(t: Transaction, p: Mapping[str, Any]) -> Rows:
         for item in t.batch_items.by_index(batch["batch_id"])
         if item["guarded"] & p["kinds"] and item["outcome"] != "rejected"
     }
-    return Rows([(len(held), len(recent - held))])
+    return Rows([(len(held), len(recent - held), len(recent))])
 
 
 @twin(guard.BASE)
