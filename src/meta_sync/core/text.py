@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["text_fault"]
+import json
+from typing import Any
+
+import orjson
+
+__all__ = ["encode_json", "text_fault"]
+
+
+def encode_json(value: Any) -> bytes:
+    """A value that was read from somebody else's JSON, as JSON again.
+
+    JSON knows numbers beyond 64 bits, and a lenient reader leaves lone surrogates standing. The fast encoder has neither:
+    then the slow one writes the number out, and a question mark for half a character.
+    """
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:
+        return json.dumps(value, default=str, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def text_fault(text: str) -> str | None:

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from meta_sync.core.text import encode_json
 from meta_sync.sync.preflight_scan import Finding, KeyKind
 from meta_sync.sync.reconcile_compare import Match as Equality
 from meta_sync.sync.reconcile_compare import compare, held_fields
@@ -149,7 +148,7 @@ def changed_fields(shown: Mapping[str, Any], data: Mapping[str, Any]) -> dict[st
 def _told(value: Any) -> str:
     if isinstance(value, str) or value is None:
         return _plain(value)
-    return orjson.dumps(value, default=str).decode()
+    return encode_json(value).decode()
 
 
 def _example(shown: Mapping[str, Any], match: Match | None) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-import orjson
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +20,7 @@ from meta_sync.core.failpoints import failpoint
 from meta_sync.core.ids import new_id
 from meta_sync.core.logging import get_logger
 from meta_sync.core.outages import is_contention, is_outage
+from meta_sync.core.text import encode_json
 from meta_sync.sync.job_models import READ_TYPES
 
 __all__ = [
@@ -180,7 +180,7 @@ async def insert_read_job(
         "description": description,
         "requested_by": requested_by,
         "total": total,
-        "result": orjson.dumps(result or {}).decode(),
+        "result": encode_json(result or {}).decode(),
     }
     await connection.execute(_INSERT, given)
     return job_id
@@ -223,7 +223,7 @@ async def advance(
         **job.key(),
         "stage": stage,
         "cursor": cursor,
-        "result": orjson.dumps(result).decode(),
+        "result": encode_json(result).decode(),
         "looked_at": looked_at,
         "total": total,
         "seconds": in_seconds,
@@ -258,7 +258,7 @@ async def finish(
     given = {
         **job.key(),
         "status": "cancelled" if job.status == "cancelling" else status,
-        "result": None if result is None else orjson.dumps(result).decode(),
+        "result": None if result is None else encode_json(result).decode(),
         "error_code": error_code,
         "message": message,
     }

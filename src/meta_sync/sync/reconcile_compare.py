@@ -15,9 +15,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from meta_sync.core.currency import is_currency, minor_unit_exponent
+from meta_sync.core.text import encode_json
 from meta_sync.sync.mapping_fields import MANAGED_FIELDS
 from meta_sync.sync.mapping_money import WHOLE_UNIT_CURRENCIES
 from meta_sync.sync.mapping_sale import OPEN_END, OPEN_START
@@ -147,12 +146,12 @@ def held_fields(shown: Mapping[str, Any]) -> frozenset[str]:
 
 def bounded(shown: Mapping[str, Any]) -> dict[str, Any]:
     """What Meta showed, short enough to be kept: long texts are cut, and lists left out, only where it is too much."""
-    if len(orjson.dumps(dict(shown), default=str)) <= MAX_FOUND_BYTES:
+    if len(encode_json(dict(shown))) <= MAX_FOUND_BYTES:
         return dict(shown)
     kept = {CUT: True, **{name: _cut(value) for name, value in shown.items()}}
-    while kept and len(orjson.dumps(kept, default=str)) > MAX_FOUND_BYTES:
+    while kept and len(encode_json(kept)) > MAX_FOUND_BYTES:
         # The longest goes first; ids are never the longest.
-        del kept[max(kept, key=lambda name: len(orjson.dumps(kept[name], default=str)))]
+        del kept[max(kept, key=lambda name: len(encode_json(kept[name])))]
     return kept
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from meta_sync.core.text import encode_json
 from meta_sync.sync.bulk import expect_bulk, expect_lookups
 from meta_sync.sync.models import Presence
 from meta_sync.sync.read_jobs import ReadJob
@@ -122,9 +123,9 @@ def _as_shown(shown: Sequence[Mapping[str, Any] | None]) -> dict[str, list[str |
 
 
 def _json(value: Any) -> str:
-    encoded = orjson.dumps(value, default=str).decode()
+    encoded = encode_json(value).decode()
     # PostgreSQL keeps no NUL in a text. A text that only tells of one looks alike once it is encoded.
-    return orjson.dumps(_without_nul(value), default=str).decode() if "\\u0000" in encoded else encoded
+    return encode_json(_without_nul(value)).decode() if "\\u0000" in encoded else encoded
 
 
 def _without_nul(value: Any) -> Any:

@@ -205,7 +205,7 @@ def test_bits_stand_for_kinds(bits: int) -> None:
         assert first_kind(bits) is kinds[0]
 
 
-_SHARES = st.integers(0, 1000).map(lambda one: one / 1000)
+_SHARES = st.integers(0, 999).map(lambda one: one / 1000)
 _COUNTS = st.integers(0, 3_000_000)
 
 
@@ -219,6 +219,11 @@ def test_more_than_the_share_and_at_least_the_least(
     allowed = allowed_items(base, max_share=share, min_items=min_items)
     assert not trips(allowed, base, max_share=share, min_items=min_items)
     assert trips(allowed + 1, base, max_share=share, min_items=min_items)
+
+
+@given(_COUNTS, _COUNTS, st.integers(1, 1000))
+def test_a_share_of_one_lets_everything_go(count: int, base: int, min_items: int) -> None:
+    assert not trips(count, base, max_share=1.0, min_items=min_items)
 
 
 def test_the_share_is_that_of_the_decimal_number() -> None:
